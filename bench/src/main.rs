@@ -1,0 +1,2 @@
+//! Benchmarks of gort beside its peers.
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `gort` program.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,65 @@
+//! The attributes `#[gort::main]` and `#[gort::test]`; use them through the `gort` crate.
+#![forbid(unsafe_code)]
+
+use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
+
+/// Runs the body of `main` as the main goroutine: `fn main() -> R { .. }` becomes
+/// `fn main() -> R { gort::run(|| -> R { .. }) }`.
+#[proc_macro_attribute]
+pub fn main(attr: TokenStream, item: TokenStream) -> TokenStream {
+    match wrap(attr, item, "main") {
+        Ok(out) => out,
+        Err(e) => e,
+    }
+}
+
+/// Like `#[test]`, with the body run as a goroutine by `gort::run`.
+#[proc_macro_attribute]
+pub fn test(attr: TokenStream, item: TokenStream) -> TokenStream {
+    match wrap(attr, item, "test") {
+        Ok(out) => {
+            let mut with_attr: TokenStream = "#[::core::prelude::v1::test]".parse().expect("valid");
+            with_attr.extend(out);
+            with_attr
+        }
+        Err(e) => e,
+    }
+}
+
+/// Replaces the body `{ B }` of a function without parameters by `{ ::gort::run(move || -> R { B }) }`.
+fn wrap(attr: TokenStream, item: TokenStream, name: &str) -> Result<TokenStream, TokenStream> {
+    if !attr.is_empty() {
+        return Err(error(&format!("#[gort::{name}] takes no arguments; the knobs are in gort::Runtime::builder()")));
+    }
+    let tokens: Vec<TokenTree> = item.into_iter().collect();
+    let is_ident = |t: &TokenTree, s: &str| matches!(t, TokenTree::Ident(i) if i.to_string() == s);
+    let Some(fn_at) = tokens.iter().position(|t| is_ident(t, "fn")) else {
+        return Err(error(&format!("#[gort::{name}] goes on a function")));
+    };
+    if tokens[..fn_at].iter().any(|t| is_ident(t, "async")) {
+        return Err(error(&format!("#[gort::{name}] functions are plain blocking code: remove `async`")));
+    }
+    match tokens.get(fn_at + 2) {
+        Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis && g.stream().is_empty() => {}
+        _ => return Err(error(&format!("#[gort::{name}] functions take no parameters"))),
+    }
+    let Some(TokenTree::Group(body)) = tokens.last() else {
+        return Err(error(&format!("#[gort::{name}] needs a function with a body")));
+    };
+    let ret: TokenStream = tokens[fn_at + 3..tokens.len() - 1].iter().cloned().collect();
+    let mut call: TokenStream = "move ||".parse().expect("valid");
+    call.extend(ret);
+    call.extend([TokenTree::Group(body.clone())]);
+    let mut inner: TokenStream = "::gort::run".parse().expect("valid");
+    inner.extend([TokenTree::Group(Group::new(Delimiter::Parenthesis, call))]);
+    let mut out: TokenStream = tokens[..tokens.len() - 1].iter().cloned().collect();
+    out.extend([TokenTree::Group(Group::new(Delimiter::Brace, inner))]);
+    Ok(out)
+}
+
+fn error(msg: &str) -> TokenStream {
+    let mut out: TokenStream = "::core::compile_error!".parse().expect("valid");
+    let lit = TokenTree::Literal(proc_macro::Literal::string(msg));
+    out.extend([TokenTree::Group(Group::new(Delimiter::Brace, lit.into()))]);
+    out
+}

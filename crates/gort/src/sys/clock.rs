@@ -1,0 +1,44 @@
+//! CLOCK_MONOTONIC in nanoseconds, and its relation to [`Instant`].
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub(crate) fn now_ns() -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid place for the result, and CLOCK_MONOTONIC exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+/// One moment on both clocks. The `Instant` was read first, so a deadline computed from it is never early.
+fn base() -> &'static (Instant, u64) {
+    static BASE: OnceLock<(Instant, u64)> = OnceLock::new();
+    BASE.get_or_init(|| (Instant::now(), now_ns()))
+}
+
+/// The nanoseconds at which `t` is reached; a moment before the first call of this function counts as passed.
+pub(crate) fn ns_of(t: Instant) -> u64 {
+    let (instant, ns) = *base();
+    match t.checked_duration_since(instant) {
+        Some(d) => ns.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)),
+        None => ns.saturating_sub(u64::try_from((instant - t).as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// The `Instant` at `ns` of this clock.
+pub(crate) fn instant_of(ns: u64) -> Instant {
+    let (instant, base_ns) = *base();
+    match ns.checked_sub(base_ns) {
+        Some(d) => instant + std::time::Duration::from_nanos(d),
+        None => instant.checked_sub(std::time::Duration::from_nanos(base_ns - ns)).unwrap_or(instant),
+    }
+}
+
+/// `ns` as the kernel wants it.
+pub(crate) fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000).min(i64::MAX as u64 / 2) as i64,
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    }
+}

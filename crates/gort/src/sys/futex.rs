@@ -1,0 +1,38 @@
+//! Sleeping on a 32-bit word. All waits use absolute deadlines, so an interrupted one keeps its time.
+
+use super::clock;
+use super::sync::AtomicU32;
+
+/// Sleeps while `*word == expected`, at most until `deadline_ns` (CLOCK_MONOTONIC). Returns on a wake, a
+/// changed word, the deadline, or for no reason at all; the caller looks again.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) {
+    let ts = deadline_ns.map(clock::timespec);
+    let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
+    // SAFETY: `word` lives for the call because the caller holds the reference; FUTEX_WAIT_BITSET only reads
+    // it, and `ts_ptr` is null or points to `ts`, which outlives the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            ts_ptr,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        );
+    }
+}
+
+/// Wakes at most `n` sleepers on the word at `addr`. The address alone is used: the word may already be gone
+/// (its owner saw the change and left), and then the kernel wakes nobody, or a stranger who looks again.
+pub(crate) fn wake_addr(addr: *const u32, n: i32) {
+    // SAFETY: FUTEX_WAKE_PRIVATE does not read or write user memory; a stale address is harmless (see above).
+    unsafe {
+        libc::syscall(libc::SYS_futex, addr, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, n);
+    }
+}
+
+/// Wakes at most `n` sleepers on `word`.
+pub(crate) fn wake(word: &AtomicU32, n: i32) {
+    wake_addr(word.as_ptr(), n);
+}

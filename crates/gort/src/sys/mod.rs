@@ -1,0 +1,10 @@
+//! Ground: the only folder that asks the operating system for threads, futexes, signals, maps and clocks.
+//!
+//! Nothing here knows a goroutine. Every atomic of the crate comes through [`sync`], so that the models in
+//! `crates/gort-models` can put loom's in their place.
+
+pub(crate) mod clock;
+pub(crate) mod futex;
+pub(crate) mod lock;
+pub(crate) mod rng;
+pub(crate) mod sync;
