@@ -4,7 +4,11 @@
 //! `crates/gort-models` can put loom's in their place.
 
 pub(crate) mod clock;
+pub(crate) mod fs;
 pub(crate) mod futex;
 pub(crate) mod lock;
+pub(crate) mod map;
 pub(crate) mod rng;
+pub(crate) mod signal;
 pub(crate) mod sync;
+pub(crate) mod thread;

@@ -1,0 +1,129 @@
+//! The knobs: each with its default and its reason.
+
+use crate::stack::slab;
+use std::time::Duration;
+
+/// A time slice: after this long a goroutine (or a chain of them that hand over to one another) goes behind the
+/// others. Go's `forcePreemptNS`.
+pub(crate) const SLICE: Duration = Duration::from_millis(10);
+/// Every so many schedules the global queue comes first, so that it cannot starve. Go's number: a prime.
+pub(crate) const GLOBAL_EVERY: u32 = 61;
+/// Goroutines in a P's ring; Go's number.
+pub(crate) const RING: usize = 256;
+/// Warm stacks that a P keeps.
+pub(crate) const WARM_SLOTS: usize = 64;
+/// Dead descriptors that a P keeps.
+pub(crate) const FREE_GS: usize = 64;
+/// How long an M beyond GOMAXPROCS sleeps before its thread ends.
+pub(crate) const IDLE_M: Duration = Duration::from_secs(4);
+/// The most Ps.
+pub(crate) const MAX_PROCS: usize = 1024;
+/// The default of the hard cap on threads, as in Go; past it the process ends with a report.
+pub(crate) const THREAD_CAP: usize = 10_000;
+/// Free slots of each size that are kept when a peak is over.
+pub(crate) const KEEP_FREE_SLOTS: usize = 1024;
+
+/// How goroutines and thread-locals go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ThreadLocals {
+    /// Each stack slot has its own.
+    Own,
+    /// Goroutines use the M's.
+    Shared,
+}
+
+/// What can be set before the runtime starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) gomaxprocs: Option<usize>,
+    pub(crate) stack_bytes: Option<usize>,
+    pub(crate) thread_cap: Option<usize>,
+    pub(crate) blocking_limit: Option<usize>,
+    pub(crate) thread_locals: Option<ThreadLocals>,
+}
+
+impl Config {
+    pub(crate) const fn new() -> Config {
+        Config { gomaxprocs: None, stack_bytes: None, thread_cap: None, blocking_limit: None, thread_locals: None }
+    }
+
+    /// Whether the caller asked for anything in particular.
+    pub(crate) fn is_default(&self) -> bool {
+        self.gomaxprocs.is_none()
+            && self.stack_bytes.is_none()
+            && self.thread_cap.is_none()
+            && self.blocking_limit.is_none()
+            && self.thread_locals.is_none()
+    }
+
+    /// The number of Ps: what was set, else `GOMAXPROCS`, else what the machine and its limits allow.
+    pub(crate) fn procs(&self) -> usize {
+        let env = || env_number("GOMAXPROCS").filter(|&n| n > 0);
+        let default = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        self.gomaxprocs.or_else(env).unwrap_or_else(default).clamp(1, MAX_PROCS)
+    }
+
+    /// The bytes of a default slot.
+    pub(crate) fn stack(&self) -> usize {
+        self.stack_bytes.or_else(|| env_bytes("GORT_STACK")).unwrap_or(slab::DEFAULT_SLOT_BYTES)
+    }
+
+    pub(crate) fn cap(&self) -> usize {
+        self.thread_cap.or_else(|| env_number("GORT_THREAD_CAP")).unwrap_or(THREAD_CAP)
+    }
+
+    /// How many goroutines may be inside `blocking` at once; 0 is no limit.
+    pub(crate) fn limit(&self) -> usize {
+        self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT")).unwrap_or(0)
+    }
+
+    pub(crate) fn mode(&self) -> ThreadLocals {
+        self.thread_locals.unwrap_or(ThreadLocals::Own)
+    }
+}
+
+fn env_number(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.trim().parse().ok()
+}
+
+/// A number of bytes, with `K`, `M` or `G` behind it if wanted. What cannot be read is said and ignored.
+fn env_bytes(name: &str) -> Option<usize> {
+    let text = std::env::var(name).ok()?;
+    let parsed = parse_bytes(text.trim());
+    if parsed.is_none() {
+        eprintln!("gort: {name}={text:?} is not a number of bytes (examples: 65536, 64K, 1M); ignored");
+    }
+    parsed
+}
+
+fn parse_bytes(text: &str) -> Option<usize> {
+    let (digits, unit) = match text.chars().last()? {
+        'k' | 'K' => (&text[..text.len() - 1], 1 << 10),
+        'm' | 'M' => (&text[..text.len() - 1], 1 << 20),
+        'g' | 'G' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(unit)
+}
+
+/// The value of `key` in `GORT_DEBUG=key=value,key=value`.
+pub(crate) fn debug_knob(key: &str) -> Option<String> {
+    let all = std::env::var("GORT_DEBUG").ok()?;
+    all.split(',').find_map(|kv| kv.trim().strip_prefix(key)?.strip_prefix('=').map(str::to_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_with_units() {
+        assert_eq!(parse_bytes("65536"), Some(65536));
+        assert_eq!(parse_bytes("64K"), Some(65536));
+        assert_eq!(parse_bytes("2m"), Some(2 << 20));
+        assert_eq!(parse_bytes("1G"), Some(1 << 30));
+        assert_eq!(parse_bytes(""), None);
+        assert_eq!(parse_bytes("x"), None);
+        assert_eq!(parse_bytes("99999999999999G"), None);
+    }
+}

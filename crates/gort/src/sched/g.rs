@@ -1,0 +1,287 @@
+//! G: a goroutine's descriptor.
+//!
+//! # States
+//! ```text
+//!          spawn            execute            exit
+//!   Dead ─────────▶ Runnable ─────────▶ Running ──────▶ Dead
+//!                   ▲  ▲  ▲                │
+//!                   │  │  └────────────────┤ yield
+//!                   │  └──── Waiting ◀─────┤ park    (back by ready)
+//!                   └─────── Blocked ◀─────┘ enter_blocking (back by exit; with a P at hand, straight to Running)
+//! ```
+//! | state    | the stack belongs to     | on a run queue      | has a P      | who moves it on                  |
+//! | -------- | ------------------------ | ------------------- | ------------ | -------------------------------- |
+//! | Runnable | nobody                   | yes, exactly one    | no           | the P that takes it              |
+//! | Running  | the G                    | no                  | yes          | the G itself                     |
+//! | Blocked  | the G                    | no                  | may lose it  | the G; sysmon takes only the P   |
+//! | Waiting  | nobody (saved)           | no: a wait queue    | no           | whoever wins its wait, once      |
+//! | Dead     | nobody                   | no                  | no           | spawn                            |
+//!
+//! A goroutine that never ran has no stack: one is attached when it first runs.
+//!
+//! # Invariants
+//! 1. A G is on at most one run queue, and then it is Runnable; `link` belongs to that queue.
+//! 2. `state` is for observers and for the owner named in the table; the protocols run on the wait word, the run
+//!    queues and the M's syscall word.
+//! 3. Descriptors are never freed and never move: an observer may read the atomic fields of any at any time.
+//!    The others belong to the table's owner.
+//! 4. `refs` counts the runtime (until g0 has put the stack away) and the join handle; who takes it to zero
+//!    recycles the descriptor.
+
+use super::m::M;
+use super::park::Waiter;
+use super::reason::WaitReason;
+use super::task::TaskVTable;
+use crate::stack::slab::Slot;
+use crate::sys::lock::Lock;
+use crate::sys::map;
+use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::ptr::null_mut;
+
+/// What a G is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Dead = 0,
+    Runnable = 1,
+    Running = 2,
+    Blocked = 3,
+    Waiting = 4,
+}
+
+/// Words of a descriptor that hold a small closure, and then its result.
+pub(crate) const STORAGE_WORDS: usize = 8;
+
+/// A goroutine. `waiter` comes first: a waiter's address is its goroutine's.
+#[repr(C, align(64))]
+pub(crate) struct G {
+    pub(crate) waiter: Waiter,
+    pub(crate) link: Cell<*mut G>,
+    /// The suspended stack, see `stack/switch.rs`; 0 before the first run.
+    pub(crate) sp: Cell<usize>,
+    pub(crate) slot: UnsafeCell<Option<Slot>>,
+    pub(crate) class: Cell<u8>,
+    state: AtomicU8,
+    reason: AtomicU8,
+    /// 1: made by the runtime for itself, not counted and not shown.
+    pub(crate) system: Cell<bool>,
+    /// `lock_os_thread` guards alive (and those that never come back).
+    pub(crate) thread_locks: Cell<u32>,
+    pub(crate) refs: AtomicU32,
+    /// The M that must run this G, null for any.
+    pub(crate) bound_m: AtomicPtr<M>,
+    /// The join protocol's word, see `task.rs`.
+    pub(crate) join: AtomicUsize,
+    pub(crate) vtable: Cell<Option<&'static TaskVTable>>,
+    pub(crate) storage: UnsafeCell<[MaybeUninit<usize>; STORAGE_WORDS]>,
+    id: AtomicU64,
+    parent: AtomicU64,
+    since_ns: AtomicU64,
+    created_at: AtomicPtr<Location<'static>>,
+    /// What few goroutines have. Read by observers under [`META`].
+    meta: UnsafeCell<Option<Box<Meta>>>,
+}
+
+/// What only some goroutines carry.
+#[derive(Default)]
+pub(crate) struct Meta {
+    pub(crate) name: Option<String>,
+    /// `goroutine_local!` values by key, see `local.rs`; only the goroutine itself touches them.
+    pub(crate) locals: super::local::Locals,
+}
+
+/// Held while a descriptor's meta is set, taken away, or read by an observer.
+static META: Lock<()> = Lock::new(());
+
+// SAFETY: the atomic fields are for everybody; each other field belongs to the owner that the table names, and the
+// hand-over from owner to owner goes through a queue or word with Release and Acquire.
+unsafe impl Sync for G {}
+
+impl G {
+    fn init(this: *mut G) {
+        // SAFETY: the place is zeroed memory of a chunk, not used by anybody yet.
+        unsafe {
+            this.write(G {
+                waiter: Waiter::of_goroutine(),
+                link: Cell::new(null_mut()),
+                sp: Cell::new(0),
+                slot: UnsafeCell::new(None),
+                class: Cell::new(0),
+                state: AtomicU8::new(State::Dead as u8),
+                reason: AtomicU8::new(0),
+                system: Cell::new(false),
+                thread_locks: Cell::new(0),
+                refs: AtomicU32::new(0),
+                bound_m: AtomicPtr::new(null_mut()),
+                join: AtomicUsize::new(0),
+                vtable: Cell::new(None),
+                storage: UnsafeCell::new([MaybeUninit::uninit(); STORAGE_WORDS]),
+                id: AtomicU64::new(0),
+                parent: AtomicU64::new(0),
+                since_ns: AtomicU64::new(0),
+                created_at: AtomicPtr::new(null_mut()),
+                meta: UnsafeCell::new(None),
+            });
+        }
+    }
+
+    /// Sets what a fresh goroutine needs. The caller owns the dead descriptor.
+    pub(crate) fn begin(&self, id: u64, parent: u64, class: u8, at: &'static Location<'static>, refs: u32) {
+        self.id.store(id, Relaxed);
+        self.parent.store(parent, Relaxed);
+        self.created_at.store(std::ptr::from_ref(at).cast_mut(), Relaxed);
+        self.class.set(class);
+        self.sp.set(0);
+        self.refs.store(refs, Relaxed);
+        self.join.store(0, Relaxed);
+        self.system.set(false);
+        self.thread_locks.set(0);
+        self.bound_m.store(null_mut(), Relaxed);
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Relaxed)
+    }
+
+    pub(crate) fn parent(&self) -> u64 {
+        self.parent.load(Relaxed)
+    }
+
+    pub(crate) fn created_at(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: only references with that life are stored.
+        unsafe { self.created_at.load(Relaxed).as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Release);
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Acquire) {
+            1 => State::Runnable,
+            2 => State::Running,
+            3 => State::Blocked,
+            4 => State::Waiting,
+            _ => State::Dead,
+        }
+    }
+
+    /// Notes why and since when the goroutine waits; before the park.
+    #[inline]
+    pub(crate) fn set_reason(&self, reason: WaitReason, since_ns: u64) {
+        self.reason.store(reason as u8, Relaxed);
+        self.since_ns.store(since_ns, Relaxed);
+    }
+
+    pub(crate) fn reason(&self) -> WaitReason {
+        WaitReason::from_u8(self.reason.load(Relaxed))
+    }
+
+    pub(crate) fn since_ns(&self) -> u64 {
+        self.since_ns.load(Relaxed)
+    }
+
+    /// The goroutine's extras, made on first use. Only for the goroutine itself, or its maker.
+    pub(crate) fn with_meta<R>(&self, f: impl FnOnce(&mut Meta) -> R) -> R {
+        let _lock = META.lock();
+        // SAFETY: under META.
+        f(unsafe { (*self.meta.get()).get_or_insert_default() })
+    }
+
+    /// Whether there are extras to look at. Only for the goroutine itself, or its maker.
+    #[inline]
+    pub(crate) fn has_meta(&self) -> bool {
+        // SAFETY: only the goroutine itself changes this, and it is the caller.
+        unsafe { (*self.meta.get()).is_some() }
+    }
+
+    /// Takes the extras away, to be dropped by the caller.
+    pub(crate) fn take_meta(&self) -> Option<Box<Meta>> {
+        if !self.has_meta() {
+            return None;
+        }
+        let _lock = META.lock();
+        // SAFETY: under META.
+        unsafe { (*self.meta.get()).take() }
+    }
+
+    /// The name, for observers.
+    pub(crate) fn name(&self) -> Option<String> {
+        let _lock = META.lock();
+        // SAFETY: under META.
+        unsafe { (*self.meta.get()).as_ref()?.name.clone() }
+    }
+
+    /// The name if no thread holds the lock just now: for a signal handler, which must not wait.
+    pub(crate) fn name_in_handler(&self) -> Option<&str> {
+        let lock = META.try_lock()?;
+        // SAFETY: under META; the reference outlives the lock only in a process that is about to end.
+        let name = unsafe { (*self.meta.get()).as_ref()?.name.as_deref() };
+        std::mem::forget(lock);
+        name
+    }
+}
+
+/// Descriptors per chunk.
+const CHUNK: usize = 256;
+
+/// All descriptors: chunks that are never unmapped, so that any goroutine can be looked at at any time.
+struct Heap {
+    chunks: Vec<usize>,
+    /// Descriptors used in the newest chunk.
+    used: usize,
+    free: Vec<usize>,
+}
+
+static HEAP: Lock<Heap> = Lock::new(Heap { chunks: Vec::new(), used: CHUNK, free: Vec::new() });
+
+/// Adds `n` dead descriptors to `to`.
+pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
+    let mut heap = HEAP.lock();
+    for _ in 0..n {
+        if let Some(g) = heap.free.pop() {
+            to.push(g as *mut G);
+            continue;
+        }
+        if heap.used == CHUNK {
+            let chunk = map::reserve(CHUNK * size_of::<G>())
+                .unwrap_or_else(|e| super::fatal::fatal(&format!("cannot allocate goroutine descriptors: {e}")));
+            heap.chunks.push(chunk);
+            heap.used = 0;
+        }
+        let g = (heap.chunks[heap.chunks.len() - 1] as *mut G).wrapping_add(heap.used);
+        G::init(g);
+        heap.used += 1;
+        to.push(g);
+    }
+}
+
+/// Takes dead descriptors back.
+pub(crate) fn free(gs: impl Iterator<Item = *mut G>) {
+    let mut heap = HEAP.lock();
+    heap.free.extend(gs.map(|g| g as usize));
+}
+
+/// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile).
+pub(crate) fn for_each(mut f: impl FnMut(&'static G)) {
+    let (chunks, used) = {
+        let heap = HEAP.lock();
+        (heap.chunks.clone(), heap.used)
+    };
+    for (i, &chunk) in chunks.iter().enumerate() {
+        let n = if i + 1 == chunks.len() { used } else { CHUNK };
+        for k in 0..n {
+            // SAFETY: the first `n` descriptors of a chunk are initialised and never freed.
+            let g = unsafe { &*(chunk as *const G).add(k) };
+            if g.state() != State::Dead {
+                f(g);
+            }
+        }
+    }
+}
+
+const _: () = assert!(size_of::<G>() <= 320);

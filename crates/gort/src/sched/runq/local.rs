@@ -1,0 +1,190 @@
+//! The run queue of one P: a ring of `N` places and `next`, the one that runs before all others.
+//!
+//! # Role
+//! The owner P puts and gets; other Ps steal. A `T` stands for a goroutine: a pointer that is in one place at a
+//! time.
+//!
+//! # Invariants
+//! 1. Only the owner writes `tail` and puts into `next`. Anybody may take from `head` and from `next`, by
+//!    compare-and-swap.
+//! 2. `tail - head` is at most `N`; the places `head..tail` hold queued pointers.
+//! 3. A place is read before `head` moves past it: a thief copies first and then claims by the swap of
+//!    `head`; if the swap fails, the copy is forgotten. The owner writes a place only when `head` has passed it.
+//!
+//! # Why nothing is lost or run twice
+//! `head` is the only thing that consumers contend for. It only grows, and a swap from `h` to `h + n` gives
+//! those `n` pointers to one consumer. The owner's `tail` is published with Release after the place is written, and
+//! read with Acquire by thieves. Positions are 32-bit counters that wrap; the ABA would need 2³² moves between a
+//! thief's load and its swap. Model: `crates/gort-models/tests/runq.rs`.
+
+use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering::*};
+use std::ptr::null_mut;
+
+/// The ring of one P. `N` is a power of two: 256 here, 4 in the model.
+pub(crate) struct LocalQueue<T, const N: usize> {
+    head: AtomicU32,
+    tail: AtomicU32,
+    next: AtomicPtr<T>,
+    ring: [AtomicPtr<T>; N],
+}
+
+/// What [`LocalQueue::push`] could not keep: half the ring and the new one, for the global queue.
+pub(crate) struct Overflow<T, const N: usize> {
+    items: [*mut T; N],
+    len: usize,
+}
+
+impl<T, const N: usize> Overflow<T, N> {
+    pub(crate) fn items(&self) -> &[*mut T] {
+        &self.items[..self.len]
+    }
+}
+
+impl<T, const N: usize> LocalQueue<T, N> {
+    pub(crate) fn new() -> LocalQueue<T, N> {
+        const { assert!(N.is_power_of_two()) };
+        LocalQueue {
+            head: AtomicU32::new(0),
+            tail: AtomicU32::new(0),
+            next: AtomicPtr::new(null_mut()),
+            ring: std::array::from_fn(|_| AtomicPtr::new(null_mut())),
+        }
+    }
+
+    fn place(&self, position: u32) -> &AtomicPtr<T> {
+        &self.ring[position as usize & (N - 1)]
+    }
+
+    /// Puts `g` in front of everything; returns who was there, to be pushed to the ring. Owner only.
+    ///
+    /// The swap is sequentially consistent: it is also the submitter's step 1 of the wake protocol.
+    #[inline]
+    pub(crate) fn replace_next(&self, g: *mut T) -> Option<*mut T> {
+        let old = self.next.swap(g, SeqCst);
+        (!old.is_null()).then_some(old)
+    }
+
+    /// Takes whom [`replace_next`](Self::replace_next) put. Owner only (thieves have their own way).
+    #[inline]
+    pub(crate) fn take_next(&self) -> Option<*mut T> {
+        let g = self.next.load(Relaxed);
+        // A thief may take it, but only the owner puts one there, so a failed swap means that it is gone.
+        if !g.is_null() && self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok() {
+            return Some(g);
+        }
+        None
+    }
+
+    /// Appends `g` to the ring. If it is full, half of it comes back, with `g`, for the global queue. Owner only.
+    #[inline]
+    pub(crate) fn push(&self, g: *mut T) -> Option<Overflow<T, N>> {
+        loop {
+            let head = self.head.load(Acquire);
+            let tail = self.tail.load(Relaxed);
+            if tail.wrapping_sub(head) < N as u32 {
+                self.place(tail).store(g, Relaxed);
+                self.tail.store(tail.wrapping_add(1), Release);
+                return None;
+            }
+            if let Some(overflow) = self.take_half(head, g) {
+                return Some(overflow);
+            }
+            // A thief made room; the push above succeeds now.
+        }
+    }
+
+    #[cold]
+    fn take_half(&self, head: u32, g: *mut T) -> Option<Overflow<T, N>> {
+        let half = N / 2;
+        let mut items = [null_mut(); N];
+        for (i, item) in items.iter_mut().enumerate().take(half) {
+            *item = self.place(head.wrapping_add(i as u32)).load(Relaxed);
+        }
+        self.head.compare_exchange(head, head.wrapping_add(half as u32), AcqRel, Relaxed).ok()?;
+        items[half] = g;
+        Some(Overflow { items, len: half + 1 })
+    }
+
+    /// Takes the oldest of the ring. Owner only.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<*mut T> {
+        loop {
+            let head = self.head.load(Acquire);
+            let tail = self.tail.load(Relaxed);
+            if tail == head {
+                return None;
+            }
+            let g = self.place(head).load(Relaxed);
+            if self.head.compare_exchange_weak(head, head.wrapping_add(1), AcqRel, Relaxed).is_ok() {
+                return Some(g);
+            }
+        }
+    }
+
+    /// Whether there is nothing to run; also right while the owner moves `next` to the ring. Anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        loop {
+            let head = self.head.load(SeqCst);
+            let tail = self.tail.load(SeqCst);
+            let next = self.next.load(SeqCst);
+            // If the tail did not move, the three values held together: `next` was not just kicked into the
+            // ring between the looks.
+            if tail == self.tail.load(SeqCst) {
+                return head == tail && next.is_null();
+            }
+        }
+    }
+
+    /// How many are queued, `next` included (a moment's view).
+    pub(crate) fn len(&self) -> usize {
+        let head = self.head.load(Acquire);
+        let tail = self.tail.load(Acquire);
+        let ring = tail.wrapping_sub(head).min(N as u32) as usize;
+        ring + usize::from(!self.next.load(Relaxed).is_null())
+    }
+
+    /// Moves half of this ring (rounded up) to `to`, whose owner the caller is, and returns the last of them to be
+    /// run at once.
+    pub(crate) fn steal_into(&self, to: &LocalQueue<T, N>) -> Option<*mut T> {
+        let tail = to.tail.load(Relaxed);
+        loop {
+            let head = self.head.load(Acquire);
+            let end = self.tail.load(Acquire);
+            let n = end.wrapping_sub(head);
+            let n = n - n / 2;
+            if n == 0 {
+                return None;
+            }
+            if n > N as u32 / 2 {
+                continue; // head and tail were not of one moment
+            }
+            for i in 0..n {
+                let g = self.place(head.wrapping_add(i)).load(Relaxed);
+                to.place(tail.wrapping_add(i)).store(g, Relaxed);
+            }
+            if self.head.compare_exchange(head, head.wrapping_add(n), AcqRel, Relaxed).is_ok() {
+                let last = tail.wrapping_add(n - 1);
+                let g = to.place(last).load(Relaxed);
+                if n > 1 {
+                    // `to` was empty (its owner is looking for work), so there is room for half a ring.
+                    to.tail.store(last, Release);
+                }
+                return Some(g);
+            }
+        }
+    }
+
+    /// Takes `next` of another P.
+    pub(crate) fn steal_next(&self) -> Option<*mut T> {
+        let g = self.next.load(Acquire);
+        if !g.is_null() && self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok() {
+            return Some(g);
+        }
+        None
+    }
+
+    /// Whether somebody is in `next`. Anybody.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.next.load(Relaxed).is_null()
+    }
+}

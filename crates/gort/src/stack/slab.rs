@@ -1,0 +1,225 @@
+//! Where stacks come from: slots in big slabs, one mapping each.
+//!
+//! A slot is a power of two of address space, committed by touching it. Its lowest page is a guard, made without
+//! splitting the mapping where the kernel can (`sys/map.rs`), so the number of slots is bounded by memory, not
+//! by `vm.max_map_count`. Slots of one size form a class; the slabs of a class are never unmapped (a slot that is
+//! given up gives its pages back, and the address space is used again).
+//!
+//! A slot in the free list has either no block (fresh, or given up) or a block whose thread-locals keep their
+//! values, like those of a pool's thread.
+
+use super::tls::{Block, Bounds, Layout};
+use crate::sys::lock::Lock;
+use crate::sys::map::{self, GuardKind, PAGE};
+use crate::sys::sync::{AtomicUsize, Ordering::*};
+use std::io;
+
+/// The default slot: reserved address space, of which a parked goroutine holds two pages.
+pub(crate) const DEFAULT_SLOT_BYTES: usize = 256 << 10;
+/// The smallest slot: the block, a page or two of stack, a guard.
+pub(crate) const MIN_SLOT_BYTES: usize = 16 << 10;
+/// The largest slot.
+pub(crate) const MAX_SLOT_BYTES: usize = 1 << 30;
+/// What is mapped at once, unless a slot is larger.
+const SLAB_BYTES: usize = 64 << 20;
+/// The guard below each stack; compilers probe big frames page by page.
+pub(crate) const GUARD_BYTES: usize = PAGE;
+const MIN_SHIFT: u32 = MIN_SLOT_BYTES.trailing_zeros();
+const CLASSES: usize = (MAX_SLOT_BYTES.trailing_zeros() - MIN_SHIFT) as usize + 1;
+
+/// A stack slot; whoever holds this owns its memory.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    low: usize,
+    class: u8,
+    /// The thread-locals, once built; without them `tp` is 0 and the stack begins at the slot's end.
+    block: Block,
+}
+
+impl Slot {
+    fn new(low: usize, class: u8) -> Slot {
+        let end = low + class_bytes(class);
+        Slot { low, class, block: Block { tp: 0, stack_top: end } }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        class_bytes(self.class)
+    }
+
+    pub(crate) fn class(&self) -> u8 {
+        self.class
+    }
+
+    /// The FS base of this slot, 0 if it has no block.
+    #[inline]
+    pub(crate) fn tp(&self) -> usize {
+        self.block.tp
+    }
+
+    /// Where the stack begins, growing down; 64-byte aligned.
+    #[inline]
+    pub(crate) fn stack_top(&self) -> usize {
+        self.block.stack_top
+    }
+
+    /// The addresses of the stack that may be touched.
+    pub(crate) fn stack(&self) -> std::ops::Range<usize> {
+        self.low + GUARD_BYTES..self.block.stack_top
+    }
+
+    /// The addresses that an overflow touches first.
+    pub(crate) fn guard(&self) -> std::ops::Range<usize> {
+        self.low..self.low + GUARD_BYTES
+    }
+
+    /// Builds the slot's thread-locals if it has none yet. False: libc has no memory.
+    pub(crate) fn ensure_block(&mut self, layout: &Layout) -> bool {
+        if self.block.tp != 0 {
+            return true;
+        }
+        let bounds = Bounds { low: self.low, end: self.low + self.bytes(), guard: GUARD_BYTES };
+        // SAFETY: without a block the slot's pages are fresh or were decommitted, so they are zero, and ours.
+        match unsafe { layout.build(bounds) } {
+            Some(block) => {
+                self.block = block;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Gives block and pages back; the slot can be used again as a fresh one.
+    ///
+    /// # Safety
+    /// The destructors of the block ran, and nobody is on the stack.
+    pub(crate) unsafe fn give_up(&mut self, layout: Option<&Layout>) {
+        if let Some(layout) = layout
+            && self.block.tp != 0
+        {
+            // SAFETY: the caller's promise.
+            unsafe { layout.destroy(self.block.tp) };
+        }
+        *self = Slot::new(self.low, self.class);
+        // SAFETY: nothing in the slot is needed any more.
+        unsafe { map::decommit(self.low + GUARD_BYTES, self.bytes() - GUARD_BYTES) };
+    }
+}
+
+fn class_bytes(class: u8) -> usize {
+    MIN_SLOT_BYTES << class
+}
+
+/// The class whose slots have room for `bytes`; `None` if that is more than the largest.
+pub(crate) fn class_for(bytes: usize) -> Option<u8> {
+    let bytes = bytes.clamp(MIN_SLOT_BYTES, usize::MAX / 2).next_power_of_two();
+    (bytes <= MAX_SLOT_BYTES).then(|| (bytes.trailing_zeros() - MIN_SHIFT) as u8)
+}
+
+/// The slots of one size.
+struct Class {
+    free: Vec<Slot>,
+    /// The rest of the newest slab.
+    next: usize,
+    end: usize,
+    /// Where the slabs are, to find the slot of an address.
+    slabs: Vec<std::ops::Range<usize>>,
+}
+
+static CLASS: [Lock<Class>; CLASSES] =
+    [const { Lock::new(Class { free: Vec::new(), next: 0, end: 0, slabs: Vec::new() }) }; CLASSES];
+
+/// Slots that exist, free or not.
+static SLOTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Which guards to use instead of the best ones; for tests of the fallback.
+static FORCE_MPROTECT: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes guards by `mprotect` even where the kernel can do better.
+pub(crate) fn force_mprotect_guards() {
+    FORCE_MPROTECT.store(1, Relaxed);
+}
+
+/// How guards are made in this process.
+pub(crate) fn guards() -> GuardKind {
+    if FORCE_MPROTECT.load(Relaxed) != 0 { GuardKind::Mprotect } else { map::guard_kind() }
+}
+
+/// A slot of `class`: a used one if there is one (most recently freed first), else a fresh one.
+pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
+    let bytes = class_bytes(class);
+    let mut c = CLASS[class as usize].lock();
+    if let Some(slot) = c.free.pop() {
+        return Ok(slot);
+    }
+    if c.next == c.end {
+        let slab = SLAB_BYTES.max(bytes);
+        let base = map::reserve(slab)?;
+        c.next = base;
+        c.end = base + slab;
+        c.slabs.push(base..base + slab);
+    }
+    let low = c.next;
+    // SAFETY: the slot's lowest page lies in a slab that was mapped for slots, and this one is not used yet.
+    unsafe { map::guard(low, GUARD_BYTES, guards()) }?;
+    c.next += bytes;
+    drop(c);
+    SLOTS.fetch_add(1, Relaxed);
+    Ok(Slot::new(low, class))
+}
+
+/// Takes slots back, to be used again as they are.
+pub(crate) fn free(slots: impl Iterator<Item = Slot>) {
+    for slot in slots {
+        CLASS[slot.class as usize].lock().free.push(slot);
+    }
+}
+
+/// Up to `max` slots that were freed longest ago, as long as more than `keep` are free in their class.
+pub(crate) fn take_cold(keep: usize, max: usize) -> Vec<Slot> {
+    let mut cold = Vec::new();
+    for class in &CLASS {
+        let mut c = class.lock();
+        let surplus = c.free.len().saturating_sub(keep).min(max - cold.len());
+        cold.extend(c.free.drain(..surplus));
+    }
+    cold
+}
+
+/// How many slots exist, and how many of them are in the free lists (not counting those that Ps keep warm).
+pub(crate) fn counts() -> (usize, usize) {
+    (SLOTS.load(Relaxed), CLASS.iter().map(|c| c.lock().free.len()).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes round up to a class, and absurd ones are refused.
+    #[test]
+    fn classes() {
+        assert_eq!(class_for(0).map(class_bytes), Some(MIN_SLOT_BYTES));
+        assert_eq!(class_for(MIN_SLOT_BYTES + 1).map(class_bytes), Some(2 * MIN_SLOT_BYTES));
+        assert_eq!(class_for(DEFAULT_SLOT_BYTES).map(class_bytes), Some(DEFAULT_SLOT_BYTES));
+        assert_eq!(class_for(MAX_SLOT_BYTES).map(class_bytes), Some(MAX_SLOT_BYTES));
+        assert_eq!(class_for(MAX_SLOT_BYTES + 1), None);
+        assert_eq!(class_for(usize::MAX), None);
+    }
+
+    /// A slot's memory is its own, is zero when fresh, and comes back zeroed after it was given up.
+    #[test]
+    fn slots_are_separate_and_come_back_clean() {
+        let class = class_for(64 << 10).expect("small");
+        let mut a = allocate(class).expect("memory");
+        let b = allocate(class).expect("memory");
+        assert!(a.stack().end <= b.guard().start || b.stack().end <= a.guard().start);
+        let top = (a.stack().end - 8) as *mut u64;
+        // SAFETY: the slot is ours and its stack is writable.
+        unsafe {
+            assert_eq!(*top, 0);
+            *top = 7;
+            a.give_up(None);
+            assert_eq!(*top, 0);
+        }
+        free([a, b].into_iter());
+    }
+}

@@ -1,0 +1,85 @@
+//! Signal handlers and the stacks they run on.
+
+use crate::sys::map;
+
+/// A handler of ours.
+pub(crate) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+/// What was installed before ours.
+pub(crate) struct Previous(libc::sigaction);
+
+/// Installs `handler` for `sig` on the alternate stack, restarting interrupted calls; returns what was there.
+///
+/// # Safety
+/// `handler` does only what may be done in a signal handler.
+pub(crate) unsafe fn install(sig: libc::c_int, handler: Handler) -> Previous {
+    // SAFETY: a zeroed sigaction is valid, and both pointers are to locals.
+    unsafe {
+        let mut new: libc::sigaction = std::mem::zeroed();
+        let mut old: libc::sigaction = std::mem::zeroed();
+        new.sa_sigaction = handler as *const () as usize;
+        new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        libc::sigaction(sig, &new, &mut old);
+        Previous(old)
+    }
+}
+
+/// Does what would have happened without our handler.
+///
+/// # Safety
+/// Called from the handler of `sig` with the arguments it got.
+pub(crate) unsafe fn chain(
+    sig: libc::c_int,
+    previous: Option<&Previous>,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    let old = previous.map(|p| &p.0);
+    match old.map_or(libc::SIG_DFL, |o| o.sa_sigaction) {
+        libc::SIG_IGN if sig != libc::SIGSEGV && sig != libc::SIGBUS => {}
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // SAFETY: the default action on return: the instruction faults again and the process dies as usual.
+            unsafe {
+                let mut dfl: libc::sigaction = std::mem::zeroed();
+                dfl.sa_sigaction = libc::SIG_DFL;
+                libc::sigaction(sig, &dfl, std::ptr::null_mut());
+            }
+        }
+        handler if old.is_some_and(|o| o.sa_flags & libc::SA_SIGINFO != 0) => {
+            // SAFETY: installed as a three-argument handler by its owner.
+            unsafe { std::mem::transmute::<usize, Handler>(handler)(sig, info, context) }
+        }
+        handler => {
+            // SAFETY: installed as a one-argument handler by its owner.
+            unsafe { std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(handler)(sig) }
+        }
+    }
+}
+
+/// Bytes of an M's signal stack: room for a report with a backtrace, and for the kernel's frame with AVX-512.
+const ALT_STACK_BYTES: usize = 64 << 10;
+
+/// The alternate signal stack of one thread; given back on drop, on that thread.
+pub(crate) struct AltStack(usize);
+
+impl AltStack {
+    /// Makes this thread's signal handlers run on a stack of their own. Without memory the old one stays.
+    pub(crate) fn install() -> Option<AltStack> {
+        let base = map::reserve(ALT_STACK_BYTES).ok()?;
+        let ss = libc::stack_t { ss_sp: base as *mut _, ss_flags: 0, ss_size: ALT_STACK_BYTES };
+        // SAFETY: the memory is ours and lives until the drop.
+        unsafe { libc::sigaltstack(&ss, std::ptr::null_mut()) };
+        Some(AltStack(base))
+    }
+}
+
+impl Drop for AltStack {
+    fn drop(&mut self) {
+        let ss = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        // SAFETY: the stack is switched off before its memory goes.
+        unsafe {
+            libc::sigaltstack(&ss, std::ptr::null_mut());
+            map::release(self.0, ALT_STACK_BYTES);
+        }
+    }
+}
