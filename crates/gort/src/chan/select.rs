@@ -326,9 +326,11 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
         let me = WaiterRef::current();
         me.arm();
         let mut watched = false;
-        for (position, arm) in arms.arms.iter().enumerate() {
+        // In looking order too: of several arms on one channel, the first in the queue is served.
+        for &position in arms.look {
+            let position = position as usize;
             // SAFETY: all arms are locked, they are borrowed for all of this call, and withdraw below.
-            watched |= unsafe { arm.enrol(me, position) };
+            watched |= unsafe { arms.arms[position].enrol(me, position) };
         }
         // SAFETY: all arms are locked.
         let deadline = unsafe { arms.deadline(patience) };

@@ -150,7 +150,12 @@ impl WaitNode {
 
     /// As `serve`, for a select-sender that shall then serve `receiver`, whose waiter has armed and who
     /// goes to wait in [`WaitNode::wait_rearmed`] if this succeeds.
-    pub(super) fn serve_with_partner(&self, receiver: &WaitNode, me: WaiterRef, slot: *mut ()) -> Option<Wake> {
+    pub(super) fn serve_with_partner(
+        &self,
+        receiver: &WaitNode,
+        me: WaiterRef,
+        slot: *mut (),
+    ) -> Option<Wake> {
         receiver.enrol(me, DONE, slot);
         receiver.rearmed.set(true);
         self.partner.set(receiver);
