@@ -6,7 +6,7 @@
 //! [`Committed`].
 //!
 //! # Protocol
-//! 1. Lock all channels involved, in the order of their addresses, each once.
+//! 1. Lock all channels involved, in the order of their addresses (`Lock::rank`), each once.
 //! 2. In random order (or in the given one, if biased), look whether an arm can be committed to. If so: unlock, done.
 //!    That is one atomic look at all channels, so `default` is never taken while something is ready.
 //! 3. Else enrol in all queues, unlock, wait until somebody commits to one of our arms, a timer arm is due, or the
@@ -68,11 +68,11 @@ impl<'a> Arm<'a> {
         Arm { target: r.target(), index, handle: ptr::from_ref(r).cast(), node: WaitNode::new() }
     }
 
-    /// Where its lock is; zero: it has none.
-    fn address(&self) -> usize {
+    /// The rank of its lock, which tells locks apart; zero: it has none.
+    fn rank(&self) -> usize {
         match self.target {
-            Target::Send(core) | Target::Recv(core) => ptr::from_ref(&core.state).addr(),
-            Target::Timer(timer) => ptr::from_ref(&timer.state).addr(),
+            Target::Send(core) | Target::Recv(core) => core.state.rank(),
+            Target::Timer(timer) => timer.state.rank(),
             Target::Never => 0,
         }
     }
@@ -256,7 +256,7 @@ impl<'r, 'a> Arms<'r, 'a> {
         if !biased {
             shuffle(look);
         }
-        lock.sort_unstable_by_key(|&i| arms[i as usize].address());
+        lock.sort_unstable_by_key(|&i| arms[i as usize].rank());
         Arms { arms, look, lock }
     }
 
@@ -269,8 +269,8 @@ impl<'r, 'a> Arms<'r, 'a> {
     fn locking(&self) -> impl Iterator<Item = &'r Arm<'a>> {
         let mut last = 0;
         self.lock.iter().map(|&i| &self.arms[i as usize]).filter(move |arm| {
-            let address = arm.address();
-            mem::replace(&mut last, address) != address
+            let rank = arm.rank();
+            mem::replace(&mut last, rank) != rank
         })
     }
 
