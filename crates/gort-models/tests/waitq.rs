@@ -373,3 +373,17 @@ fn ready_hears_of_it() {
         });
     }
 }
+
+/// The same for one who wants to send.
+#[test]
+fn ready_to_send_hears_of_a_receiver() {
+    model(2, || {
+        let (s, r) = pair(0);
+        let t = go(move || r.recv().ok().unwrap().read());
+        let mut select = Select::new_biased();
+        select.send(&s);
+        assert_eq!(select.ready(), 0);
+        assert!(s.send(msg(4)).is_ok());
+        assert_eq!(t.join().unwrap(), 4);
+    });
+}
