@@ -96,7 +96,6 @@ impl<T> Chan<T> {
     ///
     /// # Safety
     /// `slot` holds a message.
-    #[inline]
     unsafe fn offer(&self, state: &mut Guard<'_, State>, slot: *const T) -> Offer {
         if state.receivers_gone {
             return Offer::Gone;
@@ -160,39 +159,41 @@ impl<T> Chan<T> {
     /// Sends `message`, waiting as long as `patience` lasts.
     #[inline]
     pub(super) fn send(&self, message: T, patience: Patience) -> Result<(), Refused<T>> {
-        let slot = UnsafeCell::new(MaybeUninit::new(message));
         let mut state = self.core.state.lock();
-        // SAFETY: the slot was just filled.
-        match unsafe { self.offer(&mut state, slot.get().cast()) } {
-            Offer::Sent(wake) => {
+        // The common case, which `offer` would find last.
+        if !state.receivers_gone && state.recvq.is_empty() && state.has_space() {
+            let len = state.len;
+            let buffer = self.buffer(&mut state);
+            if buffer.has_room() {
+                buffer.push(len, message);
+                state.len += 1;
                 let watched = !state.watchers.is_empty();
                 drop(state);
-                wake.ready();
                 if watched {
                     self.core.notify_watchers();
                 }
-                Ok(())
+                return Ok(());
             }
-            offer => self.send_slow(state, offer, &slot, patience),
         }
+        self.send_slow(state, message, patience)
     }
 
-    #[cold]
     #[inline(never)]
     fn send_slow<'a>(
         &'a self,
         mut state: Guard<'a, State>,
-        mut offer: Offer,
-        slot: &UnsafeCell<MaybeUninit<T>>,
+        message: T,
         patience: Patience,
     ) -> Result<(), Refused<T>> {
+        let slot = UnsafeCell::new(MaybeUninit::new(message));
         // SAFETY: called once, where the message has not moved.
         let take_back = || unsafe { slot.get().cast::<T>().read() };
         let node = WaitNode::new();
         let mut patient = patience != Patience::None;
         loop {
             let watched = !state.watchers.is_empty();
-            match offer {
+            // SAFETY: the message has not moved, or we had returned.
+            match unsafe { self.offer(&mut state, slot.get().cast()) } {
                 Offer::Sent(wake) => {
                     drop(state);
                     wake.ready();
@@ -238,8 +239,6 @@ impl<T> Chan<T> {
                     state = self.core.state.lock();
                 }
             }
-            // SAFETY: the message has not moved, or we had returned.
-            offer = unsafe { self.offer(&mut state, slot.get().cast()) };
         }
     }
 
@@ -295,34 +294,25 @@ impl<T> Chan<T> {
     /// Receives, waiting as long as `patience` lasts.
     #[inline]
     pub(super) fn recv(&self, patience: Patience) -> Result<T, Nothing> {
-        let node = WaitNode::new();
-        let slot = UnsafeCell::new(MaybeUninit::<T>::uninit());
         let mut state = self.core.state.lock();
-        match self.take(&mut state, &node, slot.get().cast()) {
-            Take::Popped(message, memory) => {
-                self.changed(state);
-                drop(memory);
-                Ok(message)
-            }
-            taken => self.recv_slow(state, taken, &node, &slot, patience),
+        if state.has_message() {
+            let (message, memory) = self.pop(&mut state);
+            self.changed(state);
+            drop(memory);
+            return Ok(message);
         }
+        self.recv_slow(state, patience)
     }
 
-    #[cold]
     #[inline(never)]
-    fn recv_slow<'a>(
-        &'a self,
-        mut state: Guard<'a, State>,
-        mut taken: Take<T>,
-        node: &WaitNode,
-        slot: &UnsafeCell<MaybeUninit<T>>,
-        patience: Patience,
-    ) -> Result<T, Nothing> {
+    fn recv_slow<'a>(&'a self, mut state: Guard<'a, State>, patience: Patience) -> Result<T, Nothing> {
+        let node = WaitNode::new();
+        let slot = UnsafeCell::new(MaybeUninit::<T>::uninit());
         // SAFETY: called once, where a sender has filled the slot and has said so by DONE or Outcome::Done.
         let message = || unsafe { slot.get().cast::<T>().read() };
         let mut patient = patience != Patience::None;
         loop {
-            match taken {
+            match self.take(&mut state, &node, slot.get().cast()) {
                 Take::Popped(message, memory) => {
                     self.changed(state);
                     drop(memory);
@@ -346,9 +336,9 @@ impl<T> Chan<T> {
                     let me = WaiterRef::current();
                     me.arm();
                     node.enrol(me, PLAIN, slot.get().cast());
-                    // SAFETY: the node is in the caller's frame, which is not left while it is linked: every way out
+                    // SAFETY: the node stays in this frame, which is not left while it is linked: every way out
                     // of the wait below has it popped or removes it.
-                    unsafe { state.recvq.push(node) };
+                    unsafe { state.recvq.push(&node) };
                     let watched = state.cap == 0 && !state.watchers.is_empty();
                     drop(state);
                     if watched {
@@ -358,7 +348,7 @@ impl<T> Chan<T> {
                         DONE => true,
                         PLAIN_HELD => node.wait_held(&self.core.state, WaitReason::ChanReceive),
                         TIMED_OUT => {
-                            self.core.withdraw(node, |state| &mut state.recvq);
+                            self.core.withdraw(&node, |state| &mut state.recvq);
                             patient = false;
                             false
                         }
@@ -370,7 +360,6 @@ impl<T> Chan<T> {
                 }
             }
             state = self.core.state.lock();
-            taken = self.take(&mut state, node, slot.get().cast());
         }
     }
 
@@ -583,7 +572,7 @@ impl<T> Chan<T> {
         // SAFETY: the caller's sender has kept the channel alive until here.
         let chan = unsafe { this.as_ref() };
         if chan.senders.fetch_sub(1, AcqRel) == 1 {
-            chan.core.close_senders();
+            chan.core.close(|state| &mut state.recvq, |state| state.senders_gone = true);
             // SAFETY: the last sender calls this, once.
             unsafe { Chan::half_drop(this) };
         }
@@ -597,21 +586,27 @@ impl<T> Chan<T> {
         // SAFETY: the caller's receiver has kept the channel alive until here.
         let chan = unsafe { this.as_ref() };
         if chan.receivers.fetch_sub(1, AcqRel) == 1 {
-            chan.core.close_receivers();
-            let (buffer, len) = chan.take_messages();
+            let left = chan.core.close(
+                |state| &mut state.sendq,
+                |state| {
+                    state.receivers_gone = true;
+                    chan.take_messages(state)
+                },
+            );
             // SAFETY: the last receiver calls this, once.
             unsafe { Chan::half_drop(this) };
-            buffer.drop_all(len);
+            if let Some((buffer, len)) = left {
+                buffer.drop_all(len);
+            }
         }
     }
 
-    fn take_messages(&self) -> (Buffer<T>, usize) {
-        let mut state = self.core.state.lock();
+    fn take_messages(&self, state: &mut Guard<'_, State>) -> Option<(Buffer<T>, usize)> {
         let len = std::mem::take(&mut state.len);
         state.claimed = 0;
-        let buffer = self.buffer(&mut state);
+        let buffer = self.buffer(state);
         let empty = buffer.empty_like();
-        (std::mem::replace(buffer, empty), len)
+        (len > 0).then(|| (std::mem::replace(buffer, empty), len))
     }
 
     /// # Safety

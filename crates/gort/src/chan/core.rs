@@ -197,18 +197,21 @@ impl Core {
         }
     }
 
-    /// All senders are gone: receivers take what is there, then fail.
-    pub(super) fn close_senders(&self) {
-        self.state.lock().senders_gone = true;
-        self.retry_all(|state| &mut state.recvq);
-        self.notify_watchers();
-    }
-
-    /// All receivers are gone: senders fail. The caller discards the messages.
-    pub(super) fn close_receivers(&self) {
-        self.state.lock().receivers_gone = true;
-        self.retry_all(|state| &mut state.sendq);
-        self.notify_watchers();
+    /// One side is gone altogether: `mark` notes it, and those in `queue`, who wait for that side, look again.
+    pub(super) fn close<R>(
+        &self,
+        queue: impl Fn(&mut State) -> &mut WaitQueue,
+        mark: impl FnOnce(&mut Guard<'_, State>) -> R,
+    ) -> R {
+        let mut state = self.state.lock();
+        let result = mark(&mut state);
+        let nobody = queue(&mut state).is_empty() && state.watchers.is_empty();
+        drop(state);
+        if !nobody {
+            self.retry_all(queue);
+            self.notify_watchers();
+        }
+        result
     }
 
     /// Gives a permit back.

@@ -35,7 +35,7 @@
 //! | [`bounded(n)`](bounded) | `n` | while it is full | while it is empty |
 //! | [`unbounded()`](unbounded) | as memory | never | while it is empty |
 //! | [`after`], [`at`], [`tick`] | | | until the moment |
-//! | [`never`] | | | for ever |
+//! | [`never()`] | | | for ever |
 
 mod buffer;
 mod channel;
