@@ -673,3 +673,15 @@ fn deadlines_under_load() {
 fn impossible_capacity() {
     let _ = bounded::<u64>(usize::MAX / 4);
 }
+
+/// What may go to other threads, as in crossbeam: handles of messages that may be sent.
+#[test]
+fn handles_may_be_shared() {
+    fn check<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    check::<Sender<std::cell::Cell<i32>>>();
+    check::<Receiver<std::cell::Cell<i32>>>();
+    fn check_select<T: Send + Sync>() {}
+    check_select::<gort::chan::Select<'static>>();
+    check_select::<gort::time::Timer>();
+    check_select::<gort::time::Ticker>();
+}

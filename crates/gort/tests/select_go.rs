@@ -758,3 +758,49 @@ fn threads_and_goroutines_select() {
         assert!(sent > 0);
     });
 }
+
+/// Thirty-two operations, as many as crossbeam allows, with the compiler's ordinary recursion limit.
+#[test]
+fn thirty_two_operations() {
+    let (s, r) = bounded(1);
+    for _ in 0..100 {
+        let got: Result<i32, RecvError> = select! {
+            send(s, 0) -> res => { res.unwrap(); Ok(0) }
+            recv(r) -> m => m,
+            send(s, 2) -> res => { res.unwrap(); Ok(2) }
+            recv(r) -> m => m,
+            send(s, 4) -> res => { res.unwrap(); Ok(4) }
+            recv(r) -> m => m,
+            send(s, 6) -> res => { res.unwrap(); Ok(6) }
+            recv(r) -> m => m,
+            send(s, 8) -> res => { res.unwrap(); Ok(8) }
+            recv(r) -> m => m,
+            send(s, 10) -> res => { res.unwrap(); Ok(10) }
+            recv(r) -> m => m,
+            send(s, 12) -> res => { res.unwrap(); Ok(12) }
+            recv(r) -> m => m,
+            send(s, 14) -> res => { res.unwrap(); Ok(14) }
+            recv(r) -> m => m,
+            send(s, 16) -> res => { res.unwrap(); Ok(16) }
+            recv(r) -> m => m,
+            send(s, 18) -> res => { res.unwrap(); Ok(18) }
+            recv(r) -> m => m,
+            send(s, 20) -> res => { res.unwrap(); Ok(20) }
+            recv(r) -> m => m,
+            send(s, 22) -> res => { res.unwrap(); Ok(22) }
+            recv(r) -> m => m,
+            send(s, 24) -> res => { res.unwrap(); Ok(24) }
+            recv(r) -> m => m,
+            send(s, 26) -> res => { res.unwrap(); Ok(26) }
+            recv(r) -> m => m,
+            send(s, 28) -> res => { res.unwrap(); Ok(28) }
+            recv(r) -> m => m,
+            send(s, 30) -> res => { res.unwrap(); Ok(30) }
+            recv(r) -> m => m,
+            default(HANGS) => unreachable!(),
+        };
+        assert!(got.unwrap() % 2 == 0);
+    }
+}
+
+const HANGS: Duration = Duration::from_secs(20);

@@ -91,6 +91,30 @@ fn m3_ticker_stress() {
     });
 }
 
+/// GO-CASES M4, with a timer in place of a callback: a pair that plays ping-pong for ever does not keep it from firing.
+#[test]
+fn m4_ping_pong_does_not_starve_timers() {
+    run(|| {
+        let (s, r) = bounded(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let players: Vec<_> = (0..2)
+            .map(|_| {
+                let (s, r, stop) = (s.clone(), r.clone(), stop.clone());
+                go(move || {
+                    while !stop.load(SeqCst) {
+                        let _ = s.try_send(());
+                        let _ = r.recv_timeout(ms(1));
+                        yield_now();
+                    }
+                })
+            })
+            .collect();
+        Timer::new(Duration::from_micros(1)).receiver().recv_timeout(HANGS).unwrap();
+        stop.store(true, SeqCst);
+        players.into_iter().for_each(|t| t.join().unwrap());
+    });
+}
+
 /// GO-CASES M5: `stop` says whether it was in time; what was stopped does not fire.
 #[test]
 fn m5_stop() {

@@ -3,6 +3,7 @@
 //! Two steps, both by one hidden macro. `@case` takes the arms off the input one by one and sorts them into operations
 //! and the default; `@run` writes the code: an array of arms on the stack, one call, and a `match` that completes the
 //! operation that was chosen. A lone receive becomes a call of `recv`, `try_recv` or `recv_timeout`.
+//! An operation costs three steps of recursion, so the compiler's limit of 128 allows some forty.
 //!
 //! What is evaluated when: the channel expressions once each, in order, before anything is chosen; the message
 //! expression of a send only if that send was chosen, after the choice and before the message is taken (so a panic,
@@ -87,17 +88,17 @@ macro_rules! __select {
     // ---- @case biased [operations] [default] input: the heads
     (@case $biased:tt [] []) => { ::core::compile_error!("empty `select!` block") };
     (@case $biased:tt $ops:tt $default:tt) => { $crate::__select!(@run $biased $ops $default) };
-    (@case $biased:tt $ops:tt $default:tt recv($r:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
-        $crate::__select!(@body $biased $ops $default [recv ($r) () ($res)] $($rest)+)
+    (@case $biased:tt [$($ops:tt)*] $default:tt recv($r:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $biased [$($ops)* recv ($r) () ($res)] $default $($rest)+)
     };
-    (@case $biased:tt $ops:tt $default:tt send($s:expr, $m:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
-        $crate::__select!(@body $biased $ops $default [send ($s) ($m) ($res)] $($rest)+)
+    (@case $biased:tt [$($ops:tt)*] $default:tt send($s:expr, $m:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $biased [$($ops)* send ($s) ($m) ($res)] $default $($rest)+)
     };
     (@case $biased:tt $ops:tt [] default => $($rest:tt)+) => {
-        $crate::__select!(@body $biased $ops [] [default ()] $($rest)+)
+        $crate::__select!(@default_body $biased $ops () $($rest)+)
     };
     (@case $biased:tt $ops:tt [] default($($timeout:expr $(,)?)?) => $($rest:tt)+) => {
-        $crate::__select!(@body $biased $ops [] [default ($($timeout)?)] $($rest)+)
+        $crate::__select!(@default_body $biased $ops ($($timeout)?) $($rest)+)
     };
 
     // ---- what may be wrong with a head
@@ -145,36 +146,45 @@ macro_rules! __select {
         ::core::compile_error!("there can be only one `default` case in a `select!` block")
     };
 
-    // ---- @body: the body of the head that was just read
-    (@body $biased:tt $ops:tt $default:tt $head:tt { $($body:tt)* } , $($rest:tt)*) => {
-        $crate::__select!(@sort $biased $ops $default $head { $($body)* } $($rest)*)
+    // ---- @body: the body of the operation that was just read
+    (@body $biased:tt [$($ops:tt)*] $default:tt { $($body:tt)* } , $($rest:tt)*) => {
+        $crate::__select!(@case $biased [$($ops)* { $($body)* }] $default $($rest)*)
     };
-    (@body $biased:tt $ops:tt $default:tt $head:tt $body:expr , $($rest:tt)*) => {
-        $crate::__select!(@sort $biased $ops $default $head { $body } $($rest)*)
+    (@body $biased:tt [$($ops:tt)*] $default:tt $body:expr , $($rest:tt)*) => {
+        $crate::__select!(@case $biased [$($ops)* { $body }] $default $($rest)*)
     };
-    (@body $biased:tt $ops:tt $default:tt $head:tt { $($body:tt)* } $($rest:tt)*) => {
-        $crate::__select!(@sort $biased $ops $default $head { $($body)* } $($rest)*)
+    (@body $biased:tt [$($ops:tt)*] $default:tt { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__select!(@case $biased [$($ops)* { $($body)* }] $default $($rest)*)
     };
-    (@body $biased:tt $ops:tt $default:tt $head:tt $body:expr) => {
-        $crate::__select!(@sort $biased $ops $default $head { $body })
+    (@body $biased:tt [$($ops:tt)*] $default:tt $body:expr) => {
+        $crate::__select!(@case $biased [$($ops)* { $body }] $default)
     };
-    (@body $biased:tt $ops:tt $default:tt $head:tt $body:expr ; $($rest:tt)*) => {
+    (@body $biased:tt $ops:tt $default:tt $($rest:tt)*) => { $crate::__select!(@bad_body $($rest)*) };
+
+    // ---- @default_body: the body of the default
+    (@default_body $biased:tt $ops:tt $timeout:tt { $($body:tt)* } , $($rest:tt)*) => {
+        $crate::__select!(@case $biased $ops [$timeout { $($body)* }] $($rest)*)
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt $body:expr , $($rest:tt)*) => {
+        $crate::__select!(@case $biased $ops [$timeout { $body }] $($rest)*)
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__select!(@case $biased $ops [$timeout { $($body)* }] $($rest)*)
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt $body:expr) => {
+        $crate::__select!(@case $biased $ops [$timeout { $body }])
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt $($rest:tt)*) => { $crate::__select!(@bad_body $($rest)*) };
+
+    (@bad_body $body:expr ; $($rest:tt)*) => {
         ::core::compile_error!("expected a comma after the body of a case, found `;`")
     };
-    (@body $biased:tt $ops:tt $default:tt $head:tt $($rest:tt)*) => {
+    (@bad_body $($rest:tt)*) => {
         ::core::compile_error!("expected an expression and a comma after `=>`")
     };
 
-    // ---- @sort: where the case belongs
-    (@sort $biased:tt $ops:tt [] [default ($($timeout:expr)?)] $body:tt $($rest:tt)*) => {
-        $crate::__select!(@case $biased $ops [($($timeout)?) $body] $($rest)*)
-    };
-    (@sort $biased:tt [$($ops:tt)*] $default:tt [$($head:tt)*] $body:tt $($rest:tt)*) => {
-        $crate::__select!(@case $biased [$($ops)* [$($head)* $body]] $default $($rest)*)
-    };
-
     // ---- @run: a lone receive is a plain one
-    (@run $biased:tt [[recv ($r:expr) () ($res:pat) $body:tt]] []) => {
+    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] []) => {
         match $r {
             ref _r => {
                 let _r: &$crate::chan::Receiver<_> = _r;
@@ -184,7 +194,7 @@ macro_rules! __select {
             }
         }
     };
-    (@run $biased:tt [[recv ($r:expr) () ($res:pat) $body:tt]] [() $default:tt]) => {
+    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] [() $default:tt]) => {
         match $r {
             ref _r => {
                 let _r: &$crate::chan::Receiver<_> = _r;
@@ -199,7 +209,7 @@ macro_rules! __select {
             }
         }
     };
-    (@run $biased:tt [[recv ($r:expr) () ($res:pat) $body:tt]] [($timeout:expr) $default:tt]) => {
+    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] [($timeout:expr) $default:tt]) => {
         match $r {
             ref _r => {
                 let _r: &$crate::chan::Receiver<_> = _r;
@@ -233,7 +243,7 @@ macro_rules! __select {
             _ => $crate::__select!(@default $default),
         }
     }};
-    (@bind $biased:tt [[$op:ident ($handle:expr) $m:tt $res:tt $body:tt] $($ops:tt)*] $default:tt ($n:expr) [$($bound:tt)*]) => {
+    (@bind $biased:tt [$op:ident ($handle:expr) $m:tt $res:tt $body:tt $($ops:tt)*] $default:tt ($n:expr) [$($bound:tt)*]) => {
         match $handle {
             ref _handle => {
                 let _handle: $crate::__select!(@type $op) = _handle;

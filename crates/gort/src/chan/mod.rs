@@ -210,7 +210,7 @@ impl<T> Sender<T> {
         unsafe { self.chan.as_ref() }
     }
 
-    pub(self) fn target(&self) -> Target<'_> {
+    fn target(&self) -> Target<'_> {
         Target::Send(&self.chan().core)
     }
 
@@ -398,7 +398,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    pub(self) fn target(&self) -> Target<'_> {
+    fn target(&self) -> Target<'_> {
         match &self.flavor {
             // SAFETY: as above.
             Flavor::Chan(chan) => Target::Recv(&unsafe { chan.as_ref() }.core),

@@ -21,8 +21,9 @@
 //!
 //! # Invariants
 //! 1. A node is linked, unlinked and read under the lock of the channel it belongs to.
-//! 2. A waiter leaves its wait only when none of its nodes is linked: it was popped by the one who ended the wait,
-//!    or the waiter removes it itself, under the lock.
+//! 2. A waiter leaves its wait only when none of its nodes is linked or in somebody's hand: either the one who popped
+//!    the node ended the wait, or the waiter itself passes the lock to remove it, and so waits for whoever popped it
+//!    in vain.
 //! 3. Whoever pops a node touches it for the last time in its `try_select` (or, for a held one, in `settle`).
 //! 4. A slot is written or read *before* the `try_select`. If that is lost, the copy is forgotten: the value in
 //!    a sender's slot is still the sender's, what was put into a receiver's slot is still the putter's.
