@@ -36,6 +36,10 @@
 //! | [`unbounded()`](unbounded) | as memory | never | while it is empty |
 //! | [`after`], [`at`], [`tick`] | | | until the moment |
 //! | [`never()`] | | | for ever |
+//!
+//! # Blocking
+//!
+//! What may wait says so, in a section of this name. All else does not: G: no. M: no. P: no.
 
 mod buffer;
 mod channel;

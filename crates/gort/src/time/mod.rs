@@ -3,6 +3,10 @@
 //! A sleeping goroutine holds no thread. [`Timer`] and [`Ticker`] are as Go's since 1.23: their channels have no buffer,
 //! so after `stop` or `reset` has returned, no moment of before can be received; and one that nobody waits for costs
 //! nothing, so it need not be stopped.
+//!
+//! # Blocking
+//!
+//! Sleeping and receiving wait (G: yes. M: no. P: no.); making, stopping and resetting do not.
 
 mod timer;
 
