@@ -1,7 +1,10 @@
 //! Go's goroutine runtime as a Rust library.
 
+pub mod chan;
 mod sched;
 mod sys;
+pub mod time;
 
 pub use gort_macros::{main, test};
 pub use sched::{blocking, go, goexit, run, start, yield_now, Builder, JoinError, JoinHandle};
+pub use time::{sleep, sleep_until};

@@ -51,6 +51,22 @@ impl<T: ?Sized> Lock<T> {
         self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).ok().map(|_| Guard { lock: self })
     }
 
+    /// Its rank among locks of its kind: who takes several of them takes them in this order.
+    #[inline]
+    pub(crate) fn rank(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>().addr()
+    }
+
+    /// The guard of a lock that the caller holds and whose guard it has forgotten: for those who hold several
+    /// locks at once, as `select` does.
+    ///
+    /// # Safety
+    /// This thread took the lock by `mem::forget(self.lock())`, and no other guard of it is in use.
+    #[inline]
+    pub(crate) unsafe fn assume_locked(&self) -> Guard<'_, T> {
+        Guard { lock: self }
+    }
+
     #[cold]
     fn lock_slow(&self) {
         for _ in 0..SPIN_ROUNDS {

@@ -1,0 +1,631 @@
+//! A channel with its messages: plain sends and receives, and the second half of selected ones.
+//!
+//! # Role
+//! Behind `Sender` and `Receiver` of every channel that holds messages: bounded, unbounded, and rendezvous
+//! (capacity zero) are one implementation, because with direct hand-off they differ only in counts.
+//!
+//! # Protocol
+//! All under the lock; what is woken is made ready after it.
+//! - *send*: a parked receiver? Copy the message into its slot and end its wait; if that wait was already over, forget
+//!   the copy and go on to the next. (For an arm of a `select`, put the message into the buffer and claim it.) Else a
+//!   free place? Push. Else park with the message in a slot of our own.
+//! - *recv*: a message? Pop it, then serve the queues: a parked sender's message goes into the free place. Capacity
+//!   zero and a parked sender? Copy its message out and end its wait. Else park with an empty slot.
+//!
+//! A wait that ended with DONE needs no lock again: the waker had popped the node, and the end of the wait was its
+//! last touch (`waitq.rs`, invariants 2 and 3). The order of arrival is kept: a message goes to the first receiver in
+//! the queue, a place to the first sender, and nobody who comes later can take it.
+//!
+//! Nothing of the user's runs under the lock, and no memory is allocated or freed there (`buffer.rs`).
+
+use super::buffer::{Buffer, Memory, Need};
+use super::core::{Core, PLAIN, Patience, Permit, State, UNBOUNDED};
+use super::waitq::{DONE, HELD, Outcome, WaitNode, Wakes};
+use crate::sched::{TIMED_OUT, WaitReason, WaiterRef, Wake};
+use crate::sys::lock::Guard;
+use crate::sys::sync::{AtomicBool, AtomicUsize, Ordering::*};
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+pub(super) struct Chan<T> {
+    pub(super) core: Core,
+    /// Under the core's lock.
+    buffer: UnsafeCell<Buffer<T>>,
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+    /// One side is gone altogether; the other one frees.
+    half_gone: AtomicBool,
+}
+
+/// Why a message was not sent.
+pub(super) enum Refused<T> {
+    /// No place within the patience.
+    Full(T),
+    Disconnected(T),
+}
+
+/// Why nothing was received.
+pub(super) enum Nothing {
+    /// No message within the patience.
+    Empty,
+    Disconnected,
+}
+
+/// What became of an attempt to send, under the lock.
+enum Offer {
+    Sent(Wake),
+    /// Memory is needed first.
+    Grow(Need),
+    Full,
+    Gone,
+}
+
+/// What became of an attempt to receive, under the lock.
+enum Take<T> {
+    Popped(T, Option<Memory<T>>),
+    /// From a sender, who is to be made ready.
+    Direct(T, Wake),
+    /// A select-sender has been told (and is to be made ready) to serve us.
+    Meet(Wake),
+    Empty,
+    Gone,
+}
+
+impl<T> Chan<T> {
+    pub(super) fn new(cap: usize) -> NonNull<Chan<T>> {
+        let buffer = if cap == 0 || cap == UNBOUNDED { Buffer::blocks() } else { Buffer::ring(cap) };
+        NonNull::from(Box::leak(Box::new(Chan {
+            core: Core::new(cap),
+            buffer: UnsafeCell::new(buffer),
+            senders: AtomicUsize::new(1),
+            receivers: AtomicUsize::new(1),
+            half_gone: AtomicBool::new(false),
+        })))
+    }
+
+    /// The buffer, for who holds the lock.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "the borrow of the lock's guard stands for the exclusive one")]
+    fn buffer<'a>(&'a self, _locked: &'a mut Guard<'_, State>) -> &'a mut Buffer<T> {
+        // SAFETY: the buffer is used under the lock only, whose guard is borrowed mutably for as long.
+        unsafe { &mut *self.buffer.get() }
+    }
+
+    /// Tries to send what lies in `slot`. Sent: it has moved.
+    ///
+    /// # Safety
+    /// `slot` holds a message.
+    unsafe fn offer(&self, state: &mut Guard<'_, State>, slot: *const T) -> Offer {
+        if state.receivers_gone {
+            return Offer::Gone;
+        }
+        if !state.recvq.is_empty() {
+            // SAFETY: the caller's promise.
+            if let Some(offer) = unsafe { self.offer_to_receivers(state, slot) } {
+                return offer;
+            }
+        }
+        if !state.has_space() {
+            return Offer::Full;
+        }
+        let len = state.len;
+        let buffer = self.buffer(state);
+        if !buffer.has_room() {
+            return Offer::Grow(buffer.need());
+        }
+        // SAFETY: the caller's promise; it counts the message as moved.
+        buffer.push(len, unsafe { slot.read() });
+        state.len += 1;
+        Offer::Sent(Wake::NONE)
+    }
+
+    /// `offer`, where receivers are queued. None: they had all left.
+    ///
+    /// # Safety
+    /// As `offer`.
+    unsafe fn offer_to_receivers(&self, state: &mut Guard<'_, State>, slot: *const T) -> Option<Offer> {
+        while let Some(receiver) = state.recvq.front() {
+            if !receiver.is_arm() {
+                let receiver = state.recvq.pop().expect("it was the front");
+                // SAFETY: the receiver's slot is valid while its node is ours (waitq.rs, invariants 2 and 4); if
+                // its wait is over, this copy is forgotten.
+                unsafe { receiver.slot::<T>().copy_from_nonoverlapping(slot, 1) };
+                if let Some(wake) = receiver.serve() {
+                    return Some(Offer::Sent(wake));
+                }
+                continue;
+            }
+            if state.cap != 0 && !state.has_space() {
+                return None; // all that is here is claimed: this receiver has to wait, and so have we
+            }
+            let len = state.len;
+            let buffer = self.buffer(state);
+            if !buffer.has_room() {
+                return Some(Offer::Grow(buffer.need()));
+            }
+            let receiver = state.recvq.pop().expect("it was the front");
+            if let Some(wake) = receiver.serve() {
+                // SAFETY: the caller's promise; it counts the message as moved.
+                self.buffer(state).push(len, unsafe { slot.read() });
+                state.len += 1;
+                state.claimed += 1;
+                return Some(Offer::Sent(wake));
+            }
+        }
+        None
+    }
+
+    /// Sends `message`, waiting as long as `patience` lasts.
+    #[inline]
+    pub(super) fn send(&self, message: T, patience: Patience) -> Result<(), Refused<T>> {
+        let mut state = self.core.state.lock();
+        // The common case, which `offer` would find last.
+        if !state.receivers_gone && state.recvq.is_empty() && state.has_space() {
+            let len = state.len;
+            let buffer = self.buffer(&mut state);
+            if buffer.has_room() {
+                buffer.push(len, message);
+                state.len += 1;
+                let watched = !state.watchers.is_empty();
+                drop(state);
+                if watched {
+                    self.core.notify_watchers();
+                }
+                return Ok(());
+            }
+        }
+        self.send_slow(state, message, patience)
+    }
+
+    #[inline(never)]
+    fn send_slow<'a>(
+        &'a self,
+        mut state: Guard<'a, State>,
+        message: T,
+        patience: Patience,
+    ) -> Result<(), Refused<T>> {
+        let slot = UnsafeCell::new(MaybeUninit::new(message));
+        // SAFETY: called once, where the message has not moved.
+        let take_back = || unsafe { slot.get().cast::<T>().read() };
+        let node = WaitNode::new();
+        let mut patient = patience != Patience::None;
+        loop {
+            let watched = !state.watchers.is_empty();
+            // SAFETY: the message has not moved, or we had returned.
+            match unsafe { self.offer(&mut state, slot.get().cast()) } {
+                Offer::Sent(wake) => {
+                    drop(state);
+                    wake.ready();
+                    if watched {
+                        self.core.notify_watchers();
+                    }
+                    return Ok(());
+                }
+                Offer::Gone => return Err(Refused::Disconnected(take_back())),
+                Offer::Grow(need) => {
+                    drop(state);
+                    state = self.grow(need);
+                }
+                Offer::Full if !patient => {
+                    drop(state);
+                    return Err(Refused::Full(take_back()));
+                }
+                Offer::Full => {
+                    let me = WaiterRef::current();
+                    me.arm();
+                    node.enrol(me, PLAIN, slot.get().cast());
+                    // SAFETY: the node stays in this frame, which is not left while it is linked: every way out
+                    // of the wait below has it popped or removes it.
+                    unsafe { state.sendq.push(&node) };
+                    let rendezvous = state.cap == 0;
+                    drop(state);
+                    if watched && rendezvous {
+                        self.core.notify_watchers();
+                    }
+                    let served = match me.wait(WaitReason::ChanSend, patience.deadline()) {
+                        DONE => true,
+                        PLAIN_HELD => node.wait_held(&self.core.state, WaitReason::ChanSend),
+                        TIMED_OUT => {
+                            self.core.withdraw(&node, |state| &mut state.sendq);
+                            patient = false;
+                            false
+                        }
+                        _retry => false,
+                    };
+                    if served {
+                        return Ok(());
+                    }
+                    state = self.core.state.lock();
+                }
+            }
+        }
+    }
+
+    /// Pops the first message. There is one.
+    #[inline]
+    fn pop(&self, state: &mut Guard<'_, State>) -> (T, Option<Memory<T>>) {
+        let len = state.len;
+        let buffer = self.buffer(state);
+        // SAFETY: there is a message, and it is forgotten at once.
+        let message = unsafe { buffer.front().read() };
+        let memory = buffer.advance(len);
+        state.len -= 1;
+        (message, memory)
+    }
+
+    /// Tries to receive. `node` and `slot` are for the case that a select-sender has to serve us.
+    #[inline]
+    fn take(&self, state: &mut Guard<'_, State>, node: &WaitNode, slot: *mut T) -> Take<T> {
+        if state.has_message() {
+            let (message, memory) = self.pop(state);
+            return Take::Popped(message, memory);
+        }
+        if state.cap == 0 && !state.sendq.is_empty() {
+            let taken = self.take_from_senders(state, node, slot);
+            if !matches!(taken, Take::Empty) {
+                return taken;
+            }
+        }
+        if state.senders_gone { Take::Gone } else { Take::Empty }
+    }
+
+    fn take_from_senders(&self, state: &mut Guard<'_, State>, node: &WaitNode, slot: *mut T) -> Take<T> {
+        while let Some(sender) = state.sendq.pop() {
+            if sender.is_arm() {
+                let me = WaiterRef::current();
+                me.arm();
+                if let Some(wake) = sender.serve_with_partner(node, me, slot.cast()) {
+                    return Take::Meet(wake);
+                }
+                continue;
+            }
+            // SAFETY: the sender's slot is valid while its node is ours; if its wait is over, the copy is forgotten
+            // (it is `MaybeUninit`, so it has no drop).
+            let message = unsafe { sender.slot::<MaybeUninit<T>>().read() };
+            if let Some(wake) = sender.serve() {
+                // SAFETY: a sender's slot holds a message, which is ours now.
+                return Take::Direct(unsafe { message.assume_init() }, wake);
+            }
+        }
+        Take::Empty
+    }
+
+    /// Receives, waiting as long as `patience` lasts.
+    #[inline]
+    pub(super) fn recv(&self, patience: Patience) -> Result<T, Nothing> {
+        let mut state = self.core.state.lock();
+        if state.has_message() {
+            let (message, memory) = self.pop(&mut state);
+            self.changed(state);
+            drop(memory);
+            return Ok(message);
+        }
+        self.recv_slow(state, patience)
+    }
+
+    #[inline(never)]
+    fn recv_slow<'a>(&'a self, mut state: Guard<'a, State>, patience: Patience) -> Result<T, Nothing> {
+        let node = WaitNode::new();
+        let slot = UnsafeCell::new(MaybeUninit::<T>::uninit());
+        // SAFETY: called once, where a sender has filled the slot and has said so by DONE or Outcome::Done.
+        let message = || unsafe { slot.get().cast::<T>().read() };
+        let mut patient = patience != Patience::None;
+        loop {
+            match self.take(&mut state, &node, slot.get().cast()) {
+                Take::Popped(message, memory) => {
+                    self.changed(state);
+                    drop(memory);
+                    return Ok(message);
+                }
+                Take::Direct(message, wake) => {
+                    drop(state);
+                    wake.ready();
+                    return Ok(message);
+                }
+                Take::Meet(wake) => {
+                    drop(state);
+                    wake.ready();
+                    if node.wait_rearmed(WaitReason::ChanReceive) {
+                        return Ok(message());
+                    }
+                }
+                Take::Gone => return Err(Nothing::Disconnected),
+                Take::Empty if !patient => return Err(Nothing::Empty),
+                Take::Empty => {
+                    let me = WaiterRef::current();
+                    me.arm();
+                    node.enrol(me, PLAIN, slot.get().cast());
+                    // SAFETY: the node stays in this frame, which is not left while it is linked: every way out
+                    // of the wait below has it popped or removes it.
+                    unsafe { state.recvq.push(&node) };
+                    let watched = state.cap == 0 && !state.watchers.is_empty();
+                    drop(state);
+                    if watched {
+                        self.core.notify_watchers();
+                    }
+                    let served = match me.wait(WaitReason::ChanReceive, patience.deadline()) {
+                        DONE => true,
+                        PLAIN_HELD => node.wait_held(&self.core.state, WaitReason::ChanReceive),
+                        TIMED_OUT => {
+                            self.core.withdraw(&node, |state| &mut state.recvq);
+                            patient = false;
+                            false
+                        }
+                        _retry => false,
+                    };
+                    if served {
+                        return Ok(message());
+                    }
+                }
+            }
+            state = self.core.state.lock();
+        }
+    }
+
+    /// Unlocks after messages or promises have become less, and serves those for whom there is something now.
+    #[inline]
+    fn changed(&self, state: Guard<'_, State>) {
+        if state.sendq.is_empty() && state.watchers.is_empty() {
+            return;
+        }
+        self.changed_slow(state);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn changed_slow(&self, mut state: Guard<'_, State>) {
+        let watched = !state.watchers.is_empty();
+        let mut wakes = Wakes::new();
+        self.serve(&mut state, &mut wakes);
+        drop(state);
+        let mut more = wakes.is_full();
+        wakes.ready();
+        while more {
+            let mut wakes = Wakes::new();
+            self.serve(&mut self.core.state.lock(), &mut wakes);
+            more = wakes.is_full();
+            wakes.ready();
+        }
+        if watched {
+            self.core.notify_watchers();
+        }
+    }
+
+    /// Restores invariant 3 of `core.rs`: messages go to queued receivers, places to queued senders.
+    fn serve(&self, state: &mut Guard<'_, State>, wakes: &mut Wakes) {
+        while !wakes.is_full() {
+            let served = if state.has_message() && !state.recvq.is_empty() {
+                self.serve_receiver(state)
+            } else if state.has_space() && !state.sendq.is_empty() {
+                self.serve_sender(state)
+            } else {
+                return;
+            };
+            if let Some(wake) = served {
+                wakes.push(wake);
+            }
+        }
+    }
+
+    fn serve_receiver(&self, state: &mut Guard<'_, State>) -> Option<Wake> {
+        let receiver = state.recvq.pop()?;
+        if receiver.is_arm() {
+            let wake = receiver.serve()?;
+            state.claimed += 1;
+            return Some(wake);
+        }
+        let len = state.len;
+        let buffer = self.buffer(state);
+        // SAFETY: there is a message, and the receiver's slot is valid while its node is ours; if its wait is over,
+        // this copy is forgotten.
+        unsafe { receiver.slot::<T>().copy_from_nonoverlapping(buffer.front(), 1) };
+        let wake = receiver.serve()?;
+        let memory = buffer.advance(len);
+        state.len -= 1;
+        // Receivers wait behind messages only for the moment in which a promise is given back, and where all
+        // that lay in a ring was claimed. A ring keeps its memory, so this is next to never a `free`.
+        drop(memory);
+        Some(wake)
+    }
+
+    fn serve_sender(&self, state: &mut Guard<'_, State>) -> Option<Wake> {
+        let sender = state.sendq.pop()?;
+        if sender.is_arm() {
+            let wake = sender.serve()?;
+            state.reserved += 1;
+            return Some(wake);
+        }
+        let len = state.len;
+        if !self.buffer(state).has_room() {
+            return sender.retry(); // it allocates, and pushes by itself
+        }
+        // SAFETY: the sender's slot is valid while its node is ours; if its wait is over, the copy is forgotten.
+        let message = unsafe { sender.slot::<MaybeUninit<T>>().read() };
+        let wake = sender.serve()?;
+        // SAFETY: a sender's slot holds a message, which is ours now.
+        self.buffer(state).push(len, unsafe { message.assume_init() });
+        state.len += 1;
+        Some(wake)
+    }
+
+    /// Completes a selected send.
+    pub(super) fn redeem_send(&self, permit: Permit, message: T) -> Result<(), T> {
+        match permit {
+            Permit::Space => {
+                let slot = UnsafeCell::new(MaybeUninit::new(message));
+                let mut state = self.core.state.lock();
+                loop {
+                    // Our place is free for the length of the attempt, which is one critical section.
+                    state.reserved -= 1;
+                    // SAFETY: the slot holds the message: no attempt before this one has sent it.
+                    match unsafe { self.offer(&mut state, slot.get().cast()) } {
+                        Offer::Sent(wake) => {
+                            // If a receiver took it from our hand, the place is for somebody else.
+                            self.changed(state);
+                            wake.ready();
+                            return Ok(());
+                        }
+                        Offer::Gone => {
+                            drop(state);
+                            // SAFETY: the message has not moved.
+                            return Err(unsafe { slot.into_inner().assume_init() });
+                        }
+                        Offer::Grow(need) => {
+                            state.reserved += 1;
+                            drop(state);
+                            state = self.grow(need);
+                        }
+                        Offer::Full => unreachable!("the permit kept a place free"),
+                    }
+                }
+            }
+            Permit::Held(receiver) => {
+                let mut state = self.core.state.lock();
+                let slot = receiver.slot::<T>();
+                if slot.is_null() {
+                    while !self.buffer(&mut state).has_room() {
+                        let need = self.buffer(&mut state).need();
+                        drop(state);
+                        state = self.grow(need);
+                    }
+                    let len = state.len;
+                    self.buffer(&mut state).push(len, message);
+                    state.len += 1;
+                    state.claimed += 1;
+                } else {
+                    // SAFETY: a held receiver keeps its slot valid until it is settled.
+                    unsafe { slot.write(message) };
+                }
+                self.core.settle(state, receiver, Outcome::Done);
+                Ok(())
+            }
+            Permit::Closed => Err(message),
+            Permit::Claimed | Permit::Tick(_) => unreachable!("a permit to receive, used to send"),
+        }
+    }
+
+    /// Allocates what the buffer needs, and locks.
+    #[cold]
+    fn grow(&self, need: Need) -> Guard<'_, State> {
+        let memory = Memory::new(need);
+        let mut state = self.core.state.lock();
+        let left_over = self.buffer(&mut state).give(memory);
+        if left_over.is_some() {
+            drop(state);
+            drop(left_over);
+            state = self.core.state.lock();
+        }
+        state
+    }
+
+    /// Completes a selected receive. None: disconnected.
+    pub(super) fn redeem_recv(&self, permit: Permit) -> Option<T> {
+        match permit {
+            Permit::Claimed => {
+                let mut state = self.core.state.lock();
+                state.claimed -= 1;
+                let (message, memory) = self.pop(&mut state);
+                self.changed(state);
+                drop(memory);
+                Some(message)
+            }
+            Permit::Held(sender) => {
+                let state = self.core.state.lock();
+                // SAFETY: a held sender keeps its message valid until it is settled; then it is ours.
+                let message = unsafe { sender.slot::<T>().read() };
+                self.core.settle(state, sender, Outcome::Done);
+                Some(message)
+            }
+            Permit::Closed => None,
+            Permit::Space | Permit::Tick(_) => unreachable!("a permit to send, used to receive"),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let state = self.core.state.lock();
+        if state.cap == 0 { 0 } else { state.len - state.claimed }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        !self.core.state.lock().has_space()
+    }
+
+    pub(super) fn capacity(&self) -> Option<usize> {
+        let cap = self.core.state.lock().cap;
+        (cap != UNBOUNDED).then_some(cap)
+    }
+
+    pub(super) fn add_sender(&self) {
+        add_handle(&self.senders);
+    }
+
+    pub(super) fn add_receiver(&self) {
+        add_handle(&self.receivers);
+    }
+
+    /// A sender goes away.
+    ///
+    /// # Safety
+    /// The caller owned one of the senders counted, and does not use `this` after.
+    pub(super) unsafe fn drop_sender(this: NonNull<Chan<T>>) {
+        // SAFETY: the caller's sender has kept the channel alive until here.
+        let chan = unsafe { this.as_ref() };
+        if chan.senders.fetch_sub(1, AcqRel) == 1 {
+            chan.core.close(|state| &mut state.recvq, |state| state.senders_gone = true);
+            // SAFETY: the last sender calls this, once.
+            unsafe { Chan::half_drop(this) };
+        }
+    }
+
+    /// A receiver goes away; the last one takes the messages with it.
+    ///
+    /// # Safety
+    /// As for `drop_sender`, with receivers.
+    pub(super) unsafe fn drop_receiver(this: NonNull<Chan<T>>) {
+        // SAFETY: the caller's receiver has kept the channel alive until here.
+        let chan = unsafe { this.as_ref() };
+        if chan.receivers.fetch_sub(1, AcqRel) == 1 {
+            let left = chan.core.close(
+                |state| &mut state.sendq,
+                |state| {
+                    state.receivers_gone = true;
+                    chan.take_messages(state)
+                },
+            );
+            // SAFETY: the last receiver calls this, once.
+            unsafe { Chan::half_drop(this) };
+            if let Some((buffer, len)) = left {
+                buffer.drop_all(len);
+            }
+        }
+    }
+
+    fn take_messages(&self, state: &mut Guard<'_, State>) -> Option<(Buffer<T>, usize)> {
+        let len = std::mem::take(&mut state.len);
+        state.claimed = 0;
+        let buffer = self.buffer(state);
+        let empty = buffer.empty_like();
+        (len > 0).then(|| (std::mem::replace(buffer, empty), len))
+    }
+
+    /// # Safety
+    /// Called once by each side, as its last use of the channel.
+    unsafe fn half_drop(this: NonNull<Chan<T>>) {
+        // SAFETY: the second one to come frees, and this one has not yet said that it is gone.
+        if unsafe { this.as_ref() }.half_gone.swap(true, AcqRel) {
+            // SAFETY: the channel came from `Box::leak` in `new`, and both sides are through with it. No messages
+            // are left: the receivers took them, and after that nothing is pushed.
+            drop(unsafe { Box::from_raw(this.as_ptr()) });
+        }
+    }
+}
+
+const PLAIN_HELD: usize = PLAIN + HELD;
+
+fn add_handle(count: &AtomicUsize) {
+    // As for Arc: so many handles can only be leaked ones, and the count must not wrap.
+    if count.fetch_add(1, Relaxed) > isize::MAX as usize {
+        std::process::abort();
+    }
+}

@@ -1,0 +1,283 @@
+//! The part of a channel that does not know the type of its messages: who waits, how many messages lie in it, and
+//! what is promised to whom.
+//!
+//! # Role
+//! `channel.rs` moves messages by it, `select.rs` commits arms by it. All of [`State`] is under the channel's lock.
+//!
+//! # Promises
+//! A `select` commits to an arm first and moves the message later, in `SelectedOperation::{send, recv}`, possibly
+//! after user code. What it has then is a [`Permit`]:
+//! ```text
+//!            len messages, of which `claimed` are promised          `reserved` places are promised
+//!          ├──────────────────────────────┤                       ├────────┤
+//!   ring   [m m m m m m m m m m m m m m m m · · · · · · · · · · · · · · · · ]   cap
+//! ```
+//! | permit   | what was promised                                    | redeemed by         | given back by         |
+//! | -------- | ---------------------------------------------------- | ------------------- | --------------------- |
+//! | Space    | a place: `reserved` + 1                              | pushing (or hand-off) | `reserved` - 1, all senders look again |
+//! | Claimed  | a message, whichever is first then: `claimed` + 1    | popping             | `claimed` - 1, all receivers look again |
+//! | Held     | a partner that stands still (see `waitq.rs`)         | its slot            | it looks again        |
+//! | Closed   | nothing: the other side is gone                      | an error            |                       |
+//! | Tick     | a timer's moment, already taken (`timer.rs`)         | handing it out      | it is lost            |
+//!
+//! # Invariants
+//! 1. `claimed <= len`, and `len + reserved <= cap` unless the capacity is zero.
+//! 2. With capacity zero, `len` counts only messages on their way to a `select` that has committed to receive
+//!    (`len == claimed`, unless an operation was given back).
+//! 3. While a message is available (`len > claimed`), no receiver is queued; while a place is free, no sender is;
+//!    unless the lock is held, or all of them have been told to look again.
+//!
+//! # Why no wake-up is lost
+//! A waiter enrols in the same critical section in which it saw that nothing is to be had; whoever makes something to
+//! be had does so under the lock, then serves the queues (invariant 3). A served waiter owns what it was served:
+//! the message itself or a permit; nobody can take it away, so nothing has to be signalled twice.
+//! When a promise is given back, all waiters of the queue look again, not one: that one might be a `select` which
+//! prefers another arm.
+//!
+//! # Rejected
+//! Keeping the message in `SelectedOperation`: its type is not known there. Claiming one certain message: other
+//! receivers would wait for it, or overtake it, and a count does without both.
+
+use super::waitq::{DONE, Held, Outcome, WaitNode, WaitQueue, Wakes};
+use crate::sched::{WaiterRef, Wake};
+use crate::sys::lock::{Guard, Lock};
+use std::ptr;
+use std::time::{Duration, Instant};
+
+/// The capacity of an unbounded channel.
+pub(super) const UNBOUNDED: usize = usize::MAX;
+
+pub(super) struct State {
+    pub(super) len: usize,
+    pub(super) cap: usize,
+    /// Places promised to `select`s that have committed to send.
+    pub(super) reserved: usize,
+    /// Messages promised to `select`s that have committed to receive.
+    pub(super) claimed: usize,
+    pub(super) senders_gone: bool,
+    pub(super) receivers_gone: bool,
+    pub(super) recvq: WaitQueue,
+    pub(super) sendq: WaitQueue,
+    /// Those who wait in `Select::ready`: told to look again at every change.
+    pub(super) watchers: WaitQueue,
+}
+
+impl State {
+    pub(super) fn new(cap: usize) -> State {
+        State {
+            len: 0,
+            cap,
+            reserved: 0,
+            claimed: 0,
+            senders_gone: false,
+            receivers_gone: false,
+            recvq: WaitQueue::new(),
+            sendq: WaitQueue::new(),
+            watchers: WaitQueue::new(),
+        }
+    }
+
+    /// A message is there that is promised to nobody.
+    #[inline]
+    pub(super) fn has_message(&self) -> bool {
+        self.len > self.claimed
+    }
+
+    /// A place is free that is promised to nobody.
+    #[inline]
+    pub(super) fn has_space(&self) -> bool {
+        self.len + self.reserved < self.cap
+    }
+
+    pub(super) fn recv_ready(&self) -> bool {
+        self.has_message() || self.senders_gone || (self.cap == 0 && self.sendq.any_waiting())
+    }
+
+    pub(super) fn send_ready(&self) -> bool {
+        self.has_space() || self.receivers_gone || (self.cap == 0 && self.recvq.any_waiting())
+    }
+
+    /// Commits the calling `select` to receive, if that is possible now; `node` is its arm's, not enrolled.
+    pub(super) fn commit_recv(&mut self, node: &WaitNode) -> Option<Commit> {
+        if self.has_message() {
+            self.claimed += 1;
+            return Some(Commit::Now(Permit::Claimed));
+        }
+        if self.cap == 0 {
+            while let Some(sender) = self.sendq.pop() {
+                if !sender.is_arm() {
+                    if let Some(held) = sender.hold() {
+                        return Some(Commit::Now(Permit::Held(held)));
+                    }
+                    continue;
+                }
+                let me = WaiterRef::current();
+                me.arm();
+                if let Some(wake) = sender.serve_with_partner(node, me, ptr::null_mut()) {
+                    return Some(Commit::Meet(wake));
+                }
+            }
+        }
+        self.senders_gone.then_some(Commit::Now(Permit::Closed))
+    }
+
+    /// Commits a `select` to send, if that is possible now.
+    pub(super) fn commit_send(&mut self) -> Option<Permit> {
+        if self.receivers_gone {
+            return Some(Permit::Closed);
+        }
+        if self.has_space() {
+            self.reserved += 1;
+            return Some(Permit::Space);
+        }
+        if self.cap == 0 {
+            while let Some(receiver) = self.recvq.pop() {
+                if let Some(held) = receiver.hold() {
+                    return Some(Permit::Held(held));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// A `select`'s right to complete the operation it chose.
+pub(super) enum Permit {
+    Space,
+    Claimed,
+    Held(Held),
+    Closed,
+    Tick(Instant),
+}
+
+impl Permit {
+    /// What the arm `node` was served when its wait ended with its own token.
+    pub(super) fn served(node: &WaitNode, sending: bool) -> Permit {
+        match (sending, node.partner()) {
+            (false, _) => Permit::Claimed,
+            (true, Some(held)) => Permit::Held(held),
+            (true, None) => Permit::Space,
+        }
+    }
+}
+
+/// A `select` has committed.
+pub(super) enum Commit {
+    Now(Permit),
+    /// To a select-sender, who is to be made ready; the receiver waits in `WaitNode::wait_rearmed` until that one has
+    /// delivered, and then has a `Claimed`.
+    Meet(Wake),
+}
+
+/// A channel without its messages.
+pub(super) struct Core {
+    pub(super) state: Lock<State>,
+}
+
+impl Core {
+    pub(super) fn new(cap: usize) -> Core {
+        Core { state: Lock::new(State::new(cap)) }
+    }
+
+    /// Tells those who watch to look again.
+    #[cold]
+    pub(super) fn notify_watchers(&self) {
+        self.retry_all(|state| &mut state.watchers);
+    }
+
+    fn retry_all(&self, queue: impl Fn(&mut State) -> &mut WaitQueue) {
+        loop {
+            let mut wakes = Wakes::new();
+            queue(&mut self.state.lock()).retry_all(&mut wakes);
+            let more = wakes.is_full();
+            wakes.ready();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// One side is gone altogether: `mark` notes it, and those in `queue`, who wait for that side, look again.
+    pub(super) fn close<R>(
+        &self,
+        queue: impl Fn(&mut State) -> &mut WaitQueue,
+        mark: impl FnOnce(&mut Guard<'_, State>) -> R,
+    ) -> R {
+        let mut state = self.state.lock();
+        let result = mark(&mut state);
+        let nobody = queue(&mut state).is_empty() && state.watchers.is_empty();
+        drop(state);
+        if !nobody {
+            self.retry_all(queue);
+            self.notify_watchers();
+        }
+        result
+    }
+
+    /// Gives a permit back.
+    pub(super) fn abandon(&self, permit: Permit) {
+        match permit {
+            Permit::Closed | Permit::Tick(_) => return,
+            Permit::Held(held) => self.settle(self.state.lock(), held, Outcome::Abandoned),
+            Permit::Space => {
+                self.state.lock().reserved -= 1;
+                self.retry_all(|state| &mut state.sendq);
+            }
+            Permit::Claimed => {
+                self.state.lock().claimed -= 1;
+                self.retry_all(|state| &mut state.recvq);
+            }
+        }
+        self.notify_watchers();
+    }
+
+    /// Settles a held partner, unlocks, and makes the partner ready.
+    pub(super) fn settle(&self, locked: Guard<'_, State>, held: Held, outcome: Outcome) {
+        let wake = held.settle(outcome);
+        drop(locked);
+        wake.ready();
+    }
+
+    /// Ends the wait of one plain operation that timed out; `queue` is where its node may still be linked.
+    #[cold]
+    pub(super) fn withdraw(&self, node: &WaitNode, queue: impl Fn(&mut State) -> &mut WaitQueue) {
+        queue(&mut self.state.lock()).remove(node);
+    }
+}
+
+/// How long an operation may wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    None,
+    /// Until then.
+    Until(Instant),
+    /// For ever.
+    Forever,
+}
+
+impl Patience {
+    /// For so long from now.
+    pub fn lasting(timeout: Duration) -> Patience {
+        Instant::now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
+    }
+
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Patience::Until(deadline) => Some(deadline),
+            Patience::None | Patience::Forever => None,
+        }
+    }
+
+    /// Whether it is over now.
+    pub(super) fn is_over(self) -> bool {
+        match self {
+            Patience::None => true,
+            Patience::Until(deadline) => Instant::now() >= deadline,
+            Patience::Forever => false,
+        }
+    }
+}
+
+/// The token of a plain wait; an arm of a `select` has its own.
+pub(super) const PLAIN: usize = DONE;

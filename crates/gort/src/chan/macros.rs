@@ -1,0 +1,264 @@
+//! `select!` and `select_biased!`: the grammar, and the code they stand for.
+//!
+//! Two steps, both by one hidden macro. `@case` takes the arms off the input one by one and sorts them into operations
+//! and the default; `@run` writes the code: an array of arms on the stack, one call, and a `match` that completes the
+//! operation that was chosen. A lone receive becomes a call of `recv`, `try_recv` or `recv_timeout`.
+//! An operation costs three steps of recursion, so the compiler's limit of 128 allows some forty.
+//!
+//! What is evaluated when: the channel expressions once each, in order, before anything is chosen; the message
+//! expression of a send only if that send was chosen, after the choice and before the message is taken (so a panic,
+//! `return` or `?` in it leaves the channel as it was). A duration after `default` comes after the channels.
+
+/// Waits for several channel operations at once and completes one of them, whichever is ready first. If several
+/// are ready, a random one is chosen.
+///
+/// ```text
+/// select! {
+///     recv(receiver) -> result => body,             result: Result<T, RecvError>
+///     send(sender, message) -> result => body,      result: Result<(), SendError<T>>
+///     default => body,                              if nothing is ready now
+///     default(timeout) => body,                     if nothing becomes ready in time
+/// }
+/// ```
+/// There may be at most one `default`. After a body in braces the comma may be left out. An operation on a
+/// disconnected channel is ready, with an error. Arms that shall not take part get [`never()`](crate::chan::never).
+///
+/// The message expression is evaluated only if its operation is chosen. With capacity zero, the receiver has then
+/// committed itself and waits for it; if the expression panics or leaves, the receiver goes back to waiting.
+///
+/// # Blocking
+///
+/// G: yes, unless there is a `default`. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// use gort::chan::{after, bounded};
+/// use gort::select;
+/// use std::time::Duration;
+///
+/// gort::run(|| {
+///     let (s1, r1) = bounded::<&str>(0);
+///     let (s2, r2) = bounded(1);
+///
+///     select! {
+///         recv(r1) -> msg => unreachable!("nobody sends, yet got {msg:?}"),
+///         default => println!("nothing yet"),
+///     }
+///     gort::go(move || s1.send("hello").unwrap());
+///     select! {
+///         recv(r1) -> msg => assert_eq!(msg, Ok("hello")),
+///         recv(after(Duration::from_secs(60))) -> _ => unreachable!(),
+///     }
+///     let chosen = select! {
+///         send(s2, 1) -> res => { res.unwrap(); "sent" }
+///         recv(r2) -> _ => "received",
+///         default(Duration::from_millis(10)) => "nothing",
+///     };
+///     assert_eq!(chosen, "sent");
+/// })
+/// ```
+#[macro_export]
+macro_rules! select {
+    ($($tokens:tt)*) => { $crate::__select!(@case false [] [] $($tokens)*) };
+}
+
+/// As [`select!`](crate::select!), but if several operations are ready, the first of them is chosen.
+///
+/// ```
+/// use gort::chan::unbounded;
+///
+/// let (s1, r1) = unbounded();
+/// let (s2, r2) = unbounded();
+/// s1.send(1).unwrap();
+/// s2.send(2).unwrap();
+/// gort::select_biased! {
+///     recv(r1) -> msg => assert_eq!(msg, Ok(1)),
+///     recv(r2) -> _ => unreachable!(),
+/// }
+/// ```
+#[macro_export]
+macro_rules! select_biased {
+    ($($tokens:tt)*) => { $crate::__select!(@case true [] [] $($tokens)*) };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __select {
+    // ---- @case biased [operations] [default] input: the heads
+    (@case $biased:tt [] []) => { ::core::compile_error!("empty `select!` block") };
+    (@case $biased:tt $ops:tt $default:tt) => { $crate::__select!(@run $biased $ops $default) };
+    (@case $biased:tt [$($ops:tt)*] $default:tt recv($r:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $biased [$($ops)* recv ($r) () ($res)] $default $($rest)+)
+    };
+    (@case $biased:tt [$($ops:tt)*] $default:tt send($s:expr, $m:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $biased [$($ops)* send ($s) ($m) ($res)] $default $($rest)+)
+    };
+    (@case $biased:tt $ops:tt [] default => $($rest:tt)+) => {
+        $crate::__select!(@default_body $biased $ops () $($rest)+)
+    };
+    (@case $biased:tt $ops:tt [] default($($timeout:expr $(,)?)?) => $($rest:tt)+) => {
+        $crate::__select!(@default_body $biased $ops ($($timeout)?) $($rest)+)
+    };
+
+    // ---- what may be wrong with a head
+    (@case $biased:tt $ops:tt $default:tt default => $($rest:tt)*) => {
+        $crate::__select!(@second_default $default $($rest)*)
+    };
+    (@case $biased:tt $ops:tt $default:tt default($($args:tt)*) => $($rest:tt)*) => {
+        $crate::__select!(@second_default $default $($rest)*)
+    };
+    (@case $biased:tt $ops:tt $default:tt default -> $($rest:tt)*) => {
+        ::core::compile_error!("expected `=>` after `default` case, found `->`")
+    };
+    (@case $biased:tt $ops:tt $default:tt default($($args:tt)*) -> $($rest:tt)*) => {
+        ::core::compile_error!("expected `=>` after `default` case, found `->`")
+    };
+    (@case $biased:tt $ops:tt $default:tt recv($($args:tt)*) => $($rest:tt)*) => {
+        ::core::compile_error!("expected `->` after `recv` case, found `=>`")
+    };
+    (@case $biased:tt $ops:tt $default:tt send($($args:tt)*) => $($rest:tt)*) => {
+        ::core::compile_error!("expected `->` after `send` case, found `=>`")
+    };
+    (@case $biased:tt $ops:tt $default:tt $op:ident($($args:tt)*) -> $res:pat =>) => {
+        ::core::compile_error!("expected an expression after `=>`")
+    };
+    (@case $biased:tt $ops:tt $default:tt recv($($args:tt)*) -> $($rest:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "expected `recv(receiver) -> pattern => body`, found `recv(", ::core::stringify!($($args)*), ") ->` ..."
+        ))
+    };
+    (@case $biased:tt $ops:tt $default:tt send($($args:tt)*) -> $($rest:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "expected `send(sender, message) -> pattern => body`, found `send(", ::core::stringify!($($args)*), ") ->` ..."
+        ))
+    };
+    (@case $biased:tt $ops:tt $default:tt $other:tt $($rest:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "expected one of `recv(receiver) ->`, `send(sender, message) ->`, or `default`, found `",
+            ::core::stringify!($other), "`"
+        ))
+    };
+    (@second_default [] $($rest:tt)*) => {
+        ::core::compile_error!("expected an expression after `=>`, and at most a duration after `default`")
+    };
+    (@second_default $default:tt $($rest:tt)*) => {
+        ::core::compile_error!("there can be only one `default` case in a `select!` block")
+    };
+
+    // ---- @body: the body of the operation that was just read
+    (@body $biased:tt [$($ops:tt)*] $default:tt { $($body:tt)* } , $($rest:tt)*) => {
+        $crate::__select!(@case $biased [$($ops)* { $($body)* }] $default $($rest)*)
+    };
+    (@body $biased:tt [$($ops:tt)*] $default:tt $body:expr , $($rest:tt)*) => {
+        $crate::__select!(@case $biased [$($ops)* { $body }] $default $($rest)*)
+    };
+    (@body $biased:tt [$($ops:tt)*] $default:tt { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__select!(@case $biased [$($ops)* { $($body)* }] $default $($rest)*)
+    };
+    (@body $biased:tt [$($ops:tt)*] $default:tt $body:expr) => {
+        $crate::__select!(@case $biased [$($ops)* { $body }] $default)
+    };
+    (@body $biased:tt $ops:tt $default:tt $($rest:tt)*) => { $crate::__select!(@bad_body $($rest)*) };
+
+    // ---- @default_body: the body of the default
+    (@default_body $biased:tt $ops:tt $timeout:tt { $($body:tt)* } , $($rest:tt)*) => {
+        $crate::__select!(@case $biased $ops [$timeout { $($body)* }] $($rest)*)
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt $body:expr , $($rest:tt)*) => {
+        $crate::__select!(@case $biased $ops [$timeout { $body }] $($rest)*)
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt { $($body:tt)* } $($rest:tt)*) => {
+        $crate::__select!(@case $biased $ops [$timeout { $($body)* }] $($rest)*)
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt $body:expr) => {
+        $crate::__select!(@case $biased $ops [$timeout { $body }])
+    };
+    (@default_body $biased:tt $ops:tt $timeout:tt $($rest:tt)*) => { $crate::__select!(@bad_body $($rest)*) };
+
+    (@bad_body $body:expr ; $($rest:tt)*) => {
+        ::core::compile_error!("expected a comma after the body of a case, found `;`")
+    };
+    (@bad_body $($rest:tt)*) => {
+        ::core::compile_error!("expected an expression and a comma after `=>`")
+    };
+
+    // ---- @run: a lone receive is a plain one
+    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] []) => {
+        match $r {
+            ref _r => {
+                let _r: &$crate::chan::Receiver<_> = _r;
+                let _res = _r.recv();
+                let $res = _res;
+                $body
+            }
+        }
+    };
+    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] [() $default:tt]) => {
+        match $r {
+            ref _r => {
+                let _r: &$crate::chan::Receiver<_> = _r;
+                match _r.try_recv() {
+                    ::core::result::Result::Err($crate::chan::TryRecvError::Empty) => $default,
+                    _res => {
+                        let _res = _res.map_err(|_| $crate::chan::RecvError);
+                        let $res = _res;
+                        $body
+                    }
+                }
+            }
+        }
+    };
+    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] [($timeout:expr) $default:tt]) => {
+        match $r {
+            ref _r => {
+                let _r: &$crate::chan::Receiver<_> = _r;
+                match _r.recv_timeout($timeout) {
+                    ::core::result::Result::Err($crate::chan::RecvTimeoutError::Timeout) => $default,
+                    _res => {
+                        let _res = _res.map_err(|_| $crate::chan::RecvError);
+                        let $res = _res;
+                        $body
+                    }
+                }
+            }
+        }
+    };
+    (@run $biased:tt $ops:tt $default:tt) => {
+        $crate::__select!(@bind $biased $ops $default (0usize) [])
+    };
+
+    // ---- @bind: each handle is bound to a name of its own (each step of the macro has other names), counted
+    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt $op:ident $handle:ident ($($m:expr)?) ($res:pat) $body:tt])*]) => {{
+        let mut _arms: [$crate::chan::internal::Arm<'_>; $n] =
+            [$($crate::chan::internal::Arm::$op($handle, $i)),*];
+        let mut _order = [0u32; 2 * $n];
+        let _patience = $crate::__select!(@patience $default);
+        match $crate::chan::internal::run(&mut _arms, &mut _order, _patience, $biased) {
+            $(::core::option::Option::Some(_selected) if _selected.index() == $i => {
+                let _res = _selected.begin($handle).$op($handle $(, $m)?);
+                let $res = _res;
+                $body
+            })*
+            _ => $crate::__select!(@default $default),
+        }
+    }};
+    (@bind $biased:tt [$op:ident ($handle:expr) $m:tt $res:tt $body:tt $($ops:tt)*] $default:tt ($n:expr) [$($bound:tt)*]) => {
+        match $handle {
+            ref _handle => {
+                let _handle: $crate::__select!(@type $op) = _handle;
+                $crate::__select!(
+                    @bind $biased [$($ops)*] $default ($n + 1) [$($bound)* [($n) $op _handle $m $res $body]]
+                )
+            }
+        }
+    };
+    (@type recv) => { &$crate::chan::Receiver<_> };
+    (@type send) => { &$crate::chan::Sender<_> };
+
+    (@patience []) => { $crate::chan::internal::Patience::Forever };
+    (@patience [() $body:tt]) => { $crate::chan::internal::Patience::None };
+    (@patience [($timeout:expr) $body:tt]) => { $crate::chan::internal::Patience::lasting($timeout) };
+    (@default []) => { ::core::unreachable!("endless patience") };
+    (@default [$timeout:tt $body:tt]) => { $body };
+}

@@ -1,0 +1,805 @@
+//! `select`: one of several operations, chosen when it is ready.
+//!
+//! # Role
+//! [`run`] is the algorithm, over a slice of [`Arm`]s that the caller keeps in place: the array of a `select!`, or the
+//! vector of a dynamic [`Select`]. It commits to one arm and returns the permit (`core.rs`); the message moves later, in
+//! [`Committed`].
+//!
+//! # Protocol
+//! 1. Lock all channels involved, in the order of their addresses (`Lock::rank`), each once.
+//! 2. In random order (or in the given one, if biased), look whether an arm can be committed to. If so: unlock, done.
+//!    That is one atomic look at all channels, so `default` is never taken while something is ready.
+//! 3. Else enrol in all queues, unlock, wait until somebody commits to one of our arms, a timer arm is due, or the
+//!    deadline passes.
+//! 4. Take ourselves out of every queue, under each channel's lock. The token says which arm was served.
+//!
+//! The waiter's word makes the choice: whoever wants to serve an arm must win it (`try_select`), and only one can. A loser
+//! has popped our node and goes on to the next waiter.
+//! Why nothing is lost is told in `core.rs` (what a served arm owns) and `waitq.rs` (rendezvous without a buffer).
+//!
+//! # Rejected
+//! Trying the arms one after another without holding all locks, and again after each wake-up, as crossbeam does:
+//! it is not atomic, and a woken `select` may find that somebody was faster.
+
+use super::core::{Commit, Core, Patience, Permit};
+use super::error::{
+    ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError,
+};
+use super::timer::TimerChan;
+use super::waitq::{FIRST_ARM, HELD, RETRY, WaitNode};
+use super::{Receiver, Sender};
+use crate::sched::{TIMED_OUT, WaitReason, WaiterRef};
+use crate::sys::lock::{Guard, Lock};
+use crate::sys::rng::Rng;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop};
+use std::ptr;
+use std::time::{Duration, Instant};
+
+/// One operation of a `select`.
+#[doc(hidden)]
+pub struct Arm<'a> {
+    target: Target<'a>,
+    index: usize,
+    /// The address of the sender or receiver, by which the operation is completed.
+    handle: *const (),
+    node: WaitNode,
+}
+
+/// What an arm operates on.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    Send(&'a Core),
+    Recv(&'a Core),
+    Timer(&'a TimerChan),
+    Never,
+}
+
+impl<'a> Arm<'a> {
+    /// The arm that sends to `s`.
+    pub fn send<T>(s: &'a Sender<T>, index: usize) -> Arm<'a> {
+        Arm { target: s.target(), index, handle: ptr::from_ref(s).cast(), node: WaitNode::new() }
+    }
+
+    /// The arm that receives from `r`.
+    pub fn recv<T>(r: &'a Receiver<T>, index: usize) -> Arm<'a> {
+        Arm { target: r.target(), index, handle: ptr::from_ref(r).cast(), node: WaitNode::new() }
+    }
+
+    /// The rank of its lock, which tells locks apart; zero: it has none.
+    fn rank(&self) -> usize {
+        match self.target {
+            Target::Send(core) | Target::Recv(core) => core.state.rank(),
+            Target::Timer(timer) => timer.state.rank(),
+            Target::Never => 0,
+        }
+    }
+
+    fn lock(&self) {
+        match self.target {
+            Target::Send(core) | Target::Recv(core) => mem::forget(core.state.lock()),
+            Target::Timer(timer) => mem::forget(timer.state.lock()),
+            Target::Never => {}
+        }
+    }
+
+    /// # Safety
+    /// `run` holds the lock, by `lock`.
+    unsafe fn unlock(&self) {
+        // SAFETY: the caller's promise; dropping the guard gives the lock back.
+        unsafe {
+            match self.target {
+                Target::Send(core) | Target::Recv(core) => drop(core.state.assume_locked()),
+                Target::Timer(timer) => drop(timer.state.assume_locked()),
+                Target::Never => {}
+            }
+        }
+    }
+
+    /// Commits to this arm, if it is ready.
+    ///
+    /// # Safety
+    /// `run` holds the arm's lock.
+    unsafe fn commit(&self) -> Option<Commit> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.target {
+                Target::Send(core) => held(&core.state).commit_send().map(Commit::Now),
+                Target::Recv(core) => held(&core.state).commit_recv(&self.node),
+                Target::Timer(timer) => {
+                    let moment = held(&timer.state).take(Instant::now())?;
+                    Some(Commit::Now(Permit::Tick(moment)))
+                }
+                Target::Never => None,
+            }
+        }
+    }
+
+    /// Whether the operation would not wait.
+    ///
+    /// # Safety
+    /// `run_ready` holds the arm's lock.
+    unsafe fn is_ready(&self) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.target {
+                Target::Send(core) => held(&core.state).send_ready(),
+                Target::Recv(core) => held(&core.state).recv_ready(),
+                Target::Timer(timer) => held(&timer.state).is_due(Instant::now()),
+                Target::Never => false,
+            }
+        }
+    }
+
+    /// When the arm becomes ready by itself.
+    ///
+    /// # Safety
+    /// `run` holds the arm's lock.
+    unsafe fn due(&self) -> Option<Instant> {
+        match self.target {
+            // SAFETY: the caller's promise.
+            Target::Timer(timer) => unsafe { held(&timer.state).due() },
+            _ => None,
+        }
+    }
+
+    /// Enrols to be served, with the `position`th arm's token. True if watchers have to hear of it.
+    ///
+    /// # Safety
+    /// `run` holds the arm's lock, keeps the arm in place, and calls `withdraw` before it lets go of it.
+    unsafe fn enrol(&self, me: WaiterRef, position: usize) -> bool {
+        self.node.enrol(me, FIRST_ARM + 2 * position, ptr::null_mut());
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.target {
+                Target::Send(core) => {
+                    let state = &mut *held(&core.state);
+                    state.sendq.push(&self.node);
+                    state.cap == 0 && !state.watchers.is_empty()
+                }
+                Target::Recv(core) => {
+                    let state = &mut *held(&core.state);
+                    state.recvq.push(&self.node);
+                    state.cap == 0 && !state.watchers.is_empty()
+                }
+                Target::Timer(timer) => {
+                    held(&timer.state).watchers.push(&self.node);
+                    false
+                }
+                Target::Never => false,
+            }
+        }
+    }
+
+    /// Enrols to be told of changes.
+    ///
+    /// # Safety
+    /// As `enrol`, with `unwatch`.
+    unsafe fn watch(&self, me: WaiterRef) {
+        self.node.enrol(me, RETRY, ptr::null_mut());
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.target {
+                Target::Send(core) | Target::Recv(core) => held(&core.state).watchers.push(&self.node),
+                Target::Timer(timer) => held(&timer.state).watchers.push(&self.node),
+                Target::Never => {}
+            }
+        }
+    }
+
+    fn withdraw(&self) {
+        match self.target {
+            Target::Send(core) => core.state.lock().sendq.remove(&self.node),
+            Target::Recv(core) => core.state.lock().recvq.remove(&self.node),
+            Target::Timer(timer) => timer.state.lock().watchers.remove(&self.node),
+            Target::Never => {}
+        }
+    }
+
+    fn unwatch(&self) {
+        match self.target {
+            Target::Send(core) | Target::Recv(core) => core.state.lock().watchers.remove(&self.node),
+            Target::Timer(timer) => timer.state.lock().watchers.remove(&self.node),
+            Target::Never => {}
+        }
+    }
+
+    /// What the wait that ended with this arm's token brought. None: nothing, look again.
+    fn served(&self, with: usize) -> Option<Permit> {
+        let (core, sending) = match self.target {
+            Target::Send(core) => (core, true),
+            Target::Recv(core) => (core, false),
+            Target::Timer(_) | Target::Never => return None, // these are never served, they look
+        };
+        if with != HELD {
+            return Some(Permit::served(&self.node, sending));
+        }
+        // Only receivers are held: a select-sender is served its partner.
+        self.node.wait_held(&core.state, WaitReason::Select).then_some(Permit::Claimed)
+    }
+
+    fn selected(&self, permit: Permit) -> Selected {
+        let core = match self.target {
+            Target::Send(core) | Target::Recv(core) => ptr::from_ref(core),
+            Target::Timer(_) | Target::Never => ptr::null(),
+        };
+        Selected { permit, index: self.index, handle: self.handle, core }
+    }
+}
+
+/// What lies behind a lock that `run` holds, without giving it back at the end.
+///
+/// # Safety
+/// The lock is held by `Arm::lock`, and nothing else refers to what is behind it.
+unsafe fn held<T>(lock: &Lock<T>) -> ManuallyDrop<Guard<'_, T>> {
+    // SAFETY: the caller's promise.
+    ManuallyDrop::new(unsafe { lock.assume_locked() })
+}
+
+/// The arms of one call, with the order to look at them and the order to lock them.
+struct Arms<'r, 'a> {
+    arms: &'r [Arm<'a>],
+    look: &'r [u32],
+    lock: &'r [u32],
+}
+
+impl<'r, 'a> Arms<'r, 'a> {
+    /// `order` is scratch space, two for each arm.
+    fn new(arms: &'r mut [Arm<'a>], order: &'r mut [u32], biased: bool) -> Arms<'r, 'a> {
+        let arms = &*arms;
+        let (look, lock) = order.split_at_mut(arms.len());
+        for (i, (look, lock)) in look.iter_mut().zip(lock.iter_mut()).enumerate() {
+            (*look, *lock) = (i as u32, i as u32);
+        }
+        if !biased {
+            shuffle(look);
+        }
+        lock.sort_unstable_by_key(|&i| arms[i as usize].rank());
+        Arms { arms, look, lock }
+    }
+
+    /// In the order in which the program shall choose.
+    fn looking(&self) -> impl Iterator<Item = &'r Arm<'a>> {
+        self.look.iter().map(|&i| &self.arms[i as usize])
+    }
+
+    /// One arm for each channel, in the order of locks.
+    fn locking(&self) -> impl Iterator<Item = &'r Arm<'a>> {
+        let mut last = 0;
+        self.lock.iter().map(|&i| &self.arms[i as usize]).filter(move |arm| {
+            let rank = arm.rank();
+            mem::replace(&mut last, rank) != rank
+        })
+    }
+
+    fn lock_all(&self) {
+        self.locking().for_each(Arm::lock);
+    }
+
+    /// # Safety
+    /// After `lock_all`.
+    unsafe fn unlock_all(&self) {
+        // SAFETY: the caller's promise.
+        self.locking().for_each(|arm| unsafe { arm.unlock() });
+    }
+
+    /// The earliest of `deadline` and the timer arms.
+    ///
+    /// # Safety
+    /// Under `lock_all`.
+    unsafe fn deadline(&self, patience: Patience) -> Option<Instant> {
+        // SAFETY: the caller's promise.
+        self.arms.iter().filter_map(|arm| unsafe { arm.due() }).chain(patience.deadline()).min()
+    }
+}
+
+/// Commits to one of `arms`, waiting as long as `patience` lasts. `order` is scratch space, two for each arm.
+#[doc(hidden)]
+pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: bool) -> Option<Selected> {
+    if arms.is_empty() {
+        wait_for_nothing(patience);
+        return None;
+    }
+    let arms = Arms::new(arms, order, biased);
+    let mut over = patience == Patience::None;
+    loop {
+        arms.lock_all();
+        // SAFETY: all arms are locked.
+        let found = arms.looking().find_map(|arm| Some((arm, unsafe { arm.commit() }?)));
+        if found.is_some() || over {
+            // SAFETY: they are locked.
+            unsafe { arms.unlock_all() };
+            match found {
+                None => return None,
+                Some((arm, Commit::Now(permit))) => return Some(arm.selected(permit)),
+                Some((arm, Commit::Meet(wake))) => {
+                    wake.ready();
+                    if arm.node.wait_rearmed(WaitReason::Select) {
+                        return Some(arm.selected(Permit::Claimed));
+                    }
+                    continue;
+                }
+            }
+        }
+        let me = WaiterRef::current();
+        me.arm();
+        let mut watched = false;
+        // In looking order too: of several arms on one channel, the first in the queue is served.
+        for &position in arms.look {
+            let position = position as usize;
+            // SAFETY: all arms are locked, they are borrowed for all of this call, and withdraw below.
+            watched |= unsafe { arms.arms[position].enrol(me, position) };
+        }
+        // SAFETY: all arms are locked.
+        let deadline = unsafe { arms.deadline(patience) };
+        // SAFETY: they are locked.
+        unsafe { arms.unlock_all() };
+        if watched {
+            for arm in arms.arms {
+                if let Target::Send(core) | Target::Recv(core) = arm.target {
+                    core.notify_watchers();
+                }
+            }
+        }
+        let token = me.wait(WaitReason::Select, deadline);
+        arms.arms.iter().for_each(Arm::withdraw);
+        if token == RETRY || token == TIMED_OUT {
+            over = patience.is_over();
+            continue;
+        }
+        let arm = &arms.arms[(token - FIRST_ARM) / 2];
+        if let Some(permit) = arm.served((token - FIRST_ARM) % 2) {
+            return Some(arm.selected(permit));
+        }
+    }
+}
+
+/// As `run`, but only says which operation is ready.
+fn run_ready(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: bool) -> Option<usize> {
+    if arms.is_empty() {
+        wait_for_nothing(patience);
+        return None;
+    }
+    let arms = Arms::new(arms, order, biased);
+    let mut over = patience == Patience::None;
+    loop {
+        arms.lock_all();
+        // SAFETY: all arms are locked.
+        let found = arms.looking().find(|arm| unsafe { arm.is_ready() });
+        if found.is_some() || over {
+            // SAFETY: they are locked.
+            unsafe { arms.unlock_all() };
+            return found.map(|arm| arm.index);
+        }
+        let me = WaiterRef::current();
+        me.arm();
+        for arm in arms.arms {
+            // SAFETY: all arms are locked, they are borrowed for all of this call, and unwatch below.
+            unsafe { arm.watch(me) };
+        }
+        // SAFETY: all arms are locked.
+        let deadline = unsafe { arms.deadline(patience) };
+        // SAFETY: they are locked.
+        unsafe { arms.unlock_all() };
+        me.wait(WaitReason::Select, deadline);
+        arms.arms.iter().for_each(Arm::unwatch);
+        over = patience.is_over();
+    }
+}
+
+fn wait_for_nothing(patience: Patience) {
+    while !patience.is_over() {
+        let me = WaiterRef::current();
+        me.arm();
+        me.wait(WaitReason::SelectNoCases, patience.deadline());
+    }
+}
+
+/// Puts `order` into a random order. Not inlined: the address of a thread-local must not be kept over a park.
+#[inline(never)]
+fn shuffle(order: &mut [u32]) {
+    thread_local! {
+        static RNG: Cell<u64> = const { Cell::new(0) };
+    }
+    RNG.with(|cell| {
+        let mut rng = match cell.get() {
+            0 => Rng::new(crate::sys::clock::now_ns() ^ (ptr::from_ref(cell).addr() as u64) << 20),
+            seed => Rng::new(seed),
+        };
+        for i in (1..order.len()).rev() {
+            order.swap(i, rng.below(i as u32 + 1) as usize);
+        }
+        cell.set(u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32()) | 1);
+    });
+}
+
+/// An arm that was committed to, not yet bound to the life of its channel: the macro binds it by `begin`.
+#[doc(hidden)]
+#[must_use]
+pub struct Selected {
+    permit: Permit,
+    index: usize,
+    handle: *const (),
+    core: *const Core,
+}
+
+impl Selected {
+    /// The arm's index.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Binds it to its sender or receiver.
+    pub fn begin<H>(self, handle: &H) -> Committed<'_> {
+        assert!(ptr::eq(self.handle, ptr::from_ref(handle).cast()), "begun with another handle");
+        self.bind()
+    }
+
+    fn bind<'a>(self) -> Committed<'a> {
+        Committed { selected: ManuallyDrop::new(self), handles: PhantomData }
+    }
+}
+
+/// The right and the duty to complete an operation. Dropped, it is given back: the message expression of a
+/// `select!` panicked, returned or broke off.
+#[doc(hidden)]
+pub struct Committed<'a> {
+    selected: ManuallyDrop<Selected>,
+    handles: PhantomData<&'a ()>,
+}
+
+impl Committed<'_> {
+    fn redeem<H>(self, handle: &H, what: &str) -> Permit {
+        let same = ptr::eq(self.selected.handle, ptr::from_ref(handle).cast());
+        assert!(same, "passed a {what} that wasn't selected");
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: taken once: `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.selected) }.permit
+    }
+
+    /// Completes the send.
+    pub fn send<T>(self, s: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+        let permit = self.redeem(s, "sender");
+        s.chan().redeem_send(permit, message).map_err(SendError)
+    }
+
+    /// Completes the receive.
+    pub fn recv<T>(self, r: &Receiver<T>) -> Result<T, RecvError> {
+        r.redeem(self.redeem(r, "receiver"))
+    }
+}
+
+impl Drop for Committed<'_> {
+    fn drop(&mut self) {
+        // SAFETY: taken once: this is the drop, and `redeem` forgets.
+        let selected = unsafe { ManuallyDrop::take(&mut self.selected) };
+        // SAFETY: the channel lives: its handle is borrowed for as long as this value.
+        if let Some(core) = unsafe { selected.core.as_ref() } {
+            core.abandon(selected.permit);
+        }
+    }
+}
+
+/// Selects from a set of operations that is put together at run time.
+///
+/// Add operations with [`send`](Select::send) and [`recv`](Select::recv), which give each an index; then either
+/// - [`try_select`](Select::try_select), [`select`](Select::select), [`select_timeout`](Select::select_timeout):
+///   choose an operation, which must then be completed by [`SelectedOperation::send`] or
+///   [`SelectedOperation::recv`]; or
+/// - [`try_ready`](Select::try_ready), [`ready`](Select::ready), [`ready_timeout`](Select::ready_timeout): only
+///   say which operation is ready, without a promise that it still is when you come to it.
+///
+/// For a set that is known when the program is written, [`select!`](crate::select!) is nicer.
+///
+/// # Examples
+///
+/// ```
+/// use gort::chan::{Receiver, RecvError, Select, unbounded};
+///
+/// /// Receives from whichever has something first.
+/// fn recv_any<T>(rs: &[Receiver<T>]) -> Result<T, RecvError> {
+///     let mut select = Select::new();
+///     for r in rs {
+///         select.recv(r);
+///     }
+///     let oper = select.select();
+///     let index = oper.index();
+///     oper.recv(&rs[index])
+/// }
+///
+/// gort::run(|| {
+///     let (s1, r1) = unbounded();
+///     let (_s2, r2) = unbounded();
+///     gort::go(move || s1.send("hello").unwrap());
+///     assert_eq!(recv_any(&[r1, r2]), Ok("hello"));
+/// })
+/// ```
+pub struct Select<'a> {
+    arms: Vec<Arm<'a>>,
+    order: Vec<u32>,
+    next_index: usize,
+    biased: bool,
+}
+
+// SAFETY: the arms refer to channels, which may be used from any thread; their nodes are linked only inside calls that
+// borrow the `Select` mutably; the handles are only compared.
+unsafe impl Send for Select<'_> {}
+// SAFETY: as above: nothing can be done through a shared reference but to clone.
+unsafe impl Sync for Select<'_> {}
+
+impl<'a> Select<'a> {
+    /// An empty set, which chooses at random among the operations that are ready.
+    pub fn new() -> Select<'a> {
+        Select { arms: Vec::new(), order: Vec::new(), next_index: 0, biased: false }
+    }
+
+    /// An empty set, which chooses the one that was added first among the operations that are ready.
+    pub fn new_biased() -> Select<'a> {
+        Select { biased: true, ..Select::new() }
+    }
+
+    fn add(&mut self, arm: impl FnOnce(usize) -> Arm<'a>) -> usize {
+        let index = self.next_index;
+        self.arms.push(arm(index));
+        self.order.extend([0, 0]);
+        self.next_index += 1;
+        index
+    }
+
+    /// Adds a send and returns its index.
+    pub fn send<T>(&mut self, s: &'a Sender<T>) -> usize {
+        self.add(|index| Arm::send(s, index))
+    }
+
+    /// Adds a receive and returns its index.
+    pub fn recv<T>(&mut self, r: &'a Receiver<T>) -> usize {
+        self.add(|index| Arm::recv(r, index))
+    }
+
+    /// Removes an operation. The indices of the others stay as they are.
+    ///
+    /// # Panics
+    ///
+    /// If no operation was ever added with that index, or it was removed already.
+    pub fn remove(&mut self, index: usize) {
+        assert!(index < self.next_index, "index out of bounds; {index} >= {}", self.next_index);
+        let position = self.arms.iter().position(|arm| arm.index == index);
+        self.arms.remove(position.expect("no operation with this index"));
+        self.order.truncate(2 * self.arms.len());
+    }
+
+    fn run(&mut self, patience: Patience) -> Option<SelectedOperation<'a>> {
+        let selected = run(&mut self.arms, &mut self.order, patience, self.biased)?;
+        Some(SelectedOperation(Some(selected.bind())))
+    }
+
+    fn run_ready(&mut self, patience: Patience) -> Option<usize> {
+        run_ready(&mut self.arms, &mut self.order, patience, self.biased)
+    }
+
+    fn assert_not_empty(&self) {
+        assert!(!self.arms.is_empty(), "no operations have been added to `Select`");
+    }
+
+    /// Chooses an operation that is ready, without waiting.
+    ///
+    /// # Blocking
+    ///
+    /// G: no, but for one case: a receive on a channel of capacity zero that meets a `select` which sends waits until
+    /// that one has computed its message. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySelectError`] if none is ready.
+    pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
+        self.run(Patience::None).ok_or(TrySelectError)
+    }
+
+    /// Waits until an operation is ready, and chooses it. A disconnected channel counts as ready.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// If no operation was added.
+    pub fn select(&mut self) -> SelectedOperation<'a> {
+        self.assert_not_empty();
+        self.run(Patience::Forever).expect("patience was endless")
+    }
+
+    /// As [`select`](Select::select), for at most `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`SelectTimeoutError`] if none became ready.
+    pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        self.run(Patience::lasting(timeout)).ok_or(SelectTimeoutError)
+    }
+
+    /// As [`select`](Select::select), until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`SelectTimeoutError`] if none became ready.
+    pub fn select_deadline(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        self.run(Patience::Until(deadline)).ok_or(SelectTimeoutError)
+    }
+
+    /// The index of an operation that is ready now. It need not be any more when you come to it.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`TryReadyError`] if none is ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// let (s, r) = unbounded();
+    /// let mut select = Select::new();
+    /// let index = select.recv(&r);
+    /// assert!(select.try_ready().is_err());
+    /// s.send(1).unwrap();
+    /// assert_eq!(select.try_ready(), Ok(index));
+    /// assert_eq!(r.try_recv(), Ok(1));
+    /// ```
+    pub fn try_ready(&mut self) -> Result<usize, TryReadyError> {
+        self.run_ready(Patience::None).ok_or(TryReadyError)
+    }
+
+    /// Waits until an operation is ready, and returns its index.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// If no operation was added.
+    pub fn ready(&mut self) -> usize {
+        self.assert_not_empty();
+        self.run_ready(Patience::Forever).expect("patience was endless")
+    }
+
+    /// As [`ready`](Select::ready), for at most `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadyTimeoutError`] if none became ready.
+    pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
+        self.run_ready(Patience::lasting(timeout)).ok_or(ReadyTimeoutError)
+    }
+
+    /// As [`ready`](Select::ready), until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadyTimeoutError`] if none became ready.
+    pub fn ready_deadline(&mut self, deadline: Instant) -> Result<usize, ReadyTimeoutError> {
+        self.run_ready(Patience::Until(deadline)).ok_or(ReadyTimeoutError)
+    }
+}
+
+impl<'a> Clone for Select<'a> {
+    fn clone(&self) -> Select<'a> {
+        let copy = |arm: &Arm<'a>| Arm { node: WaitNode::new(), ..*arm };
+        Select {
+            arms: self.arms.iter().map(copy).collect(),
+            order: self.order.clone(),
+            next_index: self.next_index,
+            biased: self.biased,
+        }
+    }
+}
+
+impl Default for Select<'_> {
+    fn default() -> Self {
+        Select::new()
+    }
+}
+
+impl fmt::Debug for Select<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Select { .. }")
+    }
+}
+
+/// An operation that a [`Select`] has chosen, to be completed by [`send`](SelectedOperation::send) or
+/// [`recv`](SelectedOperation::recv).
+///
+/// Until then, a message, a place or a partner is kept for it; so complete it soon.
+///
+/// # Panics
+///
+/// If it is dropped without having been completed. What was kept for it is then given back; while unwinding,
+/// that is all that happens.
+#[must_use = "a selected operation must be completed"]
+pub struct SelectedOperation<'a>(Option<Committed<'a>>);
+
+impl<'a> SelectedOperation<'a> {
+    /// The index that [`Select::send`] or [`Select::recv`] returned for it.
+    pub fn index(&self) -> usize {
+        self.0.as_ref().expect("not yet completed").selected.index
+    }
+
+    fn take(&mut self) -> Committed<'a> {
+        self.0.take().expect("not yet completed")
+    }
+
+    /// Completes the send.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with the message, if the channel is disconnected.
+    ///
+    /// # Panics
+    ///
+    /// If `s` is not the sender (the same reference) that was given to [`Select::send`].
+    pub fn send<T>(mut self, s: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+        self.take().send(s, message)
+    }
+
+    /// Completes the receive.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`] if the channel is empty and disconnected.
+    ///
+    /// # Panics
+    ///
+    /// If `r` is not the receiver (the same reference) that was given to [`Select::recv`].
+    pub fn recv<T>(mut self, r: &Receiver<T>) -> Result<T, RecvError> {
+        self.take().recv(r)
+    }
+}
+
+impl fmt::Debug for SelectedOperation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("SelectedOperation { .. }")
+    }
+}
+
+impl Drop for SelectedOperation<'_> {
+    fn drop(&mut self) {
+        let forgotten = self.0.take().is_some();
+        if forgotten && !std::thread::panicking() {
+            panic!("dropped `SelectedOperation` without completing the operation");
+        }
+    }
+}

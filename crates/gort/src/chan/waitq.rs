@@ -1,0 +1,344 @@
+//! Who waits at a channel: nodes on the waiters' own stacks, in first-come order.
+//!
+//! # Role
+//! A sender, a receiver or one arm of a `select` links its [`WaitNode`] into a [`WaitQueue`] of the channel, under
+//! the channel's lock, and parks. Whoever can serve it pops the node, ends the wait with a token, and wakes
+//! the waiter after unlocking.
+//!
+//! # States of a node
+//! ```text
+//!          enrol           pop, select(DONE | RETRY)
+//!   FREE ─────────▶ QUEUED ─────────────────────────▶ FREE
+//!     ▲               │ pop, hold                       ▲
+//!     │ remove        ▼                                 │ settle(Done | Abandoned)
+//!     └──(timeout)   HELD ──────────────────────────────┘
+//! ```
+//! | state  | linked | who may touch it                                              |
+//! | ------ | ------ | ------------------------------------------------------------- |
+//! | FREE   | no     | the waiter                                                    |
+//! | QUEUED | yes    | whoever holds the channel's lock                              |
+//! | HELD   | no     | its holder, a committed `select`, under the channel's lock    |
+//!
+//! # Invariants
+//! 1. A node is linked, unlinked and read under the lock of the channel it belongs to.
+//! 2. A waiter leaves its wait only when none of its nodes is linked or in somebody's hand: either the one who popped
+//!    the node ended the wait, or the waiter itself passes the lock to remove it, and so waits for whoever popped it
+//!    in vain.
+//! 3. Whoever pops a node touches it for the last time in its `try_select` (or, for a held one, in `settle`).
+//! 4. A slot is written or read *before* the `try_select`. If that is lost, the copy is forgotten: the value in
+//!    a sender's slot is still the sender's, what was put into a receiver's slot is still the putter's.
+//! 5. A held waiter is settled exactly once, and goes nowhere until then.
+//!
+//! # Protocol of holding
+//! A `select` commits before its message exists (the expression is evaluated afterwards) or before its place for
+//! the message exists (`SelectedOperation::recv` comes later). With a buffer, that is only a count (see
+//! `core.rs`). Without one, the partner is held, which is a rendezvous in two steps:
+//! ```text
+//!   holder, under the lock                      held, after its wait ended with HELD
+//!   1. try_select(HELD)                          1. lock
+//!      ... user code, no lock held ...           2. settled? take the outcome
+//!   2. lock; use the slot                        3. else arm again, `rearmed = true`
+//!   3. outcome = Done | Abandoned                4. unlock, wait for DONE | RETRY
+//!   4. if rearmed, try_select(DONE | RETRY)
+//!   5. unlock; ready it
+//! ```
+//! A partner that was parked when it was held is not made ready before step 5, so it pays one park for both
+//! steps. One that was still on its way into the park (its word was ARMED) passes the lock: if first, the
+//! holder sees `rearmed` and selects it; if second, it sees the outcome. Either way it goes on, once.
+//!
+//! The other way round, a receiver that meets a parked select-sender has nothing to take yet: it arms, leaves its
+//! node as the sender's `partner` with `rearmed` set, ends the sender's wait, and waits as if held.
+//!
+//! # Rejected
+//! Spinning until the other side has delivered, as crossbeam does: a goroutine that spins for one whose message
+//! expression blocks holds its P for that long. Waking everybody to try again: loses the order of arrival.
+
+use crate::sched::{FIRST_TOKEN, WaitReason, WaiterRef, Wake};
+use crate::sys::lock::Lock;
+use std::cell::Cell;
+use std::ptr;
+
+/// The wait ended because something changed: look again.
+pub(super) const RETRY: usize = FIRST_TOKEN;
+/// The token of a plain wait that was served. The odd one after it says HELD.
+pub(super) const DONE: usize = FIRST_TOKEN + 1;
+/// The wait ended, its business has not: somebody holds the node (the token is that of the node plus this).
+pub(super) const HELD: usize = 1;
+/// The tokens of a `select`'s arms: this, plus two for each arm.
+pub(super) const FIRST_ARM: usize = FIRST_TOKEN + 3;
+
+/// What became of a held node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Pending,
+    Done,
+    Abandoned,
+}
+
+/// One waiter at one channel.
+pub(super) struct WaitNode {
+    next: Cell<*const WaitNode>,
+    prev: Cell<*const WaitNode>,
+    queued: Cell<bool>,
+    rearmed: Cell<bool>,
+    outcome: Cell<Outcome>,
+    waiter: Cell<Option<WaiterRef>>,
+    token: Cell<usize>,
+    /// The message of a sender, the place of a receiver; null for an arm of a `select`.
+    slot: Cell<*mut ()>,
+    /// The receiver that a select-sender has to serve.
+    partner: Cell<*const WaitNode>,
+}
+
+impl WaitNode {
+    pub(super) const fn new() -> WaitNode {
+        WaitNode {
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
+            queued: Cell::new(false),
+            rearmed: Cell::new(false),
+            outcome: Cell::new(Outcome::Pending),
+            waiter: Cell::new(None),
+            token: Cell::new(RETRY),
+            slot: Cell::new(ptr::null_mut()),
+            partner: Cell::new(ptr::null()),
+        }
+    }
+
+    /// Readies the node for a wait. The node is FREE.
+    pub(super) fn enrol(&self, me: WaiterRef, token: usize, slot: *mut ()) {
+        debug_assert!(!self.queued.get());
+        self.rearmed.set(false);
+        self.outcome.set(Outcome::Pending);
+        self.waiter.set(Some(me));
+        self.token.set(token);
+        self.slot.set(slot);
+        self.partner.set(ptr::null());
+    }
+
+    fn waiter(&self) -> WaiterRef {
+        self.waiter.get().expect("an enrolled node has a waiter")
+    }
+
+    pub(super) fn slot<T>(&self) -> *mut T {
+        self.slot.get().cast()
+    }
+
+    pub(super) fn is_arm(&self) -> bool {
+        self.slot.get().is_null()
+    }
+
+    /// Its wait has not ended (it may before you look twice).
+    fn is_waiting(&self) -> bool {
+        self.waiter().selected().is_none()
+    }
+
+    /// Ends the wait of this popped node: it was served.
+    pub(super) fn serve(&self) -> Option<Wake> {
+        self.waiter().try_select(self.token.get())
+    }
+
+    /// Ends the wait of this popped node: it shall look again.
+    pub(super) fn retry(&self) -> Option<Wake> {
+        self.waiter().try_select(RETRY)
+    }
+
+    /// Ends the wait of this popped node, but keeps its business open.
+    pub(super) fn hold(&self) -> Option<Held> {
+        let wake = self.waiter().try_select(self.token.get() + HELD)?;
+        Some(Held { node: self, wake })
+    }
+
+    /// As `serve`, for a select-sender that shall then serve `receiver`, whose waiter has armed and who
+    /// goes to wait in [`WaitNode::wait_rearmed`] if this succeeds.
+    pub(super) fn serve_with_partner(
+        &self,
+        receiver: &WaitNode,
+        me: WaiterRef,
+        slot: *mut (),
+    ) -> Option<Wake> {
+        receiver.enrol(me, DONE, slot);
+        receiver.rearmed.set(true);
+        self.partner.set(receiver);
+        self.serve()
+    }
+
+    /// The partner that the wait of this select-sender ended with, to be served. Null: none.
+    pub(super) fn partner(&self) -> Option<Held> {
+        let node = self.partner.get();
+        (!node.is_null()).then_some(Held { node, wake: Wake::NONE })
+    }
+
+    /// The held side: waits for the holder. True: the message has moved; false: look again. The caller is in no
+    /// queue any more, and `lock` is the channel's.
+    pub(super) fn wait_held<S>(&self, lock: &Lock<S>, reason: WaitReason) -> bool {
+        {
+            let _locked = lock.lock();
+            match self.outcome.get() {
+                Outcome::Done => return true,
+                Outcome::Abandoned => return false,
+                Outcome::Pending => {}
+            }
+            self.waiter().arm();
+            self.rearmed.set(true);
+        }
+        self.wait_rearmed(reason)
+    }
+
+    /// The second half of the wait of a held node. No deadline: the holder has committed itself and so have we.
+    pub(super) fn wait_rearmed(&self, reason: WaitReason) -> bool {
+        self.waiter().wait(reason, None) == DONE
+    }
+}
+
+/// A popped node whose waiter stands still until [`settle`](Held::settle).
+#[must_use = "a held waiter sleeps for ever if nobody settles it"]
+pub(super) struct Held {
+    node: *const WaitNode,
+    wake: Wake,
+}
+
+impl Held {
+    /// The message or the place of the held one; null if it is an arm of a `select`.
+    pub(super) fn slot<T>(&self) -> *mut T {
+        // SAFETY: the held waiter keeps its node alive until it is settled (invariant 5).
+        unsafe { (*self.node).slot() }
+    }
+
+    /// Lets the held one go on. Call it under the channel's lock; the wake is for after.
+    pub(super) fn settle(self, outcome: Outcome) -> Wake {
+        // SAFETY: as above; this is the last access, and only before the `try_select` or the `ready`.
+        let node = unsafe { &*self.node };
+        node.outcome.set(outcome);
+        if !node.rearmed.get() {
+            return self.wake;
+        }
+        let token = if outcome == Outcome::Done { DONE } else { RETRY };
+        node.waiter().try_select(token).expect("nobody else ends the wait of a held node")
+    }
+}
+
+/// Nodes in order of arrival. All methods under the lock of the channel.
+pub(super) struct WaitQueue {
+    first: *const WaitNode,
+    last: *const WaitNode,
+}
+
+// SAFETY: the nodes are touched under the lock that guards the queue (invariant 1), on whatever thread.
+unsafe impl Send for WaitQueue {}
+
+impl WaitQueue {
+    pub(super) const fn new() -> WaitQueue {
+        WaitQueue { first: ptr::null(), last: ptr::null() }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
+    /// Links `node` as the last one.
+    ///
+    /// # Safety
+    /// The node stays where it is until it has been popped or removed.
+    pub(super) unsafe fn push(&mut self, node: &WaitNode) {
+        debug_assert!(!node.queued.get());
+        node.queued.set(true);
+        node.next.set(ptr::null());
+        node.prev.set(self.last);
+        if self.last.is_null() {
+            self.first = node;
+        } else {
+            // SAFETY: linked nodes are alive (invariant 2).
+            unsafe { (*self.last).next.set(node) };
+        }
+        self.last = node;
+    }
+
+    /// The first node, still linked.
+    pub(super) fn front(&self) -> Option<&WaitNode> {
+        // SAFETY: linked nodes are alive (invariant 2), and the lock, which `self` stands for, keeps them so.
+        unsafe { self.first.as_ref() }
+    }
+
+    /// Unlinks the first node. It stays alive until its wait was ended by you, or found to have ended and the
+    /// lock dropped (invariants 2 and 3): use it before either.
+    pub(super) fn pop<'a>(&mut self) -> Option<&'a WaitNode> {
+        // SAFETY: linked nodes are alive (invariant 2).
+        let node = unsafe { self.first.as_ref()? };
+        self.remove(node);
+        Some(node)
+    }
+
+    /// Unlinks `node` if it is linked, which is here then.
+    pub(super) fn remove(&mut self, node: &WaitNode) {
+        if !node.queued.replace(false) {
+            return;
+        }
+        let (prev, next) = (node.prev.get(), node.next.get());
+        // SAFETY: the neighbours of a linked node are linked, so alive (invariant 2).
+        unsafe {
+            match prev.as_ref() {
+                Some(prev) => prev.next.set(next),
+                None => self.first = next,
+            }
+            match next.as_ref() {
+                Some(next) => next.prev.set(prev),
+                None => self.last = prev,
+            }
+        }
+    }
+
+    /// Whether somebody here still waits.
+    pub(super) fn any_waiting(&self) -> bool {
+        let mut node = self.front();
+        while let Some(n) = node {
+            if n.is_waiting() {
+                return true;
+            }
+            // SAFETY: as in `front`.
+            node = unsafe { n.next.get().as_ref() };
+        }
+        false
+    }
+
+    /// Pops waiters and tells them to look again, as many as `wakes` takes.
+    pub(super) fn retry_all(&mut self, wakes: &mut Wakes) {
+        while !wakes.is_full() {
+            let Some(node) = self.pop() else { return };
+            if let Some(wake) = node.retry() {
+                wakes.push(wake);
+            }
+        }
+    }
+}
+
+/// Waiters to be made ready once the lock is dropped.
+pub(super) struct Wakes {
+    list: [Wake; Wakes::ROOM],
+    len: usize,
+}
+
+impl Wakes {
+    const ROOM: usize = 16;
+
+    pub(super) const fn new() -> Wakes {
+        Wakes { list: [const { Wake::NONE }; Wakes::ROOM], len: 0 }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len == Wakes::ROOM
+    }
+
+    pub(super) fn push(&mut self, wake: Wake) {
+        self.list[self.len] = wake;
+        self.len += 1;
+    }
+
+    /// Makes them ready; with no lock held.
+    pub(super) fn ready(self) {
+        for wake in self.list.into_iter().take(self.len) {
+            wake.ready();
+        }
+    }
+}
