@@ -1,6 +1,7 @@
 //! Go's goroutine runtime as a Rust library.
 
 mod sched;
+pub mod sync;
 mod sys;
 
 pub use gort_macros::{main, test};

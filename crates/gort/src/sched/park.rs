@@ -108,6 +108,11 @@ impl Wake {
     /// Nothing to do: the waiter had not parked, or there was none.
     pub(crate) const NONE: Wake = Wake(None);
 
+    /// True if there is nothing to make ready: then the waiter runs already, and may be gone.
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Makes the waiter go on. Takes the scheduler's locks; call it with none of yours held where you can.
     pub(crate) fn ready(self) {
         let Some(waiter) = self.0 else { return };
