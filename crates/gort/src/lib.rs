@@ -1,5 +1,6 @@
 //! Go's goroutine runtime as a Rust library.
 
+pub mod chan;
 mod sched;
 pub mod sync;
 mod sys;
