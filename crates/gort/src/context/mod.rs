@@ -198,15 +198,17 @@ impl Context {
     ///
     /// ```
     /// use gort::context::Context;
+    /// use gort::sync::OnceLock;
+    ///
+    /// static CLEANED_UP: OnceLock<bool> = OnceLock::new();
     ///
     /// gort::run(|| {
     ///     let (ctx, cancel) = Context::background().with_cancel();
-    ///     let (tx, rx) = std::sync::mpsc::channel();
-    ///     ctx.after_func(move || tx.send("cleaned up").unwrap());
-    ///     let stopped = ctx.after_func(|| unreachable!());
-    ///     assert!(stopped.stop());
+    ///     ctx.after_func(|| CLEANED_UP.set(true).unwrap());
+    ///     let other = ctx.after_func(|| unreachable!());
+    ///     assert!(other.stop());
     ///     cancel.cancel();
-    ///     assert_eq!(rx.recv(), Ok("cleaned up"));
+    ///     assert!(CLEANED_UP.wait());
     /// })
     /// ```
     pub fn after_func<F: FnOnce() + Send + 'static>(&self, f: F) -> AfterFunc {
