@@ -218,6 +218,21 @@ impl Canceler {
     }
 }
 
+impl Drop for Canceler {
+    /// What is below goes one after the other: a deep tree must not need a deep stack.
+    fn drop(&mut self) {
+        let children = |canceler: &Canceler| canceler.live.lock().take().map(|live| live.children.into_values());
+        let mut todo: Vec<Child> = children(self).into_iter().flatten().collect();
+        while let Some(child) = todo.pop() {
+            if let Child::Canceler(child) = child
+                && let Some(child) = Arc::into_inner(child)
+            {
+                todo.extend(children(&child).into_iter().flatten());
+            }
+        }
+    }
+}
+
 /// A cancellation on its way down.
 struct Wave<'a> {
     outcome: &'a Outcome,

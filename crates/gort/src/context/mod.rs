@@ -262,8 +262,9 @@ impl Context {
 }
 
 impl Drop for Node {
-    /// One after the other: a long line of contexts must not need a deep stack.
+    /// One after the other, from here up: a long line of contexts must not need a deep stack.
     fn drop(&mut self) {
+        self.handle = None;
         let mut next = self.parent.take();
         while let Some(mut node) = next.and_then(|parent| Arc::into_inner(parent.0)) {
             next = node.parent.take();

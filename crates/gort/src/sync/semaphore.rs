@@ -280,6 +280,7 @@ impl fmt::Debug for Semaphore {
         f.debug_struct("Semaphore")
             .field("permits", &self.size)
             .field("available", &self.available_permits())
+            .field("waiting", &self.queue.lock().len())
             .finish()
     }
 }
