@@ -250,7 +250,9 @@ fn after_func_runs_once() {
             });
         }
         let counts = runs.clone();
-        let stopped = ctx.after_func(move || drop(counts.fetch_add(100, SeqCst)));
+        let stopped = ctx.after_func(move || {
+            counts.fetch_add(100, SeqCst);
+        });
         assert!(stopped.stop());
         assert!(!stopped.stop());
         let late = ctx.after_func(|| ());

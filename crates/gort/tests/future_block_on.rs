@@ -81,7 +81,7 @@ fn a_wake_during_the_poll_counts() {
                 return Poll::Ready("done");
             }
             cx.waker().wake_by_ref();
-            cx.waker().clone().wake();
+            cx.waker().wake_by_ref();
             Poll::Pending
         }));
         assert_eq!((output, polls), ("done", 3));

@@ -63,7 +63,7 @@ fn big_requests_are_not_starved() {
         assert!(semaphore.try_acquire(1).is_none(), "the big one comes first");
         assert!(semaphore.acquire_timeout(1, Duration::from_millis(1)).is_none());
         drop(held);
-        tasks.map(|task| task.join().unwrap());
+        tasks.into_iter().for_each(|task| task.join().unwrap());
         assert_eq!(order.lock().unwrap()[0], 8);
         assert_eq!(order.lock().unwrap()[3], 10);
         assert_eq!(semaphore.available_permits(), 10);

@@ -51,7 +51,9 @@ fn waits_for_all() {
             group.add(1);
             for _ in 0..2 {
                 let n = n.clone();
-                group.go(move || drop(n.fetch_add(1, Relaxed)));
+                group.go(move || {
+                    n.fetch_add(1, Relaxed);
+                });
             }
             group.done();
             group.wait();

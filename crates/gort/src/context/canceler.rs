@@ -94,7 +94,7 @@ fn next_id() -> u64 {
 
 impl Canceler {
     /// A canceler below `parent`; closed at once if the parent is.
-    pub(super) fn new(parent: Option<&Handle>) -> Arc<Handle> {
+    pub(super) fn below(parent: Option<&Handle>) -> Arc<Handle> {
         let (tx, rx) = chan::bounded(0);
         let live = Live { done: tx, children: BTreeMap::new(), timer: None, abandoned: false };
         let canceler = Arc::new(Canceler {

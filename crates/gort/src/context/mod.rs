@@ -242,7 +242,7 @@ impl Context {
     }
 
     fn cancellable(&self, kind: Kind, deadline: Option<Instant>) -> (Context, Cancel) {
-        let handle = Canceler::new(self.0.handle.as_deref());
+        let handle = Canceler::below(self.0.handle.as_deref());
         (self.child(kind, Some(handle.clone()), deadline), Cancel(handle))
     }
 

@@ -112,7 +112,6 @@ impl RawMutex {
             {
                 continue; // freed meanwhile
             }
-            woken = 0;
             let end = if since_ns.is_some() { End::Front } else { End::Back };
             let note = *since_ns.get_or_insert_with(clock::now_ns);
             let wait = Wait { end, note, reason, deadline };
@@ -123,7 +122,7 @@ impl RawMutex {
                     woken = WOKEN;
                     spin = Spin::new();
                 }
-                Ended::Left(_, queue) => {
+                Ended::Left(queue) => {
                     if queue.is_empty() {
                         self.state.fetch_and(!QUEUED, Relaxed);
                     }

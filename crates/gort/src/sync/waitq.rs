@@ -208,8 +208,8 @@ impl Wakes {
 pub(crate) enum Ended<'a, S> {
     /// A waker of the queue chose this token.
     Selected(usize),
-    /// [`TIMED_OUT`] or [`INTERRUPTED`]; the caller is out of the queue, whose lock it holds again.
-    Left(usize, Guard<'a, S>),
+    /// By the deadline or an interrupt; the caller is out of the queue, whose lock it holds again.
+    Left(Guard<'a, S>),
 }
 
 /// What a wait looks like from outside.
@@ -253,5 +253,5 @@ pub(crate) fn park<'a, S>(
     if node.linked.get() {
         queue(&mut guard).unlink(&node);
     }
-    Ended::Left(token, guard)
+    Ended::Left(guard)
 }

@@ -50,7 +50,7 @@ pub(crate) enum Task {
 
 /// Starts `f` as a goroutine if `n` is even, as an OS thread if it is odd.
 pub(crate) fn spawn_mixed<F: FnOnce() + Send + 'static>(n: usize, f: F) -> Task {
-    if n % 2 == 0 { Task::Goroutine(gort::go(f)) } else { Task::Thread(std::thread::spawn(f)) }
+    if n.is_multiple_of(2) { Task::Goroutine(gort::go(f)) } else { Task::Thread(std::thread::spawn(f)) }
 }
 
 impl Task {
