@@ -1,0 +1,26 @@
+//! What the models put in place of `gort`'s ground: the atomics of loom.
+//!
+//! The tests of this crate compile the protocol modules of `gort` by `#[path]`, unchanged, against these. Each test
+//! file says which modules, and which interleavings it looks at.
+
+/// `crate::sys` as the protocol modules know it.
+pub mod sys {
+    /// The one door for atomics.
+    pub mod sync {
+        pub use loom::sync::atomic::{
+            AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        };
+
+        /// Lets another thread run: a spin loop of a model has to make progress elsewhere.
+        pub fn spin_hint() {
+            loom::thread::yield_now();
+        }
+    }
+}
+
+/// Runs `f` under every interleaving with at most `preemptions` switches that were not asked for.
+pub fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(f);
+}
