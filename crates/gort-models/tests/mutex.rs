@@ -1,5 +1,6 @@
-//! The mutex (`sync/raw_mutex.rs` over `sync/waitq.rs`): one owner at a time, who sees what the one before did, and
-//! nobody sleeps for ever (loom calls that a deadlock), with barging, with hand-over, and with waiters that give up.
+//! The mutex (`sync/raw_mutex.rs` over `sync/waitq.rs`): one owner at a time, who sees what the one before
+//! did, and nobody sleeps for ever (loom calls that a deadlock), with barging, with hand-over, and with
+//! waiters that give up.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 

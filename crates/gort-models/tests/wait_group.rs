@@ -77,8 +77,8 @@ fn two_waiting() {
     });
 }
 
-/// The count goes to zero and up again while the one who brought it there is still on his way: the second wait is
-/// not ended by the first zero.
+/// The count goes to zero and up again while the one who brought it there is still on his way: the second
+/// wait is not ended by the first zero.
 #[test]
 fn reuse() {
     model(3, || {

@@ -121,7 +121,8 @@ fn spurious_polls_are_few() {
     });
 }
 
-/// Wakers may be used long after their `block_on` has returned, and by anybody, without disturbing a later one.
+/// Wakers may be used long after their `block_on` has returned, and by anybody, without disturbing a later
+/// one.
 #[test]
 fn stale_wakers_are_harmless() {
     run(|| {

@@ -91,7 +91,8 @@ fn nested_groups_share_the_error() {
     });
 }
 
-/// Never more tasks at once than the limit allows; `try_go` refuses; 0 refuses all; no limit again at the end.
+/// Never more tasks at once than the limit allows; `try_go` refuses; 0 refuses all; no limit again at the
+/// end.
 // GO-CASES A4 errgroup: SetLimit, TryGo
 #[test]
 fn limits() {

@@ -123,8 +123,8 @@ fn timed_attempts() {
     });
 }
 
-/// Locking, timed locking and giving up, all at once, from goroutines and threads: nobody is lost, nobody is let in
-/// beside another.
+/// Locking, timed locking and giving up, all at once, from goroutines and threads: nobody is lost, nobody is
+/// let in beside another.
 #[test]
 fn stress_with_timeouts() {
     run(|| {

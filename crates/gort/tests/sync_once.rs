@@ -147,7 +147,10 @@ fn once_lock_drops_its_value() {
     drop(cell);
     assert!(copy.into_inner().is_some());
     assert_eq!(Arc::strong_count(&value), 1);
-    assert_eq!(format!("{:?} {:?}", OnceLock::<u8>::new(), OnceLock::from(1)), "OnceLock(<uninit>) OnceLock(1)");
+    assert_eq!(
+        format!("{:?} {:?}", OnceLock::<u8>::new(), OnceLock::from(1)),
+        "OnceLock(<uninit>) OnceLock(1)"
+    );
 }
 
 /// Made on first use, once; others wait meanwhile.

@@ -62,7 +62,8 @@ fn waits_for_all() {
     });
 }
 
-/// A count that goes to zero and up again at once: who waits for the new one is not let go by the old one's end.
+/// A count that goes to zero and up again at once: who waits for the new one is not let go by the old one's
+/// end.
 // GO-CASES Y8 (no early release)
 #[test]
 fn no_early_release_on_reuse() {

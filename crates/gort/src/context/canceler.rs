@@ -6,7 +6,7 @@
 //!
 //! # States
 //! ```text
-//!   live ──outcome set: claimed──▶ closed (done disconnects, children taken) ──▶ complete (so are all below)
+//!   live ──outcome set──▶ claimed ──done disconnects, children taken──▶ closed ──▶ complete: so are all below
 //! ```
 //! | step     | who                                                          |
 //! | -------- | ------------------------------------------------------------ |
@@ -15,17 +15,18 @@
 //! | complete | the claimer, when everything below is closed                 |
 //!
 //! # Invariants
-//! 1. A parent holds its children, children hold their parent weakly: no cycles. A parent lives as long as anybody
-//!    could cancel it, since contexts hold their parents and a `Cancel` holds its canceler.
-//! 2. A canceler is linked in its parent while a handle on it exists or something below it may still want to hear of a
-//!    cancellation (an `after_func`, a child that is linked). The last of these unlinks it and stops its timer.
-//! 3. The outcome is set before `done` disconnects; [`Canceler::outcome`] waits for `done`. So to users they come
-//!    together.
+//! 1. A parent holds its children, children hold their parent weakly: no cycles. A parent lives as long as
+//!    anybody could cancel it, since contexts hold their parents and a `Cancel` holds its canceler.
+//! 2. A canceler is linked in its parent while a handle on it exists or something below it may still want to
+//!    hear of a cancellation (an `after_func`, a child that is linked). The last of these unlinks it and
+//!    stops its timer.
+//! 3. The outcome is set before `done` disconnects; [`Canceler::outcome`] waits for `done`. So to users they
+//!    come together.
 //! 4. No two locks of the tree are held at once, and nothing of a user's is dropped or called under one.
 //!
 //! # Why cancelling twice at once does not deadlock
-//! A claimer waits only for cancelers below those it has claimed, which somebody else claimed before: for a wave that
-//! started strictly lower in the tree.
+//! A claimer waits only for cancelers below those it has claimed, which somebody else claimed before: for a
+//! wave that started strictly lower in the tree.
 
 use super::error::Outcome;
 use crate::chan::{self, Receiver, Sender};
@@ -221,7 +222,8 @@ impl Canceler {
 impl Drop for Canceler {
     /// What is below goes one after the other: a deep tree must not need a deep stack.
     fn drop(&mut self) {
-        let children = |canceler: &Canceler| canceler.live.lock().take().map(|live| live.children.into_values());
+        let children =
+            |canceler: &Canceler| canceler.live.lock().take().map(|live| live.children.into_values());
         let mut todo: Vec<Child> = children(self).into_iter().flatten().collect();
         while let Some(child) = todo.pop() {
             if let Child::Canceler(child) = child

@@ -1,4 +1,5 @@
-//! Contexts: cancellation, deadlines and values that belong to one piece of work, handed down from call to call.
+//! Contexts: cancellation, deadlines and values that belong to one piece of work, handed down from call to
+//! call.
 #![forbid(unsafe_code)]
 
 mod canceler;
@@ -20,7 +21,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What belongs to one piece of work: when it has to be over, whether it was cancelled, and values that it carries.
+/// What belongs to one piece of work: when it has to be over, whether it was cancelled, and values that it
+/// carries.
 ///
 /// Contexts form a tree. Cancelling one cancels all below it, at once: when [`Cancel::cancel`] returns, every
 /// descendant is done. The parent never notices. A context is a cheap handle; clones are the same context.
@@ -107,7 +109,8 @@ impl Context {
         }
     }
 
-    /// Like [`with_timeout`](Context::with_timeout), with a [`cause`](Context::cause) for the case that the time runs out.
+    /// Like [`with_timeout`](Context::with_timeout), with a [`cause`](Context::cause) for the case that the
+    /// time runs out.
     pub fn with_timeout_cause(
         &self,
         timeout: Duration,
@@ -119,13 +122,14 @@ impl Context {
         }
     }
 
-    /// A child that is over at `deadline`, with [`ContextError::DeadlineExceeded`]; or at the parent's, if that
-    /// is earlier. A deadline that has passed ends it at once.
+    /// A child that is over at `deadline`, with [`ContextError::DeadlineExceeded`]; or at the parent's, if
+    /// that is earlier. A deadline that has passed ends it at once.
     pub fn with_deadline(&self, deadline: Instant) -> (Context, Cancel) {
         self.deadlined(deadline, None)
     }
 
-    /// Like [`with_deadline`](Context::with_deadline), with a [`cause`](Context::cause) for the case that the deadline passes.
+    /// Like [`with_deadline`](Context::with_deadline), with a [`cause`](Context::cause) for the case that the
+    /// deadline passes.
     pub fn with_deadline_cause(
         &self,
         deadline: Instant,
@@ -167,20 +171,20 @@ impl Context {
 
     /// A channel on which nothing is ever sent and that disconnects when the context is done.
     ///
-    /// A clone of it that outlives the context and its `Cancel`s may disconnect without a cancellation, because
-    /// nothing can tell any more: keep the context, too.
+    /// A clone of it that outlives the context and its `Cancel`s may disconnect without a cancellation,
+    /// because nothing can tell any more: keep the context, too.
     pub fn done(&self) -> &Receiver<Infallible> {
         self.0.handle.as_ref().map_or_else(|| &NEVER.1, |handle| handle.done())
     }
 
-    /// Why the context is done; `None` while it is not. Once it says something, it says the same for ever, and
-    /// [`done`](Context::done) is disconnected.
+    /// Why the context is done; `None` while it is not. Once it says something, it says the same for ever,
+    /// and [`done`](Context::done) is disconnected.
     pub fn err(&self) -> Option<ContextError> {
         self.outcome().map(|outcome| outcome.err)
     }
 
-    /// What ended the context: what was given to [`Cancel::cancel_cause`], here or above, whichever came first;
-    /// otherwise the same as [`err`](Context::err).
+    /// What ended the context: what was given to [`Cancel::cancel_cause`], here or above, whichever came
+    /// first; otherwise the same as [`err`](Context::err).
     pub fn cause(&self) -> Option<Arc<dyn Error + Send + Sync>> {
         self.outcome().map(|outcome| outcome.cause.clone())
     }
@@ -305,8 +309,8 @@ impl fmt::Debug for Context {
 pub struct Cancel(Arc<Handle>);
 
 impl Cancel {
-    /// Ends the context with [`ContextError::Canceled`], unless it is done already. When this returns, the context and all
-    /// below it are done.
+    /// Ends the context with [`ContextError::Canceled`], unless it is done already. When this returns, the
+    /// context and all below it are done.
     ///
     /// # Blocking
     ///
@@ -355,7 +359,8 @@ pub struct AfterFunc {
 }
 
 impl AfterFunc {
-    /// Keeps the function from running. True if this call did that: false if it runs, has run or was stopped before.
+    /// Keeps the function from running. True if this call did that: false if it runs, has run or was stopped
+    /// before.
     pub fn stop(&self) -> bool {
         match &self.registration {
             Some(registration) => registration.remove(),

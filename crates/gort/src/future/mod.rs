@@ -1,13 +1,15 @@
 //! Futures on goroutines: waiting for one is just a call that parks.
 //!
 //! # Protocol
-//! Each call of [`block_on`] has a [`Signal`] of its own, shared with its wakers. A wake sets `woken` under the
-//! signal's lock and selects the waiter if it is there. Before the caller parks, it looks at `woken` and puts its
-//! waiter there under the same lock: so a wake during the poll is seen by the look, and a later one finds the
-//! waiter. It clears `woken` on the way to the next poll, which sees whatever the wakes so far were about.
+//! Each call of [`block_on`] has a [`Signal`] of its own, shared with its wakers. A wake sets `woken` under
+//! the signal's lock and selects the waiter if it is there. Before the caller parks, it looks at `woken` and
+//! puts its waiter there under the same lock: so a wake during the poll is seen by the look, and a later one
+//! finds the waiter. It clears `woken` on the way to the next poll, which sees whatever the wakes so far were
+//! about.
 //!
-//! The waiter is in the signal only while the caller is between these two passages of the lock; wakers that come later,
-//! even after the call has returned, find none and touch only the signal, which they own together.
+//! The waiter is in the signal only while the caller is between these two passages of the lock; wakers that
+//! come later, even after the call has returned, find none and touch only the signal, which they own
+//! together.
 #![forbid(unsafe_code)]
 
 use crate::sched::{FIRST_TOKEN, WaitReason, WaiterRef};
@@ -18,12 +20,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// Runs a future to its end, parking the goroutine (or blocking the OS thread) while it waits.
 ///
-/// Any future will do that needs no particular runtime: channels, locks, timers of other crates. It runs where it is
-/// called, so it needs to be neither `Send` nor `'static`. Calls nest to any depth: a future may call plain code that
-/// calls `block_on` again.
+/// Any future will do that needs no particular runtime: channels, locks, timers of other crates. It runs
+/// where it is called, so it needs to be neither `Send` nor `'static`. Calls nest to any depth: a future may
+/// call plain code that calls `block_on` again.
 ///
-/// A future that belongs to a runtime (tokio's sockets and timers) needs that runtime to be running, on threads of its
-/// own, and entered here.
+/// A future that belongs to a runtime (tokio's sockets and timers) needs that runtime to be running, on
+/// threads of its own, and entered here.
 ///
 /// # Blocking
 ///

@@ -18,8 +18,9 @@ type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// # Errors of tasks
 ///
-/// The first error wins. It cancels the group's context, if there is one ([`with_context`](Group::with_context)), and is its
-/// [`cause`](Context::cause); [`wait`](Group::wait) gives it back as a [`SharedError`].
+/// The first error wins. It cancels the group's context, if there is one
+/// ([`with_context`](Group::with_context)), and is its [`cause`](Context::cause); [`wait`](Group::wait) gives
+/// it back as a [`SharedError`].
 ///
 /// # Panics of tasks
 ///
@@ -84,7 +85,8 @@ impl Group {
         (Group(Arc::new(Inner { cancel: Some(cancel), ..Inner::default() })), ctx)
     }
 
-    /// Limits how many tasks are active at once; `usize::MAX` takes the limit away. With 0, nothing can be started.
+    /// Limits how many tasks are active at once; `usize::MAX` takes the limit away. With 0, nothing can be
+    /// started.
     ///
     /// # Panics
     ///

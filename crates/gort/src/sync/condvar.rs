@@ -1,8 +1,8 @@
 //! [`Condvar`]: waiting for a change under a [`Mutex`](super::Mutex).
 //!
 //! # Why no wake-up is lost
-//! The waiter is in the queue before it unlocks the mutex. Who changes the condition under that mutex and then
-//! notifies, finds it.
+//! The waiter is in the queue before it unlocks the mutex. Who changes the condition under that mutex and
+//! then notifies, finds it.
 
 use super::mutex::MutexGuard;
 use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue};
@@ -50,8 +50,8 @@ impl Condvar {
 
     /// Unlocks the mutex, waits for a notification, and locks the mutex again.
     ///
-    /// There may be other reasons why it returns (*not guaranteed*, as in std): look at the condition in a loop, or use
-    /// [`wait_while`](Condvar::wait_while).
+    /// There may be other reasons why it returns (*not guaranteed*, as in std): look at the condition in a
+    /// loop, or use [`wait_while`](Condvar::wait_while).
     ///
     /// # Blocking
     ///

@@ -1,9 +1,9 @@
 //! A way to end somebody's wait from outside its queue: how a cancelled context reaches a waiter.
 //!
 //! # Protocol
-//! The waiter calls [`Interrupt::enter`] once it is armed and queued, and [`Interrupt::leave`] before its frame
-//! ends; [`Interrupt::fire`] selects it under the lock that `leave` passes, so it never touches a waiter that
-//! is gone (waiter.rs, invariant 3). Firing first makes every later `enter` end its wait at once.
+//! The waiter calls [`Interrupt::enter`] once it is armed and queued, and [`Interrupt::leave`] before its
+//! frame ends; [`Interrupt::fire`] selects it under the lock that `leave` passes, so it never touches a
+//! waiter that is gone (waiter.rs, invariant 3). Firing first makes every later `enter` end its wait at once.
 
 use super::waitq::INTERRUPTED;
 use crate::sched::{WaiterRef, Wake};

@@ -25,8 +25,8 @@ pub struct LazyLock<T, F = fn() -> T> {
     make: Cell<Option<F>>,
 }
 
-// SAFETY: `make` is used by the one closure that `value` runs, and by exclusive borrows; F may have come from another
-// thread, so it must be Send. For the value it is as OnceLock says.
+// SAFETY: `make` is used by the one closure that `value` runs, and by exclusive borrows; F may have come from
+// another thread, so it must be Send. For the value it is as OnceLock says.
 unsafe impl<T: Sync + Send, F: Send> Sync for LazyLock<T, F> {}
 
 impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}

@@ -1,7 +1,8 @@
 //! Locks and other ways to wait for one another, in std's shapes.
 //!
-//! Everything here parks the goroutine and leaves its thread to others. Called from a plain OS thread it blocks that
-//! thread, so goroutines and threads can share the same lock. The errors of poisoning are std's own types.
+//! Everything here parks the goroutine and leaves its thread to others. Called from a plain OS thread it
+//! blocks that thread, so goroutines and threads can share the same lock. The errors of poisoning are std's
+//! own types.
 
 mod barrier;
 mod condvar;

@@ -27,8 +27,8 @@ impl RawMutex {
 /// Taking a free mutex is one compare-and-swap, and whoever runs may take it before those who wait. A waiter
 /// that has been waiting for a millisecond gets the mutex handed over, so nobody starves.
 ///
-/// The guard may be held across anything that parks. A `goexit` that unwinds through a guard poisons the mutex like
-/// a panic: the work under the lock was not finished.
+/// The guard may be held across anything that parks. A `goexit` that unwinds through a guard poisons the
+/// mutex like a panic: the work under the lock was not finished.
 ///
 /// # Examples
 ///
@@ -109,7 +109,8 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if it is not free, [`TryLockError::Poisoned`] with the guard if it is poisoned.
+    /// [`TryLockError::WouldBlock`] if it is not free, [`TryLockError::Poisoned`] with the guard if it is
+    /// poisoned.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         if self.raw.try_lock() { Ok(MutexGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }

@@ -7,8 +7,8 @@
 //!         call_once_force  │ ▼
 //!                        POISONED
 //! ```
-//! `RUNNING` is left under the queue's lock, and waiters look at the state under that lock before they park: so the
-//! one who leaves `RUNNING` finds all of them.
+//! `RUNNING` is left under the queue's lock, and waiters look at the state under that lock before they park:
+//! so the one who leaves `RUNNING` finds all of them.
 
 use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::WaitReason;

@@ -31,7 +31,8 @@ pub struct OnceLock<T> {
     owns: PhantomData<T>,
 }
 
-// SAFETY: sharing gives `&T` to all (T: Sync), and the value may be set by one and dropped by another (T: Send).
+// SAFETY: sharing gives `&T` to all (T: Sync), and the value may be set by one and dropped by another (T:
+// Send).
 unsafe impl<T: Sync + Send> Sync for OnceLock<T> {}
 // SAFETY: owning the cell is owning the T.
 unsafe impl<T: Send> Send for OnceLock<T> {}
@@ -42,18 +43,15 @@ impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 impl<T> OnceLock<T> {
     /// An empty cell.
     pub const fn new() -> OnceLock<T> {
-        OnceLock {
-            once: Once::new(),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-            owns: PhantomData,
-        }
+        OnceLock { once: Once::new(), value: UnsafeCell::new(MaybeUninit::uninit()), owns: PhantomData }
     }
 
     /// The value, if it is set.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         if self.once.is_completed() {
-            // SAFETY: `once` is completed, so the value was written, and nobody writes it again while we are borrowed.
+            // SAFETY: `once` is completed, so the value was written, and nobody writes it again while we are
+            // borrowed.
             Some(unsafe { (*self.value.get()).assume_init_ref() })
         } else {
             None
@@ -113,8 +111,8 @@ impl<T> OnceLock<T> {
         }
         self.once.call_once_force(|_| {
             let value = f();
-            // SAFETY: `once` runs one closure at a time and none after it has completed, so nobody else reads or
-            // writes the value now.
+            // SAFETY: `once` runs one closure at a time and none after it has completed, so nobody else reads
+            // or writes the value now.
             unsafe { (*self.value.get()).write(value) };
         });
         self.get().expect("the value is set")

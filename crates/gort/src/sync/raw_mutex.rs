@@ -12,22 +12,23 @@
 //! | `WOKEN`  | a woken waiter is on its way           | the owner when it wakes one        | that waiter, when it takes the mutex or queues again |
 //!
 //! # Invariants
-//! 1. Taking a free mutex is one compare-and-swap, for newcomers too (*barging*): a running goroutine is better
-//!    served than one that first has to be scheduled.
+//! 1. Taking a free mutex is one compare-and-swap, for newcomers too (*barging*): a running goroutine is
+//!    better served than one that first has to be scheduled.
 //! 2. At most one waiter is woken and not yet back: the others would only run in vain.
-//! 3. A waiter that has been waiting for [`STARVING_NS`] gets the mutex handed over: `LOCKED` is not cleared, so
-//!    nobody can barge. A waiter that was woken in vain keeps its place and the time since when it waits.
+//! 3. A waiter that has been waiting for [`STARVING_NS`] gets the mutex handed over: `LOCKED` is not cleared,
+//!    so nobody can barge. A waiter that was woken in vain keeps its place and the time since when it waits.
 //!
 //! # Why no wake-up is lost
-//! A waiter queues under the queue's lock, and only if a compare-and-swap has seen `LOCKED` and left `QUEUED` set
-//! and its own `WOKEN` cleared. So that owner's unlock cannot be the plain one, unless another waiter is woken;
-//! that one will either own the mutex itself and unlock it, or queue again, which clears `WOKEN` under
-//! another owner, and so on: whoever unlocks with `QUEUED` and without `WOKEN` takes the queue's lock and wakes.
+//! A waiter queues under the queue's lock, and only if a compare-and-swap has seen `LOCKED` and left `QUEUED`
+//! set and its own `WOKEN` cleared. So that owner's unlock cannot be the plain one, unless another waiter is
+//! woken; that one will either own the mutex itself and unlock it, or queue again, which clears `WOKEN` under
+//! another owner, and so on: whoever unlocks with `QUEUED` and without `WOKEN` takes the queue's lock and
+//! wakes.
 //!
 //! # Rejected
 //! Go's starving mode (a bit that stops all barging until the queue is empty or young): once on, every lock
-//! operation is a hand-over and costs a switch (golang/go#33747). Judging the first waiter at each unlock gives the
-//! same bound for that waiter, and lets the others go on barging.
+//! operation is a hand-over and costs a switch (golang/go#33747). Judging the first waiter at each unlock
+//! gives the same bound for that waiter, and lets the others go on barging.
 
 use super::spin::Spin;
 use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
@@ -100,16 +101,15 @@ impl RawMutex {
                 }
                 continue;
             }
-            // With others in the queue the owner hands on to them; alone, we may get it sooner than a park takes.
+            // With others in the queue the owner hands on to them; alone, we may get it sooner than a park
+            // takes.
             if state & QUEUED == 0 && spin.turn() {
                 continue;
             }
             let queue = self.queue.lock();
             let state = self.state.load(Relaxed);
             let queued = (state | QUEUED) & !woken;
-            if state & LOCKED == 0
-                || self.state.compare_exchange(state, queued, Relaxed, Relaxed).is_err()
-            {
+            if state & LOCKED == 0 || self.state.compare_exchange(state, queued, Relaxed, Relaxed).is_err() {
                 continue; // freed meanwhile
             }
             let end = if since_ns.is_some() { End::Front } else { End::Back };
@@ -144,8 +144,8 @@ impl RawMutex {
         }
         let wake = {
             let mut queue = self.queue.lock();
-            // Under the queue's lock, with LOCKED ours and WOKEN clear, nobody else can change the word: newcomers
-            // need LOCKED to be clear, waiters the queue.
+            // Under the queue's lock, with LOCKED ours and WOKEN clear, nobody else can change the word:
+            // newcomers need LOCKED to be clear, waiters the queue.
             let starving = queue.front_note().is_some_and(|since| clock::now_ns() >= since + STARVING_NS);
             let wake = queue.wake_one(if starving { GRANTED } else { RETRY });
             let queued = if queue.is_empty() { 0 } else { QUEUED };

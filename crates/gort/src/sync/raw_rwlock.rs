@@ -1,7 +1,8 @@
 //! The protocol of the read-write lock: a mutex among writers, and one word between them and the readers.
 //!
 //! # Role
-//! [`RwLock`](super::RwLock). Modelled in `crates/gort-models/tests/rwlock.rs`, which compiles this file as it is.
+//! [`RwLock`](super::RwLock). Modelled in `crates/gort-models/tests/rwlock.rs`, which compiles this file as
+//! it is.
 //!
 //! # States
 //! ```text
@@ -16,14 +17,14 @@
 //!
 //! # Invariants
 //! 1. `WRITER` is set and cleared by the owner of the writers' mutex only.
-//! 2. A pending writer blocks new readers, and an unlocking writer lets in all readers that are queued: neither
-//!    side starves the other.
+//! 2. A pending writer blocks new readers, and an unlocking writer lets in all readers that are queued:
+//!    neither side starves the other.
 //!
 //! # Why no wake-up is lost
-//! A reader queues only if a compare-and-swap under the queue's lock has seen `WRITER` and left `QUEUED`; then the
-//! writer's plain unlock fails and it looks at the queue under that lock. The writer parks in `drain` only if it has
-//! seen readers under the queue's lock; the last of them takes that lock after it has left, and finds it. A last
-//! reader that comes late may wake the next writer in vain, which looks again.
+//! A reader queues only if a compare-and-swap under the queue's lock has seen `WRITER` and left `QUEUED`;
+//! then the writer's plain unlock fails and it looks at the queue under that lock. The writer parks in
+//! `drain` only if it has seen readers under the queue's lock; the last of them takes that lock after it has
+//! left, and finds it. A last reader that comes late may wake the next writer in vain, which looks again.
 //!
 //! # Rejected
 //! One queue for both kinds with barging writers: fewer steps for a free lock, but a third kind of wake-up.
@@ -38,7 +39,8 @@ const WRITER: usize = 1;
 const QUEUED: usize = 2;
 const ONE_READER: usize = 4;
 
-/// A read-write lock without a value. `new` is in `rwlock.rs`, since loom's atomics have no `const` constructor.
+/// A read-write lock without a value. `new` is in `rwlock.rs`, since loom's atomics have no `const`
+/// constructor.
 pub(crate) struct RawRwLock {
     /// Owned by the writer that waits or writes.
     pub(super) writers: RawMutex,
@@ -166,8 +168,8 @@ impl RawRwLock {
     fn admit_readers(&self, others: usize) {
         let wakes = {
             let mut synced = self.synced.lock();
-            // Under this lock and with WRITER ours, nobody else changes the word. The readers are counted before
-            // they can leave.
+            // Under this lock and with WRITER ours, nobody else changes the word. The readers are counted
+            // before they can leave.
             self.state.store((synced.readers.len() + others) * ONE_READER, Release);
             synced.readers.wake_all(GRANTED)
         };

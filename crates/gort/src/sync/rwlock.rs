@@ -265,7 +265,8 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a write guard exists only while its holder is the one writer, and it is borrowed mutably here.
+        // SAFETY: a write guard exists only while its holder is the one writer, and it is borrowed mutably
+        // here.
         unsafe { &mut *self.lock.value.get() }
     }
 }

@@ -5,15 +5,15 @@
 //!
 //! # Invariants
 //! 1. With `QUEUED`, permits are taken and given back under the queue's lock only.
-//! 2. First come, first served: while somebody is queued, newcomers queue too, even if there is enough for them. So
-//!    a big request is not starved by small ones.
+//! 2. First come, first served: while somebody is queued, newcomers queue too, even if there is enough for
+//!    them. So a big request is not starved by small ones.
 //! 3. Whenever the queue's lock is dropped, the first in the queue asks for more than is free. When it leaves
 //!    (deadline, interrupt), those behind it are served.
 //! 4. Who asks for more than there is at all is never queued: it would block the others for ever.
 //!
 //! # Why no wake-up is lost
-//! Who queues has set `QUEUED` by a compare-and-swap that saw too few permits; after that, permits come back only
-//! under the queue's lock, and whoever brings them serves the queue.
+//! Who queues has set `QUEUED` by a compare-and-swap that saw too few permits; after that, permits come back
+//! only under the queue's lock, and whoever brings them serves the queue.
 
 use super::interrupt::Interrupt;
 use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue, Wakes};
@@ -29,8 +29,8 @@ const FREE_SHIFT: u32 = 1;
 
 /// A weighted semaphore: a number of permits, of which each caller takes as many as it needs.
 ///
-/// Requests are served in the order of their coming, so big ones are not starved by small ones. Permits come back
-/// when the [`SemaphorePermit`] is dropped.
+/// Requests are served in the order of their coming, so big ones are not starved by small ones. Permits come
+/// back when the [`SemaphorePermit`] is dropped.
 ///
 /// # Examples
 ///
@@ -90,7 +90,8 @@ impl Semaphore {
         SemaphorePermit { semaphore: self, n }
     }
 
-    /// Like [`acquire`](Semaphore::acquire); the permit owns its share of the semaphore, so it can go into a goroutine.
+    /// Like [`acquire`](Semaphore::acquire); the permit owns its share of the semaphore, so it can go into a
+    /// goroutine.
     ///
     /// # Blocking
     ///
@@ -131,8 +132,8 @@ impl Semaphore {
         self.try_take(n).then(|| SemaphorePermit { semaphore: self, n })
     }
 
-    /// Takes `n` permits, waiting for `timeout` at most. Who asks for more than there is waits in vain, but does not
-    /// keep others from being served.
+    /// Takes `n` permits, waiting for `timeout` at most. Who asks for more than there is waits in vain, but
+    /// does not keep others from being served.
     ///
     /// # Blocking
     ///

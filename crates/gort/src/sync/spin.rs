@@ -17,8 +17,8 @@ impl Spin {
         Spin { rounds: 0 }
     }
 
-    /// Waits a moment; false if that does not help any more: the rounds are used up, or there is one processor
-    /// and the owner cannot be running.
+    /// Waits a moment; false if that does not help any more: the rounds are used up, or there is one
+    /// processor and the owner cannot be running.
     pub(crate) fn turn(&mut self) -> bool {
         if self.rounds == ROUNDS_MAX || cpus() == 1 {
             return false;

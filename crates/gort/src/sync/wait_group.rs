@@ -4,9 +4,9 @@
 //! `count << 1 | WAITED`. `WAITED` says that the queue is not empty; it is set and cleared under its lock.
 //!
 //! # Why no wake-up is lost, and none comes early
-//! The count goes from one to zero with `WAITED` only under the queue's lock, in one step with clearing `WAITED`;
-//! waiters queue under that lock, after a compare-and-swap that saw a count above zero. So the queue holds exactly those
-//! who wait for this zero.
+//! The count goes from one to zero with `WAITED` only under the queue's lock, in one step with clearing
+//! `WAITED`; waiters queue under that lock, after a compare-and-swap that saw a count above zero. So the
+//! queue holds exactly those who wait for this zero.
 
 use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::{self, WaitReason};
@@ -20,13 +20,13 @@ const ONE: usize = 2;
 
 /// Waits until a number of goroutines are done. A handle: clones share the same count.
 ///
-/// Add what is started *before* starting it, or use [`go`](WaitGroup::go), which does. A group can be used again
-/// when its count is back at zero.
+/// Add what is started *before* starting it, or use [`go`](WaitGroup::go), which does. A group can be used
+/// again when its count is back at zero.
 ///
 /// # Differences from Go
 ///
-/// A panic in a goroutine is that goroutine's affair in this library, so one that panics in `go` counts as done; in Go
-/// it ends the process before `Wait` can return.
+/// A panic in a goroutine is that goroutine's affair in this library, so one that panics in `go` counts as
+/// done; in Go it ends the process before `Wait` can return.
 ///
 /// # Examples
 ///

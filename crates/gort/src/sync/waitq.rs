@@ -1,24 +1,26 @@
 //! The wait queue of every lock in this folder: first come, first served, nodes on the waiters' stacks.
 //!
 //! # Role
-//! Each lock keeps a [`WaitQueue`] beside whatever else its raw [`Lock`] guards. [`park`] puts the caller into it;
-//! [`WaitQueue::wake_one`] and [`WaitQueue::wake_all`] take waiters out and hand them a token.
+//! Each lock keeps a [`WaitQueue`] beside whatever else its raw [`Lock`] guards. [`park`] puts the caller
+//! into it; [`WaitQueue::wake_one`] and [`WaitQueue::wake_all`] take waiters out and hand them a token.
 //!
 //! # Invariants
-//! 1. A node is linked only while its owner is inside [`park`]; links are read and written under the queue's lock.
-//! 2. Whoever wakes takes the node out first; selecting it is the last thing he does with it, unless the waiter
-//!    was parked and so cannot run before its `ready` (waiter.rs, invariant 4).
-//! 3. A waiter that was ended by anybody else (deadline, [`Interrupt`](super::interrupt::Interrupt)) passes the
-//!    queue's lock and unlinks itself before its frame ends. So a linked node is alive.
+//! 1. A node is linked only while its owner is inside [`park`]; links are read and written under the queue's
+//!    lock.
+//! 2. Whoever wakes takes the node out first; selecting it is the last thing he does with it, unless the
+//!    waiter was parked and so cannot run before its `ready` (waiter.rs, invariant 4).
+//! 3. A waiter that was ended by anybody else (deadline, [`Interrupt`](super::interrupt::Interrupt)) passes
+//!    the queue's lock and unlinks itself before its frame ends. So a linked node is alive.
 //!
 //! # Why no wake-up is lost
 //! The caller of [`park`] looked at the lock's state under the queue's lock and is linked before that lock is
-//! dropped; wakers change the state and look at the queue under the same lock. A waiter that was selected without
-//! having parked does not park (waiter.rs).
+//! dropped; wakers change the state and look at the queue under the same lock. A waiter that was selected
+//! without having parked does not park (waiter.rs).
 //!
 //! # Rejected
 //! Go's global table of queues by address: it keeps locks small, but then unrelated locks share a raw lock. A
-//! vector of wakes for `wake_all`: memory would be allocated under a raw lock; the parked nodes are a list already.
+//! vector of wakes for `wake_all`: memory would be allocated under a raw lock; the parked nodes are a list
+//! already.
 
 use crate::sched::{FIRST_TOKEN, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::{Guard, Lock};
@@ -80,7 +82,8 @@ impl WaitQueue {
 
     /// The note of the first waiter.
     pub(crate) fn front_note(&self) -> Option<u64> {
-        // SAFETY: `head` is null or a linked node, which is alive (invariant 3): we are under the queue's lock.
+        // SAFETY: `head` is null or a linked node, which is alive (invariant 3): we are under the queue's
+        // lock.
         unsafe { self.head.as_ref() }.map(|node| node.note)
     }
 
@@ -110,8 +113,8 @@ impl WaitQueue {
         wakes
     }
 
-    /// Takes the first waiter out and selects it with `token`; the wake goes to `wakes`. False if another one had
-    /// ended its wait.
+    /// Takes the first waiter out and selects it with `token`; the wake goes to `wakes`. False if another one
+    /// had ended its wait.
     pub(crate) fn wake_front(&mut self, token: usize, wakes: &mut Wakes) -> bool {
         let Some(node) = self.pop_front() else { return false };
         // SAFETY: as in `wake_one`.
@@ -148,8 +151,8 @@ impl WaitQueue {
 
     /// Makes `a` and `b` neighbours; null stands for the queue's end.
     fn join(&mut self, a: *const Node, b: *const Node) {
-        // SAFETY: `a` and `b` are null, linked, or being linked or unlinked by the caller, so they are alive, and
-        // links are ours under the queue's lock (invariants 1 and 3).
+        // SAFETY: `a` and `b` are null, linked, or being linked or unlinked by the caller, so they are alive,
+        // and links are ours under the queue's lock (invariants 1 and 3).
         unsafe {
             match a.as_ref() {
                 Some(a) => a.next.set(b),
@@ -180,8 +183,8 @@ impl Wakes {
         if wake.is_none() {
             return; // it had not parked, and its frame may be gone already
         }
-        // SAFETY: the waiter was parked and is not ready yet, so its frame stands (waiter.rs, invariant 4) and
-        // the node, now unlinked, is ours alone. The same holds for `last`.
+        // SAFETY: the waiter was parked and is not ready yet, so its frame stands (waiter.rs, invariant 4)
+        // and the node, now unlinked, is ours alone. The same holds for `last`.
         unsafe {
             (*node).wake.set(wake);
             (*node).next.set(ptr::null());
@@ -240,8 +243,8 @@ pub(crate) fn park<'a, S>(
         next: Cell::new(ptr::null()),
         wake: Cell::new(Wake::NONE),
     };
-    // From here to the end of this function the node stays where it is, and every way out finds it unlinked: a
-    // waker of the queue unlinks before selecting, and for all other tokens we do it.
+    // From here to the end of this function the node stays where it is, and every way out finds it unlinked:
+    // a waker of the queue unlinks before selecting, and for all other tokens we do it.
     queue(&mut guard).link(&node, wait.end);
     drop(guard);
     before_sleep(waiter);
