@@ -196,6 +196,14 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 }
 
 /// The right to use a [`Mutex`]'s value; dropping it unlocks the mutex.
+///
+/// It stays with the goroutine that locked, so unlocking what one does not hold does not compile:
+///
+/// ```compile_fail,E0277
+/// static MUTEX: gort::sync::Mutex<u32> = gort::sync::Mutex::new(1);
+/// let guard = MUTEX.lock().unwrap();
+/// gort::go(move || drop(guard));
+/// ```
 #[must_use = "the mutex is unlocked as soon as the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     mutex: &'a Mutex<T>,
