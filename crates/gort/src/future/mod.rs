@@ -1,7 +1,7 @@
 //! Futures on goroutines: waiting for one is just a call that parks.
 //!
 //! # Protocol
-//! Each call of [`block_on`] has a [`Signal`] of its own, shared with its wakers. A wake sets `woken` under
+//! Each call of [`block_on`] has a `Signal` of its own, shared with its wakers. A wake sets `woken` under
 //! the signal's lock and selects the waiter if it is there. Before the caller parks, it looks at `woken` and
 //! puts its waiter there under the same lock: so a wake during the poll is seen by the look, and a later one
 //! finds the waiter. It clears `woken` on the way to the next poll, which sees whatever the wakes so far were
