@@ -1,7 +1,11 @@
 //! Go's goroutine runtime as a Rust library.
 
 pub mod chan;
+pub mod context;
+pub mod future;
+pub mod group;
 mod sched;
+pub mod sync;
 mod sys;
 pub mod time;
 

@@ -1,4 +1,4 @@
-//! The floors below the channels, for models: a waist and a raw lock over loom.
+//! The floors below channels and locks, for models: a waist and a raw lock over loom.
 
 #[path = "../../../gort/src/sys/rng.rs"]
 pub(crate) mod rng;
@@ -13,12 +13,21 @@ pub(crate) mod sched {
     use std::ptr::NonNull;
     use std::time::Instant;
 
+    #[derive(Clone, Copy)]
     pub(crate) enum WaitReason {
         ChanReceive,
         ChanReceiveNever,
         ChanSend,
         Select,
         SelectNoCases,
+        MutexLock,
+        RwLockRead,
+        RwLockWrite,
+        WaitGroupWait,
+    }
+
+    pub(crate) fn go<T: 'static>(f: impl FnOnce() -> T + 'static) -> loom::thread::JoinHandle<T> {
+        loom::thread::spawn(f)
     }
 
     struct Waiter {
@@ -96,6 +105,10 @@ pub(crate) mod sched {
     impl Wake {
         pub(crate) const NONE: Wake = Wake(None);
 
+        pub(crate) fn is_none(&self) -> bool {
+            self.0.is_none()
+        }
+
         pub(crate) fn ready(self) {
             let Some(waiter) = self.0 else { return };
             let mut readied = waiter.get().readied.lock().unwrap();
@@ -110,12 +123,28 @@ pub(crate) mod sched {
 pub(crate) mod sys {
     pub(crate) use gort_models::sys::sync;
 
+    #[allow(unused_imports, reason = "the channels use it")]
     pub(crate) use super::rng;
 
     pub(crate) mod clock {
-        /// Not the time: models choose in the given order, so this is a seed that nobody uses.
+        use std::cell::Cell;
+
+        thread_local! {
+            // The threads of a model share the OS thread that runs it.
+            static NOW: Cell<u64> = const { Cell::new(1) };
+            static STEP: Cell<u64> = const { Cell::new(0) };
+        }
+
+        /// Not the time: it stands still, or goes on by a step at each look.
         pub(crate) fn now_ns() -> u64 {
-            1
+            NOW.set(NOW.get() + STEP.get());
+            NOW.get()
+        }
+
+        /// How far the clock goes on at each look, in this model.
+        pub(crate) fn set_step_ns(step: u64) {
+            NOW.set(1);
+            STEP.set(step);
         }
     }
 

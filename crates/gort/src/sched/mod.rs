@@ -8,6 +8,6 @@ mod stub;
 
 pub(crate) use park::{WaiterRef, Wake};
 pub use reason::WaitReason;
-pub(crate) use stub::{AfterFunc, TimerHost, after_func};
+pub(crate) use stub::{AfterFunc, TimerHost, after_func, is_goexit};
 pub use stub::{blocking, go, goexit, run, start, yield_now, Builder, JoinError, JoinHandle};
 pub(crate) use waiter::{FIRST_TOKEN, TIMED_OUT};

@@ -3,14 +3,16 @@
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::{TIMED_OUT, WaitWord, Won};
+use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
 use std::ptr::NonNull;
 use std::time::Instant;
 
 /// Who waits.
 enum Kind {
-    /// An OS thread that is no M running a goroutine.
-    Thread,
+    /// An OS thread that is no M running a goroutine. It sleeps on the word until its `ready` sets that to 1: seeing
+    /// the token would be too early, for who has won it still uses the waiter and its queue node (invariant 4).
+    Thread(AtomicU32),
 }
 
 /// The waiter of a goroutine (in its descriptor) or of an OS thread (in a thread-local).
@@ -30,7 +32,7 @@ unsafe impl Send for WaiterRef {}
 unsafe impl Sync for WaiterRef {}
 
 thread_local! {
-    static THREAD_WAITER: Waiter = Waiter { word: WaitWord::new(), kind: Kind::Thread };
+    static THREAD_WAITER: Waiter = Waiter { word: WaitWord::new(), kind: Kind::Thread(AtomicU32::new(0)) };
 }
 
 impl WaiterRef {
@@ -76,23 +78,23 @@ impl WaiterRef {
         }
         let _ = (reason, TimerNode::new());
         let me = self.get();
-        match me.kind {
-            Kind::Thread => self.wait_thread(deadline.map(clock::ns_of)),
+        match &me.kind {
+            Kind::Thread(ready) => self.wait_thread(ready, deadline.map(clock::ns_of)),
         }
     }
 
-    fn wait_thread(self, deadline_ns: Option<u64>) -> usize {
+    fn wait_thread(self, ready: &AtomicU32, mut deadline_ns: Option<u64>) -> usize {
         let word = &self.get().word;
+        ready.store(0, Relaxed);
         if word.commit_park() {
-            while word.selected().is_none() {
+            while ready.load(Acquire) == 0 {
                 if deadline_ns.is_some_and(|d| clock::now_ns() >= d) {
-                    // Nobody else will wake us if we win; if we lose, the token is there.
-                    let _ = word.try_select(TIMED_OUT);
-                    break;
+                    if word.try_select(TIMED_OUT).is_some() {
+                        break; // nobody owes us a `ready`
+                    }
+                    deadline_ns = None;
                 }
-                // SAFETY: the word is ours and lives in this thread's thread-local.
-                let word = unsafe { &*word.futex_word().cast() };
-                futex::wait(word, 1, deadline_ns);
+                futex::wait(ready, 0, deadline_ns);
             }
         }
         word.selected().expect("the wait has ended")
@@ -108,11 +110,21 @@ impl Wake {
     /// Nothing to do: the waiter had not parked, or there was none.
     pub(crate) const NONE: Wake = Wake(None);
 
+    /// True if there is nothing to make ready: then the waiter runs already, and may be gone.
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Makes the waiter go on. Takes the scheduler's locks; call it with none of yours held where you can.
     pub(crate) fn ready(self) {
         let Some(waiter) = self.0 else { return };
-        match waiter.get().kind {
-            Kind::Thread => futex::wake_addr(waiter.get().word.futex_word(), 1),
+        match &waiter.get().kind {
+            Kind::Thread(ready) => {
+                let addr = ready.as_ptr();
+                // From here on the thread may be gone; the address alone is used.
+                ready.store(1, Release);
+                futex::wake_addr(addr, 1);
+            }
         }
     }
 }

@@ -9,11 +9,11 @@ pub struct JoinHandle<T>(std::thread::JoinHandle<T>);
 pub struct JoinError(Box<dyn Any + Send>);
 impl JoinError {
     /// panic?
-    pub fn is_panic(&self) -> bool { true }
+    pub fn is_panic(&self) -> bool { !self.is_goexit() }
     /// payload
     pub fn into_panic(self) -> Box<dyn Any + Send> { self.0 }
     /// goexit?
-    pub fn is_goexit(&self) -> bool { false }
+    pub fn is_goexit(&self) -> bool { is_goexit(&*self.0) }
 }
 impl std::fmt::Debug for JoinError { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("JoinError") } }
 impl std::fmt::Display for JoinError { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("goroutine panicked") } }
@@ -48,7 +48,10 @@ pub fn blocking<R>(f: impl FnOnce() -> R) -> R { f() }
 /// yield
 pub fn yield_now() { std::thread::yield_now() }
 /// goexit
-pub fn goexit() -> ! { panic!("goexit") }
+pub fn goexit() -> ! { std::panic::resume_unwind(Box::new(Goexit)) }
+struct Goexit;
+/// True if `payload`, which `catch_unwind` gave, is a `goexit` on its way; who caught it must resume it.
+pub(crate) fn is_goexit(payload: &(dyn Any + Send)) -> bool { payload.is::<Goexit>() }
 
 /// Runs `f` in a goroutine of its own at `when`, unless stopped before.
 pub(crate) fn after_func(when: Instant, f: Box<dyn FnOnce() + Send>) -> AfterFunc {

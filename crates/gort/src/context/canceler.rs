@@ -1,0 +1,290 @@
+//! The tree of cancellations.
+//!
+//! # Role
+//! Every context that can end by itself has a [`Canceler`]; contexts that only add a value share their
+//! parent's. Users hold it through a [`Handle`]: contexts, their descendants, `Cancel`s and `AfterFunc`s do.
+//!
+//! # States
+//! ```text
+//!   live ──outcome set──▶ claimed ──done disconnects, children taken──▶ closed ──▶ complete: so are all below
+//! ```
+//! | step     | who                                                          |
+//! | -------- | ------------------------------------------------------------ |
+//! | claimed  | whoever sets the outcome first; the others wait for complete |
+//! | closed   | the claimer takes `live` out, under its lock                 |
+//! | complete | the claimer, when everything below is closed                 |
+//!
+//! # Invariants
+//! 1. A parent holds its children, children hold their parent weakly: no cycles. A parent lives as long as
+//!    anybody could cancel it, since contexts hold their parents and a `Cancel` holds its canceler.
+//! 2. A canceler is linked in its parent while a handle on it exists or something below it may still want to
+//!    hear of a cancellation (an `after_func`, a child that is linked). The last of these unlinks it and
+//!    stops its timer.
+//! 3. The outcome is set before `done` disconnects; [`Canceler::outcome`] waits for `done`. So to users they
+//!    come together.
+//! 4. No two locks of the tree are held at once, and nothing of a user's is dropped or called under one.
+//!
+//! # Why cancelling twice at once does not deadlock
+//! A claimer waits only for cancelers below those it has claimed, which somebody else claimed before: for a
+//! wave that started strictly lower in the tree.
+
+use super::error::Outcome;
+use crate::chan::{self, Receiver, Sender};
+use crate::sched;
+use crate::sync::OnceLock;
+use crate::sync::interrupt::Interrupt;
+use crate::sys::lock::Lock;
+use crate::sys::sync::{AtomicU64, Ordering::Relaxed};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// One node of the tree.
+pub(super) struct Canceler {
+    id: u64,
+    parent: Weak<Canceler>,
+    outcome: OnceLock<Outcome>,
+    done: Receiver<Infallible>,
+    complete: OnceLock<()>,
+    live: Lock<Option<Live>>,
+}
+
+/// What a canceler has until it is closed.
+struct Live {
+    /// Dropping it disconnects `done`.
+    done: Sender<Infallible>,
+    children: BTreeMap<u64, Child>,
+    timer: Option<sched::AfterFunc>,
+    /// No handle is left.
+    abandoned: bool,
+}
+
+/// Who hears of a cancellation.
+pub(super) enum Child {
+    Canceler(Arc<Canceler>),
+    Func(Box<dyn FnOnce() + Send>),
+    Interrupt(Arc<Interrupt>),
+}
+
+/// What users hold of a canceler; when the last one goes, nobody can see or cancel it any more.
+pub(super) struct Handle(Arc<Canceler>);
+
+impl Deref for Handle {
+    type Target = Arc<Canceler>;
+    fn deref(&self) -> &Arc<Canceler> {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(live) = &mut *self.0.live.lock() {
+            live.abandoned = true;
+        }
+        self.0.release_unused();
+    }
+}
+
+/// A number that no other child has.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Relaxed)
+}
+
+impl Canceler {
+    /// A canceler below `parent`; closed at once if the parent is.
+    pub(super) fn below(parent: Option<&Handle>) -> Arc<Handle> {
+        let (tx, rx) = chan::bounded(0);
+        let live = Live { done: tx, children: BTreeMap::new(), timer: None, abandoned: false };
+        let canceler = Arc::new(Canceler {
+            id: next_id(),
+            parent: parent.map_or_else(Weak::new, |p| Arc::downgrade(p)),
+            outcome: OnceLock::new(),
+            done: rx,
+            complete: OnceLock::new(),
+            live: Lock::new(Some(live)),
+        });
+        if let Some(parent) = parent
+            && parent.link(canceler.id, Child::Canceler(canceler.clone())).is_err()
+        {
+            canceler.cancel(parent.outcome.get().expect("a closed canceler has its outcome"));
+        }
+        Arc::new(Handle(canceler))
+    }
+
+    pub(super) fn done(&self) -> &Receiver<Infallible> {
+        &self.done
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        let outcome = self.outcome.get()?;
+        let Err(_) = self.done.recv(); // invariant 3; the claimer is about to disconnect it
+        Some(outcome)
+    }
+
+    /// Ends this canceler and all below it. When this returns, all of them are done, whoever was first.
+    pub(super) fn cancel(&self, outcome: &Outcome) {
+        if self.outcome.set(outcome.clone()).is_err() {
+            self.complete.wait();
+            return;
+        }
+        let mut wave = Wave::new(outcome);
+        wave.close(self);
+        let mut next = 0;
+        while let Some(canceler) = wave.claimed.get(next).cloned() {
+            wave.close(&canceler);
+            next += 1;
+        }
+        for other in &wave.others {
+            other.complete.wait();
+        }
+        for canceler in wave.claimed.iter().map(Deref::deref).chain([self]) {
+            let first = canceler.complete.set(());
+            debug_assert!(first.is_ok());
+        }
+        if let Some(parent) = self.parent.upgrade() {
+            parent.unlink(self.id);
+            parent.release_unused();
+        }
+        for timer in wave.timers {
+            timer.stop();
+        }
+        for f in wave.funcs {
+            drop(sched::go(f));
+        }
+    }
+
+    /// Cancels with `outcome` at `deadline`.
+    pub(super) fn cancel_at(self: &Arc<Self>, deadline: Instant, outcome: Outcome) {
+        if deadline <= Instant::now() {
+            return self.cancel(&outcome);
+        }
+        if self.outcome.get().is_some() {
+            return;
+        }
+        let canceler = self.clone();
+        let timer = sched::after_func(deadline, Box::new(move || canceler.cancel(&outcome)));
+        let mut timer = Some(timer);
+        if let Some(live) = &mut *self.live.lock() {
+            live.timer = timer.take();
+        }
+        if let Some(timer) = timer {
+            timer.stop(); // closed meanwhile
+        }
+    }
+
+    /// Registers a child of any kind; gives it back if this canceler is closed.
+    fn link(&self, id: u64, child: Child) -> Result<(), Child> {
+        match &mut *self.live.lock() {
+            Some(live) => {
+                live.children.insert(id, child);
+                Ok(())
+            }
+            None => Err(child),
+        }
+    }
+
+    fn unlink(&self, id: u64) -> Option<Child> {
+        self.live.lock().as_mut()?.children.remove(&id)
+    }
+
+    /// Unlinks this canceler if nobody needs it any more, and then perhaps those above it (invariant 2).
+    fn release_unused(&self) {
+        let Some(mut parent) = self.release_one() else { return };
+        while let Some(next) = parent.release_one() {
+            parent = next;
+        }
+    }
+
+    /// The parent, if this canceler was unused and is unlinked now.
+    fn release_one(&self) -> Option<Arc<Canceler>> {
+        let timer = match &mut *self.live.lock() {
+            Some(live) if live.abandoned && live.children.is_empty() => live.timer.take(),
+            _ => return None,
+        };
+        if let Some(timer) = timer {
+            timer.stop();
+        }
+        let parent = self.parent.upgrade()?;
+        parent.unlink(self.id);
+        Some(parent)
+    }
+
+    #[cfg(test)]
+    pub(super) fn children(&self) -> usize {
+        self.live.lock().as_ref().map_or(0, |live| live.children.len())
+    }
+}
+
+impl Drop for Canceler {
+    /// What is below goes one after the other: a deep tree must not need a deep stack.
+    fn drop(&mut self) {
+        let children =
+            |canceler: &Canceler| canceler.live.lock().take().map(|live| live.children.into_values());
+        let mut todo: Vec<Child> = children(self).into_iter().flatten().collect();
+        while let Some(child) = todo.pop() {
+            if let Child::Canceler(child) = child
+                && let Some(child) = Arc::into_inner(child)
+            {
+                todo.extend(children(&child).into_iter().flatten());
+            }
+        }
+    }
+}
+
+/// A cancellation on its way down.
+struct Wave<'a> {
+    outcome: &'a Outcome,
+    /// Claimed by us; closed in this order.
+    claimed: Vec<Arc<Canceler>>,
+    /// Claimed by somebody else before.
+    others: Vec<Arc<Canceler>>,
+    // Stopped and started at the end: they hold what is the user's, whose drop may want to see all complete.
+    timers: Vec<sched::AfterFunc>,
+    funcs: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Wave<'_> {
+    fn new(outcome: &Outcome) -> Wave<'_> {
+        Wave { outcome, claimed: Vec::new(), others: Vec::new(), timers: Vec::new(), funcs: Vec::new() }
+    }
+
+    /// Closes a canceler that we have claimed, and claims its children.
+    fn close(&mut self, canceler: &Canceler) {
+        let live = canceler.live.lock().take().expect("only its claimer closes a canceler");
+        drop(live.done);
+        self.timers.extend(live.timer);
+        for child in live.children.into_values() {
+            match child {
+                Child::Canceler(child) => match child.outcome.set(self.outcome.clone()) {
+                    Ok(()) => self.claimed.push(child),
+                    Err(_) => self.others.push(child),
+                },
+                Child::Func(f) => self.funcs.push(f),
+                Child::Interrupt(interrupt) => interrupt.fire(),
+            }
+        }
+    }
+}
+
+/// A registration of something that is no canceler.
+pub(super) struct Registration {
+    handle: Arc<Handle>,
+    id: u64,
+}
+
+impl Registration {
+    /// Registers `child` with `handle`; gives it back if that is closed.
+    pub(super) fn new(handle: &Arc<Handle>, child: Child) -> (Registration, Result<(), Child>) {
+        let id = next_id();
+        (Registration { handle: handle.clone(), id }, handle.link(id, child))
+    }
+
+    /// Takes the registration back. True if there was still one.
+    pub(super) fn remove(&self) -> bool {
+        self.handle.unlink(self.id).is_some()
+    }
+}

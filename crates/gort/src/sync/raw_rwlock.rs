@@ -1,0 +1,178 @@
+//! The protocol of the read-write lock: a mutex among writers, and one word between them and the readers.
+//!
+//! # Role
+//! [`RwLock`](super::RwLock). Modelled in `crates/gort-models/tests/rwlock.rs`, which compiles this file as
+//! it is.
+//!
+//! # States
+//! ```text
+//!   readers << 2 | QUEUED | WRITER
+//! ```
+//! | word            | meaning                                                                  |
+//! | --------------- | ------------------------------------------------------------------------ |
+//! | n readers       | n read; newcomers join by one compare-and-swap                           |
+//! | n readers, WRITER | a writer waits for those n to leave; newcomers queue                   |
+//! | WRITER          | a writer writes (or is just about to see that the last reader has left)  |
+//! | .., QUEUED      | readers are in the queue; set and cleared under its lock, while `WRITER` |
+//!
+//! # Invariants
+//! 1. `WRITER` is set and cleared by the owner of the writers' mutex only.
+//! 2. A pending writer blocks new readers, and an unlocking writer lets in all readers that are queued:
+//!    neither side starves the other.
+//!
+//! # Why no wake-up is lost
+//! A reader queues only if a compare-and-swap under the queue's lock has seen `WRITER` and left `QUEUED`;
+//! then the writer's plain unlock fails and it looks at the queue under that lock. The writer parks in
+//! `drain` only if it has seen readers under the queue's lock; the last of them takes that lock after it has
+//! left, and finds it. A last reader that comes late may wake the next writer in vain, which looks again.
+//!
+//! # Rejected
+//! One queue for both kinds with barging writers: fewer steps for a free lock, but a third kind of wake-up.
+
+use super::raw_mutex::RawMutex;
+use super::waitq::{self, End, GRANTED, RETRY, Wait, WaitQueue};
+use crate::sched::WaitReason;
+use crate::sys::lock::Lock;
+use crate::sys::sync::{AtomicUsize, Ordering::*};
+
+const WRITER: usize = 1;
+const QUEUED: usize = 2;
+const ONE_READER: usize = 4;
+
+/// A read-write lock without a value. `new` is in `rwlock.rs`, since loom's atomics have no `const`
+/// constructor.
+pub(crate) struct RawRwLock {
+    /// Owned by the writer that waits or writes.
+    pub(super) writers: RawMutex,
+    pub(super) state: AtomicUsize,
+    pub(super) synced: Lock<Synced>,
+}
+
+/// Who waits in the read-write lock itself.
+pub(crate) struct Synced {
+    pub(super) readers: WaitQueue,
+    /// The writer that waits for the last reader to leave; one at most.
+    pub(super) drain: WaitQueue,
+}
+
+impl RawRwLock {
+    #[inline]
+    pub(crate) fn try_read(&self) -> bool {
+        let mut state = self.state.load(Relaxed);
+        while state & WRITER == 0 {
+            assert!(state < usize::MAX - ONE_READER, "too many active read locks on RwLock");
+            match self.state.compare_exchange_weak(state, state + ONE_READER, Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    #[inline]
+    pub(crate) fn read(&self) {
+        if !self.try_read() {
+            self.read_slow();
+        }
+    }
+
+    #[cold]
+    fn read_slow(&self) {
+        let synced = self.synced.lock();
+        loop {
+            if self.try_read() {
+                return;
+            }
+            let state = self.state.load(Relaxed);
+            if state & WRITER != 0
+                && self.state.compare_exchange_weak(state, state | QUEUED, Relaxed, Relaxed).is_ok()
+            {
+                break;
+            }
+        }
+        let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockRead, deadline: None };
+        // The writer that lets us in counts us, too.
+        waitq::park(&self.synced, synced, |s| &mut s.readers, wait, |_| ());
+    }
+
+    /// Only who reads calls this.
+    #[inline]
+    pub(crate) fn read_unlock(&self) {
+        let left = self.state.fetch_sub(ONE_READER, Release) - ONE_READER;
+        if left & WRITER != 0 && left < ONE_READER {
+            self.wake_writer();
+        }
+    }
+
+    #[cold]
+    fn wake_writer(&self) {
+        let wake = self.synced.lock().drain.wake_one(RETRY);
+        if let Some(wake) = wake {
+            wake.ready();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn try_write(&self) -> bool {
+        if !self.writers.try_lock() {
+            return false;
+        }
+        if self.state.compare_exchange(0, WRITER, Acquire, Relaxed).is_ok() {
+            return true;
+        }
+        self.writers.unlock();
+        false
+    }
+
+    #[inline]
+    pub(crate) fn write(&self) {
+        self.writers.lock(WaitReason::RwLockWrite);
+        if self.state.fetch_or(WRITER, Acquire) >= ONE_READER {
+            self.drain();
+        }
+    }
+
+    /// Waits for the readers that came before us.
+    #[cold]
+    fn drain(&self) {
+        loop {
+            let synced = self.synced.lock();
+            // Acquire: we see what all readers did, of whom only the last one wakes us.
+            if self.state.load(Acquire) < ONE_READER {
+                return;
+            }
+            let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockWrite, deadline: None };
+            waitq::park(&self.synced, synced, |s| &mut s.drain, wait, |_| ());
+        }
+    }
+
+    /// Only the writer calls this.
+    #[inline]
+    pub(crate) fn write_unlock(&self) {
+        if self.state.compare_exchange(WRITER, 0, Release, Relaxed).is_err() {
+            self.admit_readers(0);
+        }
+        self.writers.unlock();
+    }
+
+    /// The writer goes on as a reader.
+    pub(crate) fn downgrade(&self) {
+        if self.state.compare_exchange(WRITER, ONE_READER, Release, Relaxed).is_err() {
+            self.admit_readers(1);
+        }
+        self.writers.unlock();
+    }
+
+    /// Ends the writing and lets the queued readers in, beside `others` that read already.
+    #[cold]
+    fn admit_readers(&self, others: usize) {
+        let wakes = {
+            let mut synced = self.synced.lock();
+            // Under this lock and with WRITER ours, nobody else changes the word. The readers are counted
+            // before they can leave.
+            self.state.store((synced.readers.len() + others) * ONE_READER, Release);
+            synced.readers.wake_all(GRANTED)
+        };
+        wakes.ready();
+    }
+}

@@ -1,0 +1,334 @@
+//! [`Semaphore`]: a number of permits, taken several at a time.
+//!
+//! # States
+//! `free << 1 | QUEUED`. `QUEUED` says that the queue is not empty; it is set and cleared under its lock.
+//!
+//! # Invariants
+//! 1. With `QUEUED`, permits are taken and given back under the queue's lock only.
+//! 2. First come, first served: while somebody is queued, newcomers queue too, even if there is enough for
+//!    them. So a big request is not starved by small ones.
+//! 3. Whenever the queue's lock is dropped, the first in the queue asks for more than is free. When it leaves
+//!    (deadline, interrupt), those behind it are served.
+//! 4. Who asks for more than there is at all is never queued: it would block the others for ever.
+//!
+//! # Why no wake-up is lost
+//! Who queues has set `QUEUED` by a compare-and-swap that saw too few permits; after that, permits come back
+//! only under the queue's lock, and whoever brings them serves the queue.
+
+use super::interrupt::Interrupt;
+use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue, Wakes};
+use crate::sched::{WaitReason, WaiterRef};
+use crate::sys::lock::{Guard, Lock};
+use crate::sys::sync::{AtomicUsize, Ordering::*};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const QUEUED: usize = 1;
+const FREE_SHIFT: u32 = 1;
+
+/// A weighted semaphore: a number of permits, of which each caller takes as many as it needs.
+///
+/// Requests are served in the order of their coming, so big ones are not starved by small ones. Permits come
+/// back when the [`SemaphorePermit`] is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use gort::sync::Semaphore;
+/// use std::time::Duration;
+///
+/// gort::run(|| {
+///     let seats = Semaphore::new(3);
+///     let two = seats.acquire(2);
+///     assert!(seats.try_acquire(2).is_none());
+///     assert!(seats.acquire_timeout(2, Duration::from_millis(1)).is_none());
+///     drop(two);
+///     assert!(seats.try_acquire(3).is_some());
+/// })
+/// ```
+pub struct Semaphore {
+    size: usize,
+    state: AtomicUsize,
+    queue: Lock<WaitQueue>,
+}
+
+impl Semaphore {
+    /// The largest number of permits a semaphore can have.
+    pub const MAX_PERMITS: usize = usize::MAX >> FREE_SHIFT;
+
+    /// A semaphore with `permits`, all of them free.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
+    pub const fn new(permits: usize) -> Semaphore {
+        assert!(permits <= Semaphore::MAX_PERMITS, "a semaphore cannot have that many permits");
+        Semaphore {
+            size: permits,
+            state: AtomicUsize::new(permits << FREE_SHIFT),
+            queue: Lock::new(WaitQueue::new()),
+        }
+    }
+
+    /// How many permits are free now.
+    pub fn available_permits(&self) -> usize {
+        self.state.load(Relaxed) >> FREE_SHIFT
+    }
+
+    /// Takes `n` permits, parking until they are free and it is the caller's turn.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// If the semaphore does not have that many permits at all: the caller would wait for ever.
+    pub fn acquire(&self, n: usize) -> SemaphorePermit<'_> {
+        self.take(n);
+        SemaphorePermit { semaphore: self, n }
+    }
+
+    /// Like [`acquire`](Semaphore::acquire); the permit owns its share of the semaphore, so it can go into a
+    /// goroutine.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Semaphore::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Semaphore, WaitGroup};
+    /// use std::sync::Arc;
+    ///
+    /// gort::run(|| {
+    ///     let two_at_a_time = Arc::new(Semaphore::new(2));
+    ///     let group = WaitGroup::new();
+    ///     for _ in 0..10 {
+    ///         let permit = two_at_a_time.acquire_owned(1);
+    ///         group.go(move || drop(permit));
+    ///     }
+    ///     group.wait();
+    ///     assert_eq!(two_at_a_time.available_permits(), 2);
+    /// })
+    /// ```
+    pub fn acquire_owned(self: &Arc<Self>, n: usize) -> OwnedSemaphorePermit {
+        self.take(n);
+        OwnedSemaphorePermit { semaphore: self.clone(), n }
+    }
+
+    /// Takes `n` permits if they are free and nobody waits.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    pub fn try_acquire(&self, n: usize) -> Option<SemaphorePermit<'_>> {
+        self.try_take(n).then(|| SemaphorePermit { semaphore: self, n })
+    }
+
+    /// Takes `n` permits, waiting for `timeout` at most. Who asks for more than there is waits in vain, but
+    /// does not keep others from being served.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    pub fn acquire_timeout(&self, n: usize, timeout: Duration) -> Option<SemaphorePermit<'_>> {
+        let taken = self.try_take(n) || self.take_slow(n, Instant::now().checked_add(timeout), None);
+        taken.then(|| SemaphorePermit { semaphore: self, n })
+    }
+
+    /// Takes `n` permits, waiting until `interrupt` fires.
+    pub(crate) fn acquire_interruptible(
+        &self,
+        n: usize,
+        interrupt: &Interrupt,
+    ) -> Option<SemaphorePermit<'_>> {
+        let taken = self.try_take(n) || self.take_slow(n, None, Some(interrupt));
+        taken.then(|| SemaphorePermit { semaphore: self, n })
+    }
+
+    /// Gives back `n` permits whose [`SemaphorePermit`] was [forgotten](SemaphorePermit::forget).
+    ///
+    /// # Panics
+    ///
+    /// If more come back than were taken: `semaphore: released more than held`.
+    pub fn release(&self, n: usize) {
+        let mut state = self.state.load(Relaxed);
+        loop {
+            if state & QUEUED != 0 {
+                let queue = self.queue.lock();
+                // Acquire: the waiter sees through us what those did who gave back too little for it.
+                state = self.state.load(Acquire);
+                if state & QUEUED != 0 {
+                    return self.serve(queue, self.with_returned(state, n));
+                }
+                continue; // the last waiter has left meanwhile
+            }
+            let more = self.with_returned(state, n) << FREE_SHIFT;
+            match self.state.compare_exchange_weak(state, more, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// How many permits are free when `n` come back.
+    fn with_returned(&self, state: usize, n: usize) -> usize {
+        let free = (state >> FREE_SHIFT).checked_add(n).filter(|&free| free <= self.size);
+        free.expect("semaphore: released more than held")
+    }
+
+    fn try_take(&self, n: usize) -> bool {
+        let mut state = self.state.load(Relaxed);
+        while state & QUEUED == 0 && state >> FREE_SHIFT >= n {
+            let less = state - (n << FREE_SHIFT);
+            match self.state.compare_exchange_weak(state, less, Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    fn take(&self, n: usize) {
+        let size = self.size;
+        assert!(n <= size, "asked for {n} permits of a semaphore of {size}: that would wait for ever");
+        if !self.try_take(n) {
+            let taken = self.take_slow(n, None, None);
+            debug_assert!(taken);
+        }
+    }
+
+    #[cold]
+    fn take_slow(&self, n: usize, deadline: Option<Instant>, interrupt: Option<&Interrupt>) -> bool {
+        let reason = WaitReason::SemaphoreAcquire;
+        let enter = |waiter| {
+            if let Some(interrupt) = interrupt {
+                interrupt.enter(waiter);
+            }
+        };
+        let taken = if n > self.size {
+            let me = WaiterRef::current();
+            me.arm();
+            enter(me);
+            me.wait(reason, deadline);
+            false
+        } else if let Some(queue) = self.enqueue(n) {
+            let wait = Wait { end: End::Back, note: n as u64, reason, deadline };
+            match waitq::park(&self.queue, queue, |q| q, wait, enter) {
+                Ended::Selected(token) => {
+                    debug_assert_eq!(token, GRANTED);
+                    true
+                }
+                Ended::Left(queue) => {
+                    // We may have been the first, and those behind us ask for less.
+                    let state = self.state.load(Acquire);
+                    if state & QUEUED != 0 {
+                        self.serve(queue, state >> FREE_SHIFT);
+                    }
+                    false
+                }
+            }
+        } else {
+            true
+        };
+        if let Some(interrupt) = interrupt {
+            interrupt.leave();
+        }
+        taken
+    }
+
+    /// The queue's lock, with the caller's right to queue; or `None` if the permits were free after all.
+    fn enqueue(&self, n: usize) -> Option<Guard<'_, WaitQueue>> {
+        let queue = self.queue.lock();
+        loop {
+            if self.try_take(n) {
+                return None;
+            }
+            let state = self.state.load(Relaxed);
+            if (state & QUEUED != 0 || state >> FREE_SHIFT < n)
+                && self.state.compare_exchange_weak(state, state | QUEUED, Relaxed, Relaxed).is_ok()
+            {
+                return Some(queue);
+            }
+        }
+    }
+
+    /// Serves the queue from `free` permits, as long as the first one can be. `QUEUED` is set.
+    fn serve(&self, mut queue: Guard<'_, WaitQueue>, mut free: usize) {
+        let mut wakes = Wakes::new();
+        while let Some(wanted) = queue.front_note().filter(|&wanted| wanted <= free as u64) {
+            if queue.wake_front(GRANTED, &mut wakes) {
+                free -= wanted as usize;
+            }
+        }
+        // With QUEUED and under this lock, nobody else changes the word.
+        let queued = if queue.is_empty() { 0 } else { QUEUED };
+        self.state.store(free << FREE_SHIFT | queued, Release);
+        drop(queue);
+        wakes.ready();
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore")
+            .field("permits", &self.size)
+            .field("available", &self.available_permits())
+            .field("waiting", &self.queue.lock().len())
+            .finish()
+    }
+}
+
+/// Permits of a [`Semaphore`]; dropping it gives them back.
+#[derive(Debug)]
+#[must_use = "the permits are given back as soon as this is dropped"]
+pub struct SemaphorePermit<'a> {
+    semaphore: &'a Semaphore,
+    n: usize,
+}
+
+impl SemaphorePermit<'_> {
+    /// How many permits these are.
+    pub fn permits(&self) -> usize {
+        self.n
+    }
+
+    /// Does not give them back; [`Semaphore::release`] can.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for SemaphorePermit<'_> {
+    fn drop(&mut self) {
+        self.semaphore.release(self.n);
+    }
+}
+
+/// Permits of a shared [`Semaphore`]; dropping it gives them back.
+#[derive(Debug)]
+#[must_use = "the permits are given back as soon as this is dropped"]
+pub struct OwnedSemaphorePermit {
+    semaphore: Arc<Semaphore>,
+    n: usize,
+}
+
+impl OwnedSemaphorePermit {
+    /// How many permits these are.
+    pub fn permits(&self) -> usize {
+        self.n
+    }
+}
+
+impl Drop for OwnedSemaphorePermit {
+    fn drop(&mut self) {
+        self.semaphore.release(self.n);
+    }
+}

@@ -1,0 +1,44 @@
+//! When looking again is cheaper than parking.
+
+use crate::sys::sync::{AtomicUsize, Ordering::Relaxed, spin_hint};
+
+/// How often to look, as in Go: a short section is over by then, and a longer one is worth a park.
+const ROUNDS_MAX: u32 = 4;
+/// Pauses between two looks.
+const PAUSES: u32 = 30;
+
+/// The rounds of one wait.
+pub(crate) struct Spin {
+    rounds: u32,
+}
+
+impl Spin {
+    pub(crate) fn new() -> Spin {
+        Spin { rounds: 0 }
+    }
+
+    /// Waits a moment; false if that does not help any more: the rounds are used up, or there is one
+    /// processor and the owner cannot be running.
+    pub(crate) fn turn(&mut self) -> bool {
+        if self.rounds == ROUNDS_MAX || cpus() == 1 {
+            return false;
+        }
+        self.rounds += 1;
+        for _ in 0..PAUSES {
+            spin_hint();
+        }
+        true
+    }
+}
+
+fn cpus() -> usize {
+    static CPUS: AtomicUsize = AtomicUsize::new(0);
+    match CPUS.load(Relaxed) {
+        0 => {
+            let n = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            CPUS.store(n, Relaxed);
+            n
+        }
+        n => n,
+    }
+}

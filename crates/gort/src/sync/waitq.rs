@@ -1,0 +1,260 @@
+//! The wait queue of every lock in this folder: first come, first served, nodes on the waiters' stacks.
+//!
+//! # Role
+//! Each lock keeps a [`WaitQueue`] beside whatever else its raw [`Lock`] guards. [`park`] puts the caller
+//! into it; [`WaitQueue::wake_one`] and [`WaitQueue::wake_all`] take waiters out and hand them a token.
+//!
+//! # Invariants
+//! 1. A node is linked only while its owner is inside [`park`]; links are read and written under the queue's
+//!    lock.
+//! 2. Whoever wakes takes the node out first; selecting it is the last thing he does with it, unless the
+//!    waiter was parked and so cannot run before its `ready` (waiter.rs, invariant 4).
+//! 3. A waiter that was ended by anybody else (deadline, [`Interrupt`](super::interrupt::Interrupt)) passes
+//!    the queue's lock and unlinks itself before its frame ends. So a linked node is alive.
+//!
+//! # Why no wake-up is lost
+//! The caller of [`park`] looked at the lock's state under the queue's lock and is linked before that lock is
+//! dropped; wakers change the state and look at the queue under the same lock. A waiter that was selected
+//! without having parked does not park (waiter.rs).
+//!
+//! # Rejected
+//! Go's global table of queues by address: it keeps locks small, but then unrelated locks share a raw lock. A
+//! vector of wakes for `wake_all`: memory would be allocated under a raw lock; the parked nodes are a list
+//! already.
+
+use crate::sched::{FIRST_TOKEN, TIMED_OUT, WaitReason, WaiterRef, Wake};
+use crate::sys::lock::{Guard, Lock};
+use std::cell::Cell;
+use std::ptr;
+use std::time::Instant;
+
+/// What was waited for is the waiter's now.
+pub(crate) const GRANTED: usize = FIRST_TOKEN;
+/// Look again: it may be free.
+pub(crate) const RETRY: usize = FIRST_TOKEN + 1;
+/// Somebody from outside the queue ended the wait.
+pub(crate) const INTERRUPTED: usize = FIRST_TOKEN + 2;
+
+/// One waiter in a queue.
+pub(crate) struct Node {
+    waiter: WaiterRef,
+    /// What the queue's owner wants to remember: permits wanted, or since when it waits.
+    pub(crate) note: u64,
+    linked: Cell<bool>,
+    prev: Cell<*const Node>,
+    next: Cell<*const Node>,
+    /// The owed `ready` of a node that was won while parked, until [`Wakes::ready`] pays it.
+    wake: Cell<Wake>,
+}
+
+/// Waiters in the order of their coming. Guarded by the lock it lives in.
+pub(crate) struct WaitQueue {
+    head: *const Node,
+    tail: *const Node,
+    len: usize,
+}
+
+// SAFETY: the pointers are followed under the queue's lock only, and what they point to is alive then
+// (invariants 1 and 3), whatever the thread.
+unsafe impl Send for WaitQueue {}
+
+/// Which end of the queue a waiter joins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// Before all others: it has been first already.
+    Front,
+    /// After all others.
+    Back,
+}
+
+impl WaitQueue {
+    pub(crate) const fn new() -> WaitQueue {
+        WaitQueue { head: ptr::null(), tail: ptr::null(), len: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The note of the first waiter.
+    pub(crate) fn front_note(&self) -> Option<u64> {
+        // SAFETY: `head` is null or a linked node, which is alive (invariant 3): we are under the queue's
+        // lock.
+        unsafe { self.head.as_ref() }.map(|node| node.note)
+    }
+
+    /// Takes waiters out until one could be selected with `token`; `None` if there is none left.
+    pub(crate) fn wake_one(&mut self, token: usize) -> Option<Wake> {
+        while let Some(node) = self.pop_front() {
+            // SAFETY: the node was linked, so it is alive until it is selected (invariants 2 and 3), and
+            // `waiter` is copied out before that.
+            let waiter = unsafe { (*node).waiter };
+            if let Some(wake) = waiter.try_select(token) {
+                return Some(wake);
+            }
+        }
+        None
+    }
+
+    /// Takes all waiters out and selects them with `token`.
+    pub(crate) fn wake_all(&mut self, token: usize) -> Wakes {
+        let mut wakes = Wakes::new();
+        while let Some(node) = self.pop_front() {
+            // SAFETY: as in `wake_one`.
+            let waiter = unsafe { (*node).waiter };
+            if let Some(wake) = waiter.try_select(token) {
+                wakes.push(node, wake);
+            }
+        }
+        wakes
+    }
+
+    /// Takes the first waiter out and selects it with `token`; the wake goes to `wakes`. False if another one
+    /// had ended its wait.
+    pub(crate) fn wake_front(&mut self, token: usize, wakes: &mut Wakes) -> bool {
+        let Some(node) = self.pop_front() else { return false };
+        // SAFETY: as in `wake_one`.
+        let waiter = unsafe { (*node).waiter };
+        let Some(wake) = waiter.try_select(token) else { return false };
+        wakes.push(node, wake);
+        true
+    }
+
+    fn pop_front(&mut self) -> Option<*const Node> {
+        let head = self.head;
+        // SAFETY: `head` is null or a linked node, which is alive (invariant 3).
+        let node = unsafe { head.as_ref() }?;
+        self.unlink(node);
+        Some(head)
+    }
+
+    fn link(&mut self, node: &Node, end: End) {
+        assert!(!node.linked.replace(true));
+        let (prev, next) = match end {
+            End::Front => (ptr::null(), self.head),
+            End::Back => (self.tail, ptr::null()),
+        };
+        self.join(prev, node);
+        self.join(node, next);
+        self.len += 1;
+    }
+
+    fn unlink(&mut self, node: &Node) {
+        assert!(node.linked.replace(false));
+        self.join(node.prev.get(), node.next.get());
+        self.len -= 1;
+    }
+
+    /// Makes `a` and `b` neighbours; null stands for the queue's end.
+    fn join(&mut self, a: *const Node, b: *const Node) {
+        // SAFETY: `a` and `b` are null, linked, or being linked or unlinked by the caller, so they are alive,
+        // and links are ours under the queue's lock (invariants 1 and 3).
+        unsafe {
+            match a.as_ref() {
+                Some(a) => a.next.set(b),
+                None => self.head = b,
+            }
+            match b.as_ref() {
+                Some(b) => b.prev.set(a),
+                None => self.tail = a,
+            }
+        }
+    }
+}
+
+/// Waiters that were selected and must be made ready, once the queue's lock is dropped.
+#[must_use = "waiters that were selected sleep for ever if nobody makes them ready"]
+pub(crate) struct Wakes {
+    /// Parked nodes, linked by `next`. They cannot run before their `ready`, so they are alive.
+    first: *const Node,
+    last: *const Node,
+}
+
+impl Wakes {
+    pub(crate) fn new() -> Wakes {
+        Wakes { first: ptr::null(), last: ptr::null() }
+    }
+
+    fn push(&mut self, node: *const Node, wake: Wake) {
+        if wake.is_none() {
+            return; // it had not parked, and its frame may be gone already
+        }
+        // SAFETY: the waiter was parked and is not ready yet, so its frame stands (waiter.rs, invariant 4)
+        // and the node, now unlinked, is ours alone. The same holds for `last`.
+        unsafe {
+            (*node).wake.set(wake);
+            (*node).next.set(ptr::null());
+            match self.last.as_ref() {
+                Some(last) => last.next.set(node),
+                None => self.first = node,
+            }
+        }
+        self.last = node;
+    }
+
+    /// Makes them ready, in the order of their coming.
+    pub(crate) fn ready(self) {
+        let mut next = self.first;
+        // SAFETY: each node is alive until its own wake is made ready, and everything is read before that.
+        while let Some(node) = unsafe { next.as_ref() } {
+            next = node.next.get();
+            node.wake.replace(Wake::NONE).ready();
+        }
+    }
+}
+
+/// How a wait ended.
+pub(crate) enum Ended<'a, S> {
+    /// A waker of the queue chose this token.
+    Selected(usize),
+    /// By the deadline or an interrupt; the caller is out of the queue, whose lock it holds again.
+    Left(Guard<'a, S>),
+}
+
+/// What a wait looks like from outside.
+pub(crate) struct Wait {
+    pub(crate) end: End,
+    pub(crate) note: u64,
+    pub(crate) reason: WaitReason,
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Parks the caller in `queue`, which is guarded by `lock`, whose `guard` it gives up.
+///
+/// `before_sleep` runs when the caller is in the queue and the lock is dropped; it must not park.
+pub(crate) fn park<'a, S>(
+    lock: &'a Lock<S>,
+    mut guard: Guard<'a, S>,
+    queue: impl Fn(&mut S) -> &mut WaitQueue,
+    wait: Wait,
+    before_sleep: impl FnOnce(WaiterRef),
+) -> Ended<'a, S> {
+    let waiter = WaiterRef::current();
+    waiter.arm();
+    let node = Node {
+        waiter,
+        note: wait.note,
+        linked: Cell::new(false),
+        prev: Cell::new(ptr::null()),
+        next: Cell::new(ptr::null()),
+        wake: Cell::new(Wake::NONE),
+    };
+    // From here to the end of this function the node stays where it is, and every way out finds it unlinked:
+    // a waker of the queue unlinks before selecting, and for all other tokens we do it.
+    queue(&mut guard).link(&node, wait.end);
+    drop(guard);
+    before_sleep(waiter);
+    let token = waiter.wait(wait.reason, wait.deadline);
+    if token != TIMED_OUT && token != INTERRUPTED {
+        return Ended::Selected(token);
+    }
+    let mut guard = lock.lock();
+    if node.linked.get() {
+        queue(&mut guard).unlink(&node);
+    }
+    Ended::Left(guard)
+}

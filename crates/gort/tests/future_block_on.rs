@@ -1,0 +1,270 @@
+//! `block_on`: any future, from any depth, woken from anywhere.
+
+mod sync_common;
+
+use gort::future::block_on;
+use gort::sync::Mutex;
+use std::cell::Cell;
+use std::future::{pending, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use sync_common::*;
+
+/// Ready as soon as `fire` was called; counts its polls.
+#[derive(Default, Clone)]
+struct Flag(Arc<FlagState>);
+
+#[derive(Default)]
+struct FlagState {
+    set: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    polls: AtomicU32,
+}
+
+impl Flag {
+    fn fire(&self) {
+        self.0.set.store(true, SeqCst);
+        let waker = self.0.waker.lock().unwrap().take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Future for Flag {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.polls.fetch_add(1, SeqCst);
+        *self.0.waker.lock().unwrap() = Some(cx.waker().clone());
+        if self.0.set.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// What is ready is polled once; borrowed and thread-bound futures will do.
+#[test]
+fn ready_futures() {
+    run(|| {
+        assert_eq!(block_on(ready(3)), 3);
+        let local = Rc::new(Cell::new(1));
+        block_on(async { local.set(local.get() + 1) });
+        assert_eq!(local.get(), 2);
+    });
+    assert_eq!(block_on(async { 5 }), 5); // on a plain thread
+}
+
+/// Woken from goroutines and from threads, with no polls in vain.
+#[test]
+fn woken_from_anywhere() {
+    run(|| {
+        for i in 0..100 {
+            let flag = Flag::default();
+            let other = flag.clone();
+            let task = spawn_mixed(i, move || other.fire());
+            block_on(flag.clone());
+            task.join();
+            assert!(flag.0.polls.load(SeqCst) <= 2);
+        }
+    });
+}
+
+/// A wake while the future is being polled is not lost; many of them are one.
+#[test]
+fn a_wake_during_the_poll_counts() {
+    run(|| {
+        let mut polls = 0;
+        let output = block_on(poll_fn(|cx| {
+            polls += 1;
+            if polls == 3 {
+                return Poll::Ready("done");
+            }
+            cx.waker().wake_by_ref();
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        assert_eq!((output, polls), ("done", 3));
+
+        // From another thread, which we wait for within the poll.
+        let mut polls = 0;
+        block_on(poll_fn(|cx| {
+            polls += 1;
+            if polls == 2 {
+                return Poll::Ready(());
+            }
+            let waker = cx.waker().clone();
+            spawn_mixed(1, move || waker.wake()).join();
+            Poll::Pending
+        }));
+        assert_eq!(polls, 2);
+    });
+}
+
+/// Two wakes while parked are one poll.
+#[test]
+fn spurious_polls_are_few() {
+    run(|| {
+        let flag = Flag::default();
+        let other = flag.clone();
+        let task = gort::go(move || {
+            until(|| other.0.waker.lock().unwrap().is_some());
+            nap(Duration::from_millis(5));
+            let waker = other.0.waker.lock().unwrap().clone().unwrap();
+            other.0.set.store(true, SeqCst);
+            waker.wake_by_ref();
+            waker.wake_by_ref();
+        });
+        block_on(flag.clone());
+        task.join().unwrap();
+        assert_eq!(flag.0.polls.load(SeqCst), 2);
+    });
+}
+
+/// Wakers may be used long after their `block_on` has returned, and by anybody, without disturbing a later
+/// one.
+#[test]
+fn stale_wakers_are_harmless() {
+    run(|| {
+        let wakers = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let hammer: Vec<_> = (0..2)
+            .map(|i| {
+                let (wakers, stop) = (wakers.clone(), stop.clone());
+                spawn_mixed(i, move || {
+                    while !stop.load(SeqCst) {
+                        let all: Vec<Waker> = wakers.lock().unwrap().clone();
+                        all.iter().for_each(Waker::wake_by_ref);
+                        gort::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for i in 0..200 {
+            // The waker outlives the goroutine that waited.
+            let wakers = wakers.clone();
+            spawn_mixed(i, move || {
+                let mut first = true;
+                block_on(poll_fn(|cx| {
+                    let mut wakers = wakers.lock().unwrap();
+                    if wakers.len() > 10 {
+                        wakers.clear();
+                    }
+                    wakers.push(cx.waker().clone());
+                    if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
+                }));
+            })
+            .join();
+        }
+        stop.store(true, SeqCst);
+        hammer.into_iter().for_each(Task::join);
+        // One wait that nobody's stale waker ends.
+        let flag = Flag::default();
+        let other = flag.clone();
+        let task = gort::go(move || {
+            wakers.lock().unwrap().iter().for_each(Waker::wake_by_ref);
+            nap(Duration::from_millis(1));
+            other.fire();
+        });
+        block_on(flag.clone());
+        assert!(flag.0.polls.load(SeqCst) <= 2);
+        task.join().unwrap();
+    });
+}
+
+/// Inside a future, plain code that blocks on a future, and so on.
+// PEERS: tokio, `block_on` inside the runtime hangs or panics: nested at any depth, 1 000 times
+#[test]
+fn nests_to_any_depth() {
+    fn nested(depth: u32) -> u32 {
+        block_on(async move {
+            yield_once().await;
+            if depth == 0 { 0 } else { 1 + nested(depth - 1) }
+        })
+    }
+    run(|| {
+        for i in 0..1000 {
+            assert_eq!(nested(i % 20), i % 20);
+        }
+        let tasks: Vec<_> = (0..20).map(|i| spawn_mixed(i, || assert_eq!(nested(10), 10))).collect();
+        tasks.into_iter().for_each(Task::join);
+    });
+}
+
+async fn yield_once() {
+    let mut first = true;
+    poll_fn(|cx| {
+        if std::mem::take(&mut first) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await
+}
+
+/// Inside a future, gort's own blocking calls park as everywhere, and a wake that comes meanwhile is kept.
+#[test]
+fn futures_may_park() {
+    run(|| {
+        let flag = Flag::default();
+        let other = flag.clone();
+        let mut first = true;
+        block_on(poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                assert!(Pin::new(&mut flag.clone()).poll(cx).is_pending());
+                let other = other.clone();
+                assert!(gort::go(move || other.fire()).join().is_ok());
+                nap(Duration::from_micros(200));
+                return Poll::Pending;
+            }
+            Pin::new(&mut flag.clone()).poll(cx)
+        }));
+    });
+}
+
+/// A panic in the future is the caller's.
+#[test]
+fn panics_pass() {
+    run(|| {
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            block_on(async {
+                yield_once().await;
+                panic!("in the future");
+            })
+        }));
+        assert_eq!(message(&*panicked.unwrap_err()), "in the future");
+        assert_eq!(block_on(async { 1 }), 1);
+    });
+}
+
+/// Other people's futures: channels and combinators of the async world, between goroutines and threads.
+#[test]
+fn futures_of_other_crates() {
+    run(|| {
+        let (tx, rx) = async_channel::bounded::<u32>(2);
+        in_parallel(8, |i| {
+            let (tx, rx) = (tx.clone(), rx.clone());
+            move || {
+                if i < 4 {
+                    block_on(async {
+                        for n in 0..200 {
+                            tx.send(n).await.unwrap();
+                        }
+                    });
+                } else {
+                    let sum: u32 = (0..200).map(|_| block_on(rx.recv()).unwrap()).sum();
+                    assert!(sum < 4 * 199 * 200);
+                }
+            }
+        });
+        assert!(rx.is_empty());
+        let first = futures_lite::future::or(pending::<u32>(), async {
+            futures_lite::future::yield_now().await;
+            7
+        });
+        assert_eq!(block_on(first), 7);
+        let both = futures_lite::future::zip(async { tx.send(1).await.unwrap() }, rx.recv());
+        assert_eq!(block_on(both), ((), Ok(1)));
+    });
+}

@@ -1,0 +1,246 @@
+//! `Group`: errors, limits, panics.
+
+mod sync_common;
+
+use gort::context::{Context, ContextError};
+use gort::group::{Group, SharedError};
+use gort::sync::Semaphore;
+use std::error::Error;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::time::Duration;
+use sync_common::*;
+
+/// Without errors, `wait` is fine; the first error stays, however often one waits.
+// GO-CASES A4 errgroup: first non-nil error returned by Wait
+#[test]
+fn the_first_error_wins() {
+    run(|| {
+        let group = Group::new();
+        assert!(group.wait().is_ok());
+        group.go(|| Ok(()));
+        assert!(group.wait().is_ok());
+        for error in ["first", "second", "third"] {
+            group.go(move || Err(error.into()));
+            assert_eq!(group.wait().unwrap_err().to_string(), "first");
+        }
+        assert_eq!(group.wait().unwrap_err().to_string(), "first");
+    });
+}
+
+/// The first error cancels the context and is its cause: the same value, of the same type.
+// GO-CASES A4 errgroup: becomes cancel cause
+#[test]
+fn an_error_cancels_the_context() {
+    run(|| {
+        let (group, ctx) = Group::with_context(&Context::background());
+        for i in 0..3 {
+            let ctx = ctx.clone();
+            group.go(move || {
+                if i == 1 {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "bad block").into());
+                }
+                let _ = ctx.done().recv();
+                Err("a consequence".into())
+            });
+        }
+        let error = group.wait().unwrap_err();
+        assert_eq!(error.to_string(), "bad block");
+        assert_eq!(format!("{error:?}"), format!("{:?}", ctx.cause().unwrap()));
+        assert_eq!(ctx.err(), Some(ContextError::Canceled));
+        let cause = ctx.cause().unwrap();
+        let kind = cause.downcast_ref::<io::Error>().unwrap().kind();
+        assert_eq!(kind, io::ErrorKind::InvalidData);
+        let shared = error.downcast::<SharedError>().unwrap();
+        let same = shared.get_ref().downcast_ref::<io::Error>().unwrap();
+        assert!(std::ptr::eq(same, cause.downcast_ref::<io::Error>().unwrap()));
+        assert!(shared.source().is_none());
+        assert!(Arc::ptr_eq(&shared.into_inner(), &cause));
+    });
+}
+
+/// When `wait` returns, the context is done, too; the parent is not.
+// GO-CASES A4 errgroup: ctx cancelled when Wait returns (cause Canceled)
+#[test]
+fn wait_cancels_the_context() {
+    run(|| {
+        let (parent, _cancel) = Context::background().with_cancel();
+        let (group, ctx) = Group::with_context(&parent);
+        group.go(|| Ok(()));
+        assert!(group.wait().is_ok());
+        assert_eq!(ctx.err(), Some(ContextError::Canceled));
+        assert_eq!(ctx.cause().unwrap().to_string(), "context canceled");
+        assert_eq!(parent.err(), None);
+    });
+}
+
+/// The error of a group inside a group is the same error.
+#[test]
+fn nested_groups_share_the_error() {
+    run(|| {
+        let outer = Group::new();
+        outer.go(|| {
+            let inner = Group::new();
+            inner.go(|| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+            inner.wait()
+        });
+        let error = outer.wait().unwrap_err().downcast::<SharedError>().unwrap();
+        assert_eq!(error.get_ref().downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::TimedOut);
+    });
+}
+
+/// Never more tasks at once than the limit allows; `try_go` refuses; 0 refuses all; no limit again at the
+/// end.
+// GO-CASES A4 errgroup: SetLimit, TryGo
+#[test]
+fn limits() {
+    run(|| {
+        let group = Group::new();
+        group.set_limit(3);
+        let active = Arc::new(AtomicUsize::new(0));
+        for i in 0..50 {
+            let active = active.clone();
+            group.go(move || {
+                assert!(active.fetch_add(1, SeqCst) < 3);
+                if i % 5 == 0 {
+                    nap(Duration::from_micros(300));
+                }
+                active.fetch_sub(1, SeqCst);
+                Ok(())
+            });
+        }
+        assert!(group.wait().is_ok());
+
+        group.set_limit(2);
+        let gate = Arc::new(Semaphore::new(2));
+        gate.acquire(2).forget();
+        let started: Vec<bool> = (0..4)
+            .map(|_| {
+                let gate = gate.clone();
+                group.try_go(move || {
+                    gate.acquire(1).forget();
+                    Ok(())
+                })
+            })
+            .collect();
+        assert_eq!(started, [true, true, false, false]);
+        gate.release(2);
+        assert!(group.wait().is_ok());
+        assert!(group.try_go(|| Ok(())));
+        assert!(group.wait().is_ok());
+
+        group.set_limit(0);
+        assert!(!group.try_go(|| Ok(())));
+        let blocked = gort::go({
+            let group = group.clone();
+            move || group.go(|| Ok(()))
+        });
+        nap(Duration::from_millis(2));
+        assert!(!blocked.is_finished());
+        group.set_limit(usize::MAX);
+        blocked.join().unwrap();
+        for _ in 0..20 {
+            assert!(group.try_go(|| Ok(())));
+        }
+        assert!(group.wait().is_ok());
+    });
+}
+
+/// The limit stays while somebody works.
+// GO-CASES A4 errgroup: changing limit while active
+#[test]
+fn changing_the_limit_while_active_panics() {
+    run(|| {
+        let group = Group::new();
+        let gate = Arc::new(Semaphore::new(3));
+        gate.acquire(3).forget();
+        for _ in 0..3 {
+            let gate = gate.clone();
+            group.go(move || {
+                gate.acquire(1).forget();
+                Ok(())
+            });
+        }
+        let panic = catch_unwind(AssertUnwindSafe(|| group.set_limit(1))).unwrap_err();
+        assert!(message(&*panic).contains("modify limit while 3 goroutines in the group are still active"));
+        gate.release(3);
+        assert!(group.wait().is_ok());
+        group.set_limit(1);
+    });
+}
+
+/// A panic ends the group like an error, and goes on in the waiter.
+// GO-CASES A4 errgroup: panics (deliberately other than Go, as std's scope)
+#[test]
+fn a_panic_goes_on_in_the_waiter() {
+    run(|| {
+        let (group, ctx) = Group::with_context(&Context::background());
+        group.set_limit(2);
+        group.go(|| panic!("in a task"));
+        let done = ctx.clone();
+        group.go(move || {
+            let _ = done.done().recv();
+            Err("a consequence".into())
+        });
+        let panic = catch_unwind(AssertUnwindSafe(|| group.wait())).unwrap_err();
+        assert_eq!(message(&*panic), "in a task");
+        assert_eq!(ctx.cause().unwrap().to_string(), "a goroutine of the group panicked");
+        let again = catch_unwind(AssertUnwindSafe(|| group.wait())).unwrap_err();
+        assert_eq!(message(&*again), "a goroutine of the group panicked");
+        group.set_limit(1); // nothing is active any more
+    });
+}
+
+/// A panic after an error is not lost either.
+#[test]
+fn a_panic_beats_an_error() {
+    run(|| {
+        let group = Group::new();
+        group.go(|| Err("an error".into()));
+        assert!(group.wait().is_err());
+        group.go(|| std::panic::panic_any(42));
+        let panic = catch_unwind(AssertUnwindSafe(|| group.wait())).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&42));
+    });
+}
+
+/// A task that ends by `goexit` has just finished.
+#[test]
+fn goexit_is_no_error() {
+    run(|| {
+        let (group, ctx) = Group::with_context(&Context::background());
+        group.set_limit(1);
+        group.go(|| gort::goexit());
+        group.go(move || {
+            assert_eq!(ctx.err(), None);
+            Ok(())
+        });
+        assert!(group.wait().is_ok());
+    });
+}
+
+/// Tasks can start tasks.
+#[test]
+fn tasks_start_tasks() {
+    run(|| {
+        fn spread(group: &Group, depth: u32, count: &Arc<AtomicUsize>) {
+            count.fetch_add(1, SeqCst);
+            for _ in 0..2 {
+                if depth > 0 {
+                    let (group_, count) = (group.clone(), count.clone());
+                    group.go(move || {
+                        spread(&group_, depth - 1, &count);
+                        Ok(())
+                    });
+                }
+            }
+        }
+        let (group, count) = (Group::new(), Arc::new(AtomicUsize::new(0)));
+        spread(&group, 5, &count);
+        assert!(group.wait().is_ok());
+        assert_eq!(count.load(SeqCst), 63);
+        assert_eq!(format!("{group:?}"), "Group { active: 0, .. }");
+    });
+}
