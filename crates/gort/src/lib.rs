@@ -1,5 +1,7 @@
 //! Go's goroutine runtime as a Rust library.
 
+pub mod net;
+mod poll;
 mod sched;
 mod sys;
 
