@@ -107,11 +107,11 @@ mod tests {
         assert!(is_literal(&text));
         assert!(is_literal(&&text));
         assert!(is_literal(&text.as_str()));
-        assert!(is_literal(&(host.as_str(), 1)));
-        assert!(is_literal(&(host.clone(), 1)));
-        assert!(is_literal(&(Ipv4Addr::LOCALHOST, 1)));
+        assert!(is_literal(&(host.as_str(), 1u16)));
+        assert!(is_literal(&(host.clone(), 1u16)));
+        assert!(is_literal(&(Ipv4Addr::LOCALHOST, 1u16)));
         assert!(!is_literal(&"localhost:80"));
-        assert!(!is_literal(&("localhost", 80)));
+        assert!(!is_literal(&("localhost", 80u16)));
         assert!(!is_literal(&"localhost:80".to_string()));
         assert!(!is_literal(&"127.0.0.1"));
         assert!(!is_literal(&7));

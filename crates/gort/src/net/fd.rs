@@ -27,7 +27,7 @@ use crate::sched::netpoll::{IoHandle, IoWaitError, Mode};
 use crate::sys::clock;
 use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -224,6 +224,13 @@ impl NetFd {
     /// `send` of a datagram to the connected peer.
     pub(super) fn send_datagram(&self, buf: &[u8]) -> io::Result<usize> {
         self.operate(Mode::Write, |fd| send(fd, buf))
+    }
+
+    /// `accept` of a listener. Connections that were given up meanwhile are passed over.
+    pub(super) fn accept(&self) -> io::Result<(NetFd, Option<SocketAddrAny>)> {
+        let (fd, peer) = self
+            .operate(Mode::Read, |fd| pass_over_aborted(|| rustix::net::acceptfrom_with(fd, SOCKET_FLAGS)))?;
+        Ok((NetFd::new(fd)?, peer))
     }
 
     /// Tries `attempt` until it gives something else than EAGAIN, where the kernel reports no edge when it would: a full
@@ -435,6 +442,18 @@ fn placeholder() -> io::Result<RawFd> {
 /// have changed it.
 pub(super) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
+/// How sockets are made: non-blocking from the start, not inherited by programs that are started.
+pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+fn pass_over_aborted<T>(mut accept: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match accept() {
+            Err(Errno::CONNABORTED) => {}
+            other => return other,
+        }
+    }
+}
+
 #[inline]
 fn recv(fd: BorrowedFd<'_>, buf: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
     let (n, _) = rustix::net::recv(fd, buf, flags | RecvFlags::DONTWAIT)?;
@@ -449,4 +468,18 @@ fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> Result<usize, Errno> {
 fn recv_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> Result<usize, Errno> {
     let mut control = rustix::net::RecvAncillaryBuffer::default();
     Ok(rustix::net::recvmsg(fd, bufs, &mut control, RecvFlags::DONTWAIT)?.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// GO-CASES N12: an aborted connection does not end `accept`; what else it says is the caller's.
+    #[test]
+    fn aborted_connections_are_passed_over() {
+        let mut answers = vec![Err(Errno::MFILE), Ok(7), Err(Errno::CONNABORTED), Err(Errno::CONNABORTED)];
+        let mut accept = || pass_over_aborted(|| answers.pop().unwrap());
+        assert_eq!(accept(), Ok(7));
+        assert_eq!(accept(), Err(Errno::MFILE));
+    }
 }

@@ -339,3 +339,177 @@ impl std::fmt::Debug for FdMutex {
         write!(f, "FdMutex({:#x})", self.state.load(Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::rng::Rng;
+    use crate::sys::sync::AtomicUsize;
+    use std::time::Duration;
+
+    /// Waits until `n` are in line.
+    fn wait_for_line(mutex: &FdMutex, n: usize) {
+        loop {
+            let queue = mutex.queue.lock();
+            let mut in_line = 0;
+            let mut at = queue.head;
+            while !at.is_null() {
+                in_line += 1;
+                // SAFETY: nodes are alive under the queue's lock.
+                at = unsafe { (*at).next };
+            }
+            drop(queue);
+            if in_line == n {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// GO-CASES N13: close sends everybody in line away, a second close does nothing, and the last to leave is told.
+    #[test]
+    fn close_sends_the_line_away() {
+        let mutex = FdMutex::new();
+        mutex.lock(Mode::Read, None).unwrap();
+        mutex.lock(Mode::Write, None).unwrap();
+        std::thread::scope(|s| {
+            for i in 0..10 {
+                let mutex = &mutex;
+                let mode = if i % 2 == 0 { Mode::Read } else { Mode::Write };
+                s.spawn(move || assert_eq!(mutex.lock(mode, None), Err(LockError::Closed)));
+            }
+            wait_for_line(&mutex, 10);
+            assert!(mutex.close());
+        });
+        assert!(!mutex.close());
+        assert!(!mutex.enter());
+        assert_eq!(mutex.lock(Mode::Read, None), Err(LockError::Closed));
+        assert_eq!(mutex.unlock(Mode::Read), Left::NotLast);
+        assert_eq!(mutex.leave(), Left::NotLast); // the closer
+        assert_eq!(mutex.unlock(Mode::Write), Left::Last);
+        assert!(!mutex.is_destroyed());
+        mutex.destroyed();
+        mutex.wait_destroyed();
+    }
+
+    /// GO-CASES N13: references keep the end away; the closer sleeps until the last one has gone.
+    #[test]
+    fn the_closer_waits_for_the_last_one() {
+        let mutex = FdMutex::new();
+        assert!(mutex.enter());
+        assert!(mutex.close());
+        assert_eq!(mutex.leave(), Left::NotLast);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                mutex.wait_destroyed();
+                assert!(mutex.is_destroyed());
+            });
+            wait_for_line(&mutex, 1);
+            assert_eq!(mutex.leave(), Left::Last);
+            mutex.destroyed();
+        });
+    }
+
+    /// A lock goes to those in line in their order, and who gives up is passed over.
+    #[test]
+    fn the_line_is_served_in_order() {
+        let mutex = FdMutex::new();
+        let order = Lock::new(Vec::new());
+        mutex.lock(Mode::Read, None).unwrap();
+        std::thread::scope(|s| {
+            for (i, in_line) in [(0, 1), (1, 2), (2, 2), (3, 3), (4, 4)] {
+                let (mutex, order) = (&mutex, &order);
+                let thread = s.spawn(move || {
+                    let deadline_ns = (i == 2).then(|| clock::now_ns() + 1_000_000);
+                    match mutex.lock(Mode::Read, deadline_ns) {
+                        Ok(()) => {
+                            order.lock().push(i);
+                            assert_eq!(mutex.unlock(Mode::Read), Left::NotLast);
+                        }
+                        Err(e) => assert_eq!((e, i), (LockError::TimedOut, 2)),
+                    }
+                });
+                if i == 2 {
+                    thread.join().unwrap();
+                }
+                wait_for_line(mutex, in_line);
+            }
+            assert_eq!(mutex.unlock(Mode::Read), Left::NotLast);
+        });
+        assert_eq!(*order.lock(), [0, 1, 3, 4]);
+        assert_eq!(mutex.state.load(Relaxed), 0);
+    }
+
+    /// GO-CASES N13: misuse panics.
+    #[test]
+    fn misuse_panics() {
+        let panics = |f: &dyn Fn(&FdMutex)| {
+            let mutex = FdMutex::new();
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&mutex))).is_err()
+        };
+        assert!(panics(&|m| drop(m.leave())));
+        assert!(panics(&|m| drop(m.unlock(Mode::Read))));
+        assert!(panics(&|m| drop(m.unlock(Mode::Write))));
+        assert!(panics(&|m| {
+            m.lock(Mode::Read, None).unwrap();
+            drop(m.unlock(Mode::Write));
+        }));
+        assert!(!panics(&|m| {
+            m.lock(Mode::Read, None).unwrap();
+            drop(m.unlock(Mode::Read));
+        }));
+    }
+
+    /// GO-CASES N13, the stress: locks exclude each other in each direction, and exactly one is the last.
+    #[test]
+    fn stress() {
+        const THREADS: u64 = 8;
+        let seed = clock::now_ns();
+        println!("seed {seed}");
+        let mutex = FdMutex::new();
+        let inside = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let last = AtomicUsize::new(0);
+        std::thread::scope(|s| {
+            for t in 0..THREADS {
+                let (mutex, inside, last) = (&mutex, &inside, &last);
+                s.spawn(move || {
+                    let mut rng = Rng::new(seed.wrapping_add(t));
+                    for _ in 0..3000 {
+                        let left = match rng.below(3) {
+                            2 if mutex.enter() => mutex.leave(),
+                            2 => return,
+                            m => {
+                                let mode = if m == 0 { Mode::Read } else { Mode::Write };
+                                let deadline_ns = (rng.below(4) == 0).then(|| clock::now_ns() + 20_000);
+                                match mutex.lock(mode, deadline_ns) {
+                                    Ok(()) => {}
+                                    Err(LockError::TimedOut) => continue,
+                                    Err(LockError::Closed) => return,
+                                }
+                                assert_eq!(inside[m as usize].fetch_add(1, Relaxed), 0);
+                                if rng.below(8) == 0 {
+                                    std::thread::yield_now();
+                                }
+                                assert_eq!(inside[m as usize].fetch_sub(1, Relaxed), 1);
+                                mutex.unlock(mode)
+                            }
+                        };
+                        if left == Left::Last {
+                            last.fetch_add(1, Relaxed);
+                            mutex.destroyed();
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(mutex.close());
+            if mutex.leave() == Left::Last {
+                last.fetch_add(1, Relaxed);
+                mutex.destroyed();
+            }
+            mutex.wait_destroyed();
+        });
+        assert_eq!(last.load(Relaxed), 1);
+        assert_eq!(mutex.state.load(Relaxed), CLOSED | DESTROYED);
+    }
+}

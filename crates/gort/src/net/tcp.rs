@@ -1,18 +1,14 @@
 //! TCP.
 
 use super::addr::{each_addr, no_address};
-use super::fd::NetFd;
-use crate::sched::netpoll::Mode;
+use super::fd::{NetFd, SOCKET_FLAGS};
 use crate::sys::clock;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketType};
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::time::Duration;
-
-/// How sockets are made: non-blocking from the start, not inherited by programs that are started.
-pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 /// More than any system allows; the kernel takes `net.core.somaxconn` instead.
 const BACKLOG: i32 = i32::MAX;
@@ -180,16 +176,9 @@ impl TcpListener {
     /// # Errors
     /// The kernel's, `TimedOut` after a deadline, `NotConnected` after [`close`](Self::close).
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (fd, peer) = self.fd.operate(Mode::Read, |fd| {
-            loop {
-                match rustix::net::acceptfrom_with(fd, SOCKET_FLAGS) {
-                    Err(Errno::CONNABORTED) => {}
-                    other => return other,
-                }
-            }
-        })?;
+        let (fd, peer) = self.fd.accept()?;
         let peer = peer.ok_or_else(no_address)?.try_into()?;
-        Ok((TcpStream { fd: NetFd::new(fd)? }, peer))
+        Ok((TcpStream { fd }, peer))
     }
 
     /// The connections, one after the other, without end: each step is an [`accept`](Self::accept).

@@ -1,7 +1,7 @@
 //! Sockets of the Unix family: streams, listeners, datagrams.
 
-use super::fd::{NetFd, SEND_FLAGS};
-use super::tcp::{SOCKET_FLAGS, listen};
+use super::fd::{NetFd, SEND_FLAGS, SOCKET_FLAGS};
+use super::tcp::listen;
 use crate::sched::netpoll::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrAny, SocketAddrUnix, SocketType};
@@ -173,15 +173,8 @@ impl UnixListener {
     /// # Errors
     /// The kernel's, `TimedOut` after a deadline, `NotConnected` after [`close`](Self::close).
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (fd, peer) = self.fd.operate(Mode::Read, |fd| {
-            loop {
-                match rustix::net::acceptfrom_with(fd, SOCKET_FLAGS) {
-                    Err(Errno::CONNABORTED) => {}
-                    other => return other,
-                }
-            }
-        })?;
-        Ok((UnixStream { fd: NetFd::new(fd)? }, from_kernel(peer)?))
+        let (fd, peer) = self.fd.accept()?;
+        Ok((UnixStream { fd }, from_kernel(peer)?))
     }
 
     /// The connections, one after the other, without end: each step is an [`accept`](Self::accept).

@@ -3,12 +3,12 @@
 pub(crate) mod netpoll;
 pub(crate) mod park;
 pub(crate) mod reason;
-mod stub;
 pub(crate) mod timers;
 pub(crate) mod waiter;
+mod stub;
 
 pub(crate) use park::{WaiterRef, Wake};
 pub use reason::WaitReason;
 pub(crate) use stub::{AfterFunc, TimerHost, after_func};
-pub use stub::{Builder, JoinError, JoinHandle, blocking, go, goexit, run, start, yield_now};
+pub use stub::{blocking, go, goexit, run, start, yield_now, Builder, JoinError, JoinHandle};
 pub(crate) use waiter::{FIRST_TOKEN, TIMED_OUT};
