@@ -2,7 +2,10 @@
 //!
 //! The kernel's side is one relaxed number: how much data came. That the reader sees it must follow from the word alone.
 
-#![allow(dead_code, reason = "the modules are compiled for their protocol, not all of their functions are used")]
+#![allow(
+    dead_code,
+    reason = "the modules are compiled for their protocol, not all of their functions are used"
+)]
 #![allow(unreachable_pub, missing_docs, reason = "as above")]
 
 mod sys {

@@ -285,9 +285,7 @@ impl NetFd {
     /// Lets std's own type do what does not wait: options, addresses, `shutdown`.
     pub(super) fn with_std<S: From<OwnedFd>, T>(&self, f: impl FnOnce(&S) -> io::Result<T>) -> io::Result<T> {
         let _reference = self.enter()?;
-        // SAFETY: the descriptor is open as long as `self`, and `ManuallyDrop` keeps the copy from closing it.
-        let socket = ManuallyDrop::new(S::from(unsafe { OwnedFd::from_raw_fd(self.fd.as_raw_fd()) }));
-        f(&socket)
+        f(&borrow_std(self.fd.as_fd()))
     }
 
     /// The same with the plain descriptor.
@@ -445,7 +443,21 @@ pub(super) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DO
 /// How sockets are made: non-blocking from the start, not inherited by programs that are started.
 pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-fn pass_over_aborted<T>(mut accept: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+/// std's type over a descriptor of ours.
+fn borrow_std<S: From<OwnedFd>>(fd: BorrowedFd<'_>) -> ManuallyDrop<S> {
+    // SAFETY: our callers use the copy while `fd` is borrowed, and `ManuallyDrop` keeps it from closing.
+    ManuallyDrop::new(S::from(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) }))
+}
+
+/// An attempt by a method of std's; the socket is in non-blocking mode.
+pub(super) fn by_std<S: From<OwnedFd>, T>(
+    fd: BorrowedFd<'_>,
+    f: impl FnOnce(&S) -> io::Result<T>,
+) -> Result<T, Errno> {
+    f(&borrow_std(fd)).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+pub(super) fn pass_over_aborted<T>(mut accept: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match accept() {
             Err(Errno::CONNABORTED) => {}

@@ -15,8 +15,8 @@ macro_rules! common_methods {
         }
 
         /// Gives the socket to std, in blocking mode (or not, after `set_nonblocking(true)`). Deadlines and time-outs stay
-        /// behind. The mode belongs to the socket, so a clone of a *listener* that stays here would hold its thread in
-        /// `accept`; other operations ask for each call not to block.
+        /// behind. The mode belongs to the socket, so a clone that stays here would hold its thread in `accept` or a
+        /// [`UnixDatagram`](crate::net::UnixDatagram)'s `recv_from`; all else asks for each call not to block.
         ///
         /// # Blocking
         /// G: no. M: no. P: no.

@@ -1,14 +1,13 @@
 //! Sockets of the Unix family: streams, listeners, datagrams.
 
-use super::fd::{NetFd, SEND_FLAGS, SOCKET_FLAGS};
+use super::fd::{NetFd, SEND_FLAGS, SOCKET_FLAGS, by_std, pass_over_aborted};
 use super::tcp::listen;
 use crate::sched::netpoll::Mode;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketAddrAny, SocketAddrUnix, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType};
 use std::io;
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{self as std_unix, SocketAddr};
 use std::path::Path;
 
@@ -19,20 +18,6 @@ fn to_kernel(addr: &SocketAddr) -> io::Result<SocketAddrUnix> {
         (None, Some(name)) => SocketAddrUnix::new_abstract_name(name)?,
         (None, None) => SocketAddrUnix::new_unnamed(),
     })
-}
-
-/// std's form of the kernel's address.
-fn from_kernel(addr: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    let unnamed = || SocketAddr::from_pathname("");
-    let Some(addr) = addr else { return unnamed() };
-    let addr = SocketAddrUnix::try_from(addr)?;
-    if let Some(name) = addr.abstract_name() {
-        return SocketAddr::from_abstract_name(name);
-    }
-    match addr.path_bytes() {
-        Some(path) => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path)),
-        None => unnamed(),
-    }
 }
 
 /// A connection between processes of one machine, as [`std::os::unix::net::UnixStream`].
@@ -173,8 +158,11 @@ impl UnixListener {
     /// # Errors
     /// The kernel's, `TimedOut` after a deadline, `NotConnected` after [`close`](Self::close).
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (fd, peer) = self.fd.accept()?;
-        Ok((UnixStream { fd }, from_kernel(peer)?))
+        // By std, because the address of a peer without a name cannot be made from outside of it.
+        let (stream, peer) = self.fd.operate(Mode::Read, |fd| {
+            pass_over_aborted(|| by_std(fd, |listener: &std_unix::UnixListener| listener.accept()))
+        })?;
+        Ok((UnixStream::from_std(stream)?, peer))
     }
 
     /// The connections, one after the other, without end: each step is an [`accept`](Self::accept).
@@ -316,9 +304,7 @@ impl UnixDatagram {
     /// # Errors
     /// The kernel's, `TimedOut` after a deadline, `NotConnected` after [`close`](Self::close).
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (n, _, from) =
-            self.fd.operate(Mode::Read, |fd| rustix::net::recvfrom(fd, &mut *buf, RecvFlags::DONTWAIT))?;
-        Ok((n, from_kernel(from)?))
+        self.fd.operate(Mode::Read, |fd| by_std(fd, |s: &std_unix::UnixDatagram| s.recv_from(buf)))
     }
 
     /// Receives a datagram.
