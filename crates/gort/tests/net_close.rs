@@ -4,7 +4,7 @@ mod net_support;
 
 use gort::net::{Shutdown, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use net_support::*;
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn n9_close_of_the_peer_unblocks() {
         check(tcp_pair());
         check(UnixStream::pair().unwrap());
         let (a, b) = tcp_pair();
-        let h = gort::go(move || (&a).read(&mut [0]));
+        let h = gort::go(move || a.read(&mut [0]));
         pause_ms(10);
         drop(b);
         assert_eq!(h.join().unwrap().unwrap(), 0);
@@ -57,20 +57,20 @@ fn n10_close_unblocks() {
     gort::run(|| {
         for in_flight in [0, 1, 5] {
             let (a, _b) = tcp_pair();
-            check(a, |s| (&*s).read(&mut [0]), TcpStream::close, in_flight);
+            check(a, |s| s.read(&mut [0]), TcpStream::close, in_flight);
             let (a, _b) = tcp_pair();
             check(
                 a,
                 |s| {
                     loop {
-                        (&*s).write(&[0; 65536])?;
+                        s.write(&[0; 65536])?;
                     }
                 },
                 TcpStream::close,
                 in_flight,
             );
             let (a, _b) = UnixStream::pair().unwrap();
-            check(a, |s| (&*s).read(&mut [0]), UnixStream::close, in_flight);
+            check(a, |s| s.read(&mut [0]), UnixStream::close, in_flight);
             check(listen().0, |s| s.accept().map(|_| 0), TcpListener::close, in_flight);
             let u = UdpSocket::bind("127.0.0.1:0").unwrap();
             check(u, |s| s.recv_from(&mut [0]).map(|x| x.0), UdpSocket::close, in_flight);
@@ -99,11 +99,11 @@ fn n10_all_methods_after_close() {
         assert_closed(a.take_error());
         assert_closed(a.try_clone());
         assert_closed(a.peek(&mut [0]));
-        assert_closed((&a).read(&mut []));
-        assert_closed((&a).write(b""));
+        assert_closed(a.read(&mut []));
+        assert_closed(a.write(b""));
         assert_closed(a.into_std());
         // The peer sees the end at once, though the handle still existed.
-        assert_eq!((&b).read(&mut [0]).unwrap(), 0);
+        assert_eq!(b.read(&mut [0]).unwrap(), 0);
     });
 }
 
@@ -147,7 +147,7 @@ fn n14_close_race() {
         for _ in 0..50 {
             let (a, b) = tcp_pair();
             let a = Arc::new(a);
-            (&b).write_all(&[0; 100]).unwrap();
+            b.write_all(&[0; 100]).unwrap();
             let calls: Vec<_> = (0..8)
                 .map(|i| {
                     let a = a.clone();
@@ -158,12 +158,12 @@ fn n14_close_race() {
                                 return;
                             }
                             2 | 3 => loop {
-                                if let Err(e) = (&*a).read(&mut [0; 7]) {
+                                if let Err(e) = a.read(&mut [0; 7]) {
                                     break Err(e);
                                 }
                             },
                             4 | 5 => loop {
-                                if let Err(e) = (&*a).write(&[0; 7]) {
+                                if let Err(e) = a.write(&[0; 7]) {
                                     break Err(e);
                                 }
                             },
@@ -186,17 +186,48 @@ fn n14_close_race() {
 fn n11_shutdown() {
     gort::run(|| {
         let (a, b) = tcp_pair();
-        assert_eq!((&a).read(&mut []).unwrap(), 0);
+        assert_eq!(a.read(&mut []).unwrap(), 0);
         let a = Arc::new(a);
         let reader = a.clone();
-        let h = gort::go(move || (&*reader).read(&mut [0]));
+        let h = gort::go(move || reader.read(&mut [0]));
         pause_ms(10);
         a.shutdown(Shutdown::Read).unwrap();
         assert_eq!(h.join().unwrap().unwrap(), 0);
         a.shutdown(Shutdown::Write).unwrap();
         // No SIGPIPE: the test would not come any further.
-        assert_eq!((&*a).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
-        assert_eq!((&b).read(&mut [0]).unwrap(), 0);
+        assert_eq!(a.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(b.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+/// A write to a peer that is gone is an error, never a SIGPIPE, in all ways of writing.
+#[test]
+fn no_sigpipe() {
+    if !in_child("no_sigpipe", |_| {}) {
+        return;
+    }
+    fn check<C: Conn + std::io::Write>((mut a, b): (C, C)) {
+        drop(b);
+        // The first write to a TCP peer that is gone only provokes its reset.
+        let e = loop {
+            if let Err(e) = Conn::write(&a, b"x") {
+                break e;
+            }
+            pause_ms(1);
+        };
+        assert!(matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{e}");
+        assert_eq!(Conn::write(&a, b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        let e = a.write_vectored(&[std::io::IoSlice::new(b"x")]).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::BrokenPipe);
+    }
+    gort::run(|| {
+        // SAFETY: the default disposition, for which no handler of ours runs.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        check(tcp_pair());
+        check(UnixStream::pair().unwrap());
+        let (a, b) = UnixDatagram::pair().unwrap();
+        drop(b);
+        assert!(a.send(b"x").is_err());
     });
 }
 
@@ -213,7 +244,7 @@ fn n14_waiting_readers_hold_no_threads() {
         let at_start = threads();
         let (gate, waiting): (Vec<_>, Vec<_>) = (0..100).map(|_| UnixStream::pair().unwrap()).unzip();
         let readers: Vec<_> =
-            waiting.into_iter().map(|s| gort::go(move || (&s).read(&mut [0]).unwrap())).collect();
+            waiting.into_iter().map(|s| gort::go(move || s.read(&mut [0]).unwrap())).collect();
         pause_ms(300);
         let with_readers = threads() - at_start;
         let joiners: Vec<_> = readers.into_iter().map(|h| gort::go(move || h.join().unwrap())).collect();
@@ -271,7 +302,7 @@ fn accept_without_descriptors() {
             while served < 3 {
                 match listener.accept() {
                     Ok((stream, _)) => {
-                        (&stream).write_all(b"hello").unwrap();
+                        stream.write_all(b"hello").unwrap();
                         served += 1;
                     }
                     Err(e) => {
@@ -285,7 +316,7 @@ fn accept_without_descriptors() {
         });
         pause_ms(50);
         hoard.truncate(5);
-        for mut client in &clients {
+        for client in &clients {
             let mut word = [0; 5];
             client.read_exact(&mut word).unwrap();
             assert_eq!(&word, b"hello");
@@ -341,11 +372,11 @@ fn backlog_of_the_system() {
             })
             .collect();
         let servers: Vec<_> = (0..clients_max).map(|_| listener.accept().unwrap().0).collect();
-        for (mut server, client) in servers.iter().zip(&clients) {
+        for (server, client) in servers.iter().zip(&clients) {
             assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
             server.write_all(b"x").unwrap();
         }
-        for mut client in &clients {
+        for client in &clients {
             client.read_exact(&mut [0]).unwrap();
         }
     });
@@ -364,14 +395,14 @@ fn unix_connect_waits_for_the_queue() {
                 let path = path.clone();
                 gort::go(move || {
                     let mut word = [0; 2];
-                    (&UnixStream::connect(&path).unwrap()).read_exact(&mut word).unwrap();
+                    UnixStream::connect(&path).unwrap().read_exact(&mut word).unwrap();
                     assert_eq!(&word, b"hi");
                 })
             })
             .collect();
         pause(Duration::from_millis(20));
         for _ in 0..10 {
-            (&listener.accept().unwrap().0).write_all(b"hi").unwrap();
+            listener.accept().unwrap().0.write_all(b"hi").unwrap();
         }
         clients.into_iter().for_each(|h| h.join().unwrap());
         std::fs::remove_file(path).unwrap();

@@ -343,6 +343,65 @@ fn bits_and_pieces<C: Conn>((a, b): (C, C)) {
     h.join().unwrap();
 }
 
+/// Deadlines and a third party that moves them interrupt reader and writer all the time; no byte is lost or doubled, and
+/// nobody hangs.
+fn deadlines_lose_nothing<C: Conn>((a, b): (C, C)) {
+    let data = Arc::new(random_bytes(200_000));
+    let (a, b) = (Arc::new(a), Arc::new(b));
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (mover_a, mover_b, d) = (a.clone(), b.clone(), done.clone());
+    let mover = gort::go(move || {
+        let mut n = 7u64;
+        while !d.load(std::sync::atomic::Ordering::Acquire) {
+            n = n * 48_271 % 2_147_483_647;
+            let deadline =
+                (!n.is_multiple_of(3)).then(|| std::time::Instant::now() + Duration::from_micros(n % 60));
+            if n.is_multiple_of(2) {
+                mover_a.set_write_deadline(deadline)
+            } else {
+                mover_b.set_read_deadline(deadline)
+            }
+            .unwrap();
+            gort::yield_now();
+        }
+    });
+    let sent = data.clone();
+    let writer = gort::go(move || {
+        let mut rest = &sent[..];
+        let mut size = 1;
+        while !rest.is_empty() {
+            size = (size * 13 + 7) % 3000 + 1;
+            match a.write(&rest[..size.min(rest.len())]) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::TimedOut);
+                    a.set_write_deadline(None).unwrap();
+                }
+            }
+        }
+        a.shutdown_write().unwrap();
+        a
+    });
+    let mut got = Vec::new();
+    let mut size = 1;
+    loop {
+        size = (size * 17 + 11) % 4000 + 1;
+        let mut buf = vec![0; size];
+        match b.read(&mut buf) {
+            Ok(0) => break,
+            Ok(n) => got.extend_from_slice(&buf[..n]),
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::TimedOut);
+                b.set_read_deadline(None).unwrap();
+            }
+        }
+    }
+    assert!(got == *data);
+    drop(writer.join().unwrap());
+    done.store(true, std::sync::atomic::Ordering::Release);
+    mover.join().unwrap();
+}
+
 macro_rules! conformance {
     ($($family:ident, $pair:expr;)*) => {$(
         mod $family {
@@ -350,7 +409,7 @@ macro_rules! conformance {
             use super::tcp_pair;
             conformance! { @tests $pair;
                 basic_io ping_pong racy_read racy_write read_timeout write_timeout past_timeout present_timeout
-                future_timeout close_timeout concurrent_methods half_close bits_and_pieces
+                future_timeout close_timeout concurrent_methods half_close bits_and_pieces deadlines_lose_nothing
             }
         }
     )*};

@@ -4,7 +4,7 @@ mod net_support;
 
 use gort::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use net_support::*;
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
@@ -166,10 +166,10 @@ fn n4_deadlines_keep_to_their_side() {
         let a = Arc::new(a);
         let reader = a.clone();
         a.set_write_deadline(in_ms(10)).unwrap();
-        let h = gort::go(move || (&*reader).read(&mut [0]));
+        let h = gort::go(move || reader.read(&mut [0]));
         pause_ms(100);
         assert!(!h.is_finished());
-        assert_timeout((&*a).write(b"x"));
+        assert_timeout(a.write(b"x"));
         a.close();
         assert_closed(h.join().unwrap());
 
@@ -179,14 +179,14 @@ fn n4_deadlines_keep_to_their_side() {
         a.set_read_deadline(in_ms(10)).unwrap();
         let h = gort::go(move || {
             loop {
-                if let Err(e) = (&*writer).write(&[0; 65536]) {
+                if let Err(e) = writer.write(&[0; 65536]) {
                     return e;
                 }
             }
         });
         pause_ms(100);
         assert!(!h.is_finished());
-        assert_timeout((&*a).read(&mut [0]));
+        assert_timeout(a.read(&mut [0]));
         a.close();
         assert_closed::<()>(Err(h.join().unwrap()));
     });
@@ -203,12 +203,12 @@ fn n5_never_early() {
                 let deadline = Instant::now() + Duration::from_micros(us);
                 a.set_read_deadline(Some(deadline)).unwrap();
                 u.set_read_deadline(Some(deadline)).unwrap();
-                assert_timeout((&a).read(&mut [0]));
+                assert_timeout(a.read(&mut [0]));
                 assert!(Instant::now() >= deadline);
                 assert_timeout(u.recv(&mut [0]));
                 let deadline = Instant::now() + Duration::from_micros(us);
                 a.set_write_deadline(Some(deadline)).unwrap();
-                while (&a).write(&[0; 65536]).is_ok() {}
+                while a.write(&[0; 65536]).is_ok() {}
                 assert!(Instant::now() >= deadline);
             }
         }
@@ -222,14 +222,14 @@ fn n6_various_deadlines() {
         let (listener, addr) = listen();
         let server = gort::go(move || {
             while let Ok((stream, _)) = listener.accept() {
-                gort::go(move || while (&stream).write(&[b'a'; 4096]).is_ok() {});
+                gort::go(move || while stream.write(&[b'a'; 4096]).is_ok() {});
                 if stream_count_reached() {
                     return;
                 }
             }
         });
         for ns in VARIOUS_NS {
-            let mut stream = TcpStream::connect(addr).unwrap();
+            let stream = TcpStream::connect(addr).unwrap();
             let deadline = Instant::now() + Duration::from_nanos(ns);
             stream.set_read_deadline(Some(deadline)).unwrap();
             let mut buf = [0; 4096];
@@ -279,7 +279,7 @@ fn n7_prolonged_deadline() {
         let h = gort::go(move || {
             for i in 0..20u8 {
                 pause_ms(10);
-                (&b).write_all(&[i]).unwrap();
+                b.write_all(&[i]).unwrap();
             }
             b
         });
@@ -287,7 +287,7 @@ fn n7_prolonged_deadline() {
         let mut buf = [0];
         for i in 0..20u8 {
             a.set_deadline(Some(deadline_first + Duration::from_secs(u64::from(i)))).unwrap();
-            (&a).read_exact(&mut buf).unwrap();
+            a.read_exact(&mut buf).unwrap();
             assert_eq!(buf, [i]);
         }
         drop(h.join().unwrap());
@@ -304,7 +304,7 @@ fn n7_deadline_moved_under_a_read() {
         a.set_read_deadline(Some(began + HANG)).unwrap();
         let reader = a.clone();
         let h = gort::go(move || {
-            assert_timeout((&*reader).read(&mut [0]));
+            assert_timeout(reader.read(&mut [0]));
             Instant::now()
         });
         let mut last = began;
@@ -339,7 +339,7 @@ fn n7_deadline_race() {
         let reader = a.clone();
         let h1 = gort::go(move || {
             for _ in 0..1000 {
-                match (&*reader).read(&mut [0; 1]) {
+                match reader.read(&mut [0; 1]) {
                     Ok(n) => assert_eq!(n, 1),
                     Err(e) => assert_eq!(e.kind(), ErrorKind::TimedOut),
                 }
@@ -347,13 +347,13 @@ fn n7_deadline_race() {
         });
         let h2 = gort::go(move || {
             for _ in 0..1000 {
-                match (&*a).write(&[0; 1]) {
+                match a.write(&[0; 1]) {
                     Ok(n) => assert_eq!(n, 1),
                     Err(e) => assert_eq!(e.kind(), ErrorKind::TimedOut),
                 }
             }
         });
-        (&*b).write_all(&[0; 500]).unwrap();
+        b.write_all(&[0; 500]).unwrap();
         h1.join().unwrap();
         h2.join().unwrap();
         done.store(true, Release);
@@ -383,7 +383,7 @@ fn n7_concurrent_set_deadline() {
         for c in conns.iter() {
             c.set_deadline(in_ms(5)).unwrap();
         }
-        for mut c in conns.iter() {
+        for c in conns.iter() {
             // The peer is gone, so the end comes, or the deadline first.
             match c.read(&mut [0]) {
                 Ok(n) => assert_eq!(n, 0),
@@ -409,7 +409,7 @@ fn n8_deadline_interrupts_a_read() {
         let (a, _b) = tcp_pair();
         let a = Arc::new(a);
         let r = a.clone();
-        check(move || (&*r).read(&mut [0]), || a.set_read_deadline(past()).unwrap());
+        check(move || r.read(&mut [0]), || a.set_read_deadline(past()).unwrap());
         a.set_deadline(None).unwrap();
         let r = a.clone();
         check(move || r.peek(&mut [0]), || a.set_read_deadline(past()).unwrap());
@@ -438,7 +438,7 @@ fn deadline_ends_reads_in_line() {
         let readers: Vec<_> = (0..5)
             .map(|_| {
                 let a = a.clone();
-                gort::go(move || assert_timeout((&*a).read(&mut [0])))
+                gort::go(move || assert_timeout(a.read(&mut [0])))
             })
             .collect();
         pause_ms(20);
@@ -458,25 +458,25 @@ fn read_timeout_of_each_call() {
         assert_eq!(a.read_timeout().unwrap(), Some(timeout));
         for _ in 0..3 {
             let began = Instant::now();
-            assert_timeout((&a).read(&mut [0]));
+            assert_timeout(a.read(&mut [0]));
             assert!(began.elapsed() >= timeout);
         }
-        (&b).write_all(b"x").unwrap();
-        (&a).read_exact(&mut [0]).unwrap();
+        b.write_all(b"x").unwrap();
+        a.read_exact(&mut [0]).unwrap();
         assert_eq!(a.set_read_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(a.set_write_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
 
         // Two reads at once: each has its own, also the one in line.
         let a = Arc::new(a);
         let second = a.clone();
-        let h = gort::go(move || assert_timeout((&*second).read(&mut [0])));
-        assert_timeout((&*a).read(&mut [0]));
+        let h = gort::go(move || assert_timeout(second.read(&mut [0])));
+        assert_timeout(a.read(&mut [0]));
         h.join().unwrap();
 
         a.set_read_timeout(None).unwrap();
         a.set_write_timeout(Some(timeout)).unwrap();
         let e = loop {
-            if let Err(e) = (&*a).write(&[0; 65536]) {
+            if let Err(e) = a.write(&[0; 65536]) {
                 break e;
             }
         };
@@ -491,12 +491,12 @@ fn timeout_beside_deadline() {
         let (a, b) = tcp_pair();
         a.set_read_timeout(Some(HANG)).unwrap();
         a.set_read_deadline(in_ms(10)).unwrap();
-        assert_timeout((&a).read(&mut [0]));
+        assert_timeout(a.read(&mut [0]));
         a.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
         a.set_read_deadline(Some(Instant::now() + HANG)).unwrap();
-        assert_timeout((&a).read(&mut [0]));
-        (&b).write_all(b"x").unwrap();
-        (&a).read_exact(&mut [0]).unwrap();
+        assert_timeout(a.read(&mut [0]));
+        b.write_all(b"x").unwrap();
+        a.read_exact(&mut [0]).unwrap();
     });
 }
 

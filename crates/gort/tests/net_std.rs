@@ -60,8 +60,8 @@ fn tcp_over_ipv6() {
             return;
         };
         let addr = listener.local_addr().unwrap();
-        let mut client = TcpStream::connect(addr).unwrap();
-        let (mut server, peer) = listener.accept().unwrap();
+        let client = TcpStream::connect(addr).unwrap();
+        let (server, peer) = listener.accept().unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         client.write_all(b"six").unwrap();
         let mut buf = [0; 3];
@@ -100,7 +100,7 @@ fn tcp_options() {
 fn linger_zero_resets() {
     gort::run(|| {
         let (a, b) = tcp_pair();
-        let h = gort::go(move || (&b).read(&mut [0]));
+        let h = gort::go(move || b.read(&mut [0]));
         pause_ms(10);
         a.set_linger(Some(Duration::ZERO)).unwrap();
         drop(a);
@@ -114,13 +114,13 @@ fn reset_behind_data_is_seen() {
     gort::run(|| {
         for _ in 0..20 {
             let (a, b) = tcp_pair();
-            (&a).write_all(b"data").unwrap();
+            a.write_all(b"data").unwrap();
             a.shutdown(Shutdown::Write).unwrap();
             pause_ms(1);
             b.set_read_deadline(Some(std::time::Instant::now() + HANG)).unwrap();
             let mut buf = [0; 100];
-            assert_eq!((&b).read(&mut buf).unwrap(), 4);
-            assert_eq!((&b).read(&mut buf).unwrap(), 0);
+            assert_eq!(b.read(&mut buf).unwrap(), 4);
+            assert_eq!(b.read(&mut buf).unwrap(), 0);
         }
     });
 }
@@ -132,14 +132,14 @@ fn urgent_data_does_not_hide_what_follows() {
         for pause_us in [0, 100, 2000] {
             let (a, b) = tcp_pair();
             b.set_read_deadline(Some(std::time::Instant::now() + HANG)).unwrap();
-            (&a).write_all(b"before").unwrap();
+            a.write_all(b"before").unwrap();
             rustix::net::send(&a, b"!", rustix::net::SendFlags::OOB).unwrap();
-            (&a).write_all(b"behind").unwrap();
+            a.write_all(b"behind").unwrap();
             pause(Duration::from_micros(pause_us));
             let mut got = Vec::new();
             while got.len() < 12 {
                 let mut buf = [0; 100];
-                let n = (&b).read(&mut buf).unwrap();
+                let n = b.read(&mut buf).unwrap();
                 assert!(n > 0);
                 got.extend_from_slice(&buf[..n]);
             }
@@ -180,18 +180,18 @@ fn peek_leaves_the_data() {
         let (a, b) = tcp_pair();
         let h = gort::go(move || {
             pause_ms(5);
-            (&a).write_all(b"peekaboo").unwrap();
+            a.write_all(b"peekaboo").unwrap();
             a
         });
         let mut buf = [0; 100];
         for _ in 0..3 {
             assert_eq!(b.peek(&mut buf).unwrap(), 8);
         }
-        assert_eq!((&b).read(&mut buf).unwrap(), 8);
+        assert_eq!(b.read(&mut buf).unwrap(), 8);
         assert_eq!(&buf[..8], b"peekaboo");
-        (&h.join().unwrap()).write_all(b"more").unwrap();
+        h.join().unwrap().write_all(b"more").unwrap();
         assert_eq!(b.peek(&mut buf[..2]).unwrap(), 2);
-        assert_eq!((&b).read(&mut buf).unwrap(), 4);
+        assert_eq!(b.read(&mut buf).unwrap(), 4);
     });
 }
 
@@ -202,18 +202,18 @@ fn clones() {
         let (a, b) = tcp_pair();
         let c = a.try_clone().unwrap();
         c.set_read_deadline(past()).unwrap();
-        assert_timeout((&c).read(&mut [0]));
-        (&b).write_all(b"x").unwrap();
-        (&a).read_exact(&mut [0]).unwrap();
+        assert_timeout(c.read(&mut [0]));
+        b.write_all(b"x").unwrap();
+        a.read_exact(&mut [0]).unwrap();
         a.close();
-        assert_closed((&a).write(b"x"));
-        (&c).write_all(b"y").unwrap();
-        (&b).read_exact(&mut [0]).unwrap();
+        assert_closed(a.write(b"x"));
+        c.write_all(b"y").unwrap();
+        b.read_exact(&mut [0]).unwrap();
         c.set_read_deadline(None).unwrap();
-        let h = gort::go(move || (&c).read(&mut [0]).unwrap());
-        (&b).write_all(b"z").unwrap();
+        let h = gort::go(move || c.read(&mut [0]).unwrap());
+        b.write_all(b"z").unwrap();
         assert_eq!(h.join().unwrap(), 1);
-        assert_eq!((&b).read(&mut [0]).unwrap(), 0);
+        assert_eq!(b.read(&mut [0]).unwrap(), 0);
 
         let (listener, addr) = listen();
         let second = listener.try_clone().unwrap();
@@ -237,11 +237,11 @@ fn conversions() {
         let (server, _) = listener.accept().unwrap();
         let h = gort::go(move || {
             let mut buf = [0; 4];
-            (&server).read_exact(&mut buf).unwrap(); // parks: it is in non-blocking mode
-            (&server).write_all(&buf).unwrap();
+            server.read_exact(&mut buf).unwrap(); // parks: it is in non-blocking mode
+            server.write_all(&buf).unwrap();
         });
         pause_ms(5);
-        (&client).write_all(b"over").unwrap();
+        client.write_all(b"over").unwrap();
         // Back with std, it blocks again: the echo may come later.
         let mut client: std::net::TcpStream = client.try_into().unwrap();
         let mut buf = [0; 4];
@@ -251,8 +251,8 @@ fn conversions() {
 
         let (a, b) = UnixStream::pair().unwrap();
         let a = UnixStream::from(OwnedFd::from(a));
-        (&a).write_all(b"x").unwrap();
-        (&b).read_exact(&mut [0]).unwrap();
+        a.write_all(b"x").unwrap();
+        b.read_exact(&mut [0]).unwrap();
         let u = UdpSocket::from_std(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         u.into_std().unwrap().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let d = UnixDatagram::from(std::os::unix::net::UnixDatagram::unbound().unwrap());
@@ -268,14 +268,14 @@ fn nonblocking() {
         let (a, b) = tcp_pair();
         a.set_nonblocking(true).unwrap();
         let mut buf = [0; 10];
-        assert_eq!((&a).read(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
-        (&b).write_all(b"abc").unwrap();
+        assert_eq!(a.read(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        b.write_all(b"abc").unwrap();
         a.set_nonblocking(false).unwrap();
-        assert_eq!((&a).read(&mut buf).unwrap(), 3);
+        assert_eq!(a.read(&mut buf).unwrap(), 3);
         a.set_nonblocking(true).unwrap();
-        assert_eq!((&a).read(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
-        while (&a).write(&[0; 65536]).is_ok() {}
-        assert_eq!((&a).write(&[0; 65536]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(a.read(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        while a.write(&[0; 65536]).is_ok() {}
+        assert_eq!(a.write(&[0; 65536]).unwrap_err().kind(), ErrorKind::WouldBlock);
         let (listener, _) = listen();
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -403,8 +403,8 @@ fn unix_addresses() {
         let listener = UnixListener::bind_addr(&addr).unwrap();
         let client = UnixStream::connect_addr(&addr).unwrap();
         let (server, _) = listener.accept().unwrap();
-        (&client).write_all(b"x").unwrap();
-        (&server).read_exact(&mut [0]).unwrap();
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
         assert_eq!(server.local_addr().unwrap().as_abstract_name(), Some(name.as_bytes()));
 
         let a_name = SocketAddr::from_abstract_name(format!("{name}-a")).unwrap();
@@ -438,11 +438,11 @@ fn plain_threads() {
     let (a, b) = tcp_pair();
     let h = std::thread::spawn(move || {
         let mut buf = [0; 3];
-        (&b).read_exact(&mut buf).unwrap();
+        b.read_exact(&mut buf).unwrap();
         buf
     });
     std::thread::sleep(Duration::from_millis(10));
-    (&a).write_all(b"abc").unwrap();
+    a.write_all(b"abc").unwrap();
     assert_eq!(&h.join().unwrap(), b"abc");
 }
 

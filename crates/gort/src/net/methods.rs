@@ -243,6 +243,18 @@ macro_rules! conversions {
             }
         }
 
+        impl std::os::fd::FromRawFd for $name {
+            /// # Safety
+            /// `fd` is open and the caller's to give away.
+            ///
+            /// # Panics
+            /// As the conversion from `OwnedFd`.
+            unsafe fn from_raw_fd(fd: std::os::fd::RawFd) -> $name {
+                // SAFETY: the caller's promise.
+                $name::from(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) })
+            }
+        }
+
         impl TryFrom<$name> for $std {
             type Error = std::io::Error;
 
