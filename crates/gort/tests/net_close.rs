@@ -111,7 +111,7 @@ fn n10_all_methods_after_close() {
 #[test]
 fn close_frees_the_port() {
     gort::run(|| {
-        let (listener, addr) = listen();
+        let (listener, addr) = listen_apart(1);
         let listener = Arc::new(listener);
         let l = listener.clone();
         let h = gort::go(move || assert_closed(l.accept()));
@@ -263,7 +263,7 @@ fn d25_refused_connection() {
         return;
     }
     gort::run(|| {
-        let (listener, addr) = listen();
+        let (listener, addr) = listen_apart(2);
         drop(listener);
         assert_eq!(TcpStream::connect(addr).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         assert_eq!(TcpStream::connect_timeout(&addr, HANG).unwrap_err().kind(), ErrorKind::ConnectionRefused);

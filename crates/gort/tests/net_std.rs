@@ -17,7 +17,7 @@ use std::time::Duration;
 #[test]
 fn connect_tries_all_addresses() {
     gort::run(|| {
-        let (closed, closed_addr) = listen();
+        let (closed, closed_addr) = listen_apart(3);
         drop(closed);
         let (listener, addr) = listen();
         TcpStream::connect(&[closed_addr, addr][..]).unwrap();

@@ -22,6 +22,10 @@ pub(super) fn listen(fd: impl AsFd) -> io::Result<()> {
 ///
 /// It is read and written through `&TcpStream` too, so it splits by borrowing: one goroutine reads, another writes.
 ///
+/// # Blocking
+/// Reads and writes: G: yes. M: no. P: no.
+///
+/// # Examples
 /// ```
 /// use gort::net::{TcpListener, TcpStream};
 /// use std::io::{ErrorKind, Read};

@@ -22,6 +22,10 @@ fn to_kernel(addr: &SocketAddr) -> io::Result<SocketAddrUnix> {
 
 /// A connection between processes of one machine, as [`std::os::unix::net::UnixStream`].
 ///
+/// # Blocking
+/// Reads and writes: G: yes. M: no. P: no.
+///
+/// # Examples
 /// ```
 /// use gort::net::UnixStream;
 /// use std::io::{Read, Write};
@@ -118,6 +122,24 @@ conversions!(UnixStream, std_unix::UnixStream, |s| [("local", s.local_addr()), (
 /// Waits for connections of this machine, as [`std::os::unix::net::UnixListener`].
 ///
 /// As with std's, the file stays when the listener goes.
+///
+/// ```
+/// use gort::net::{UnixListener, UnixStream};
+/// use std::io::{Read, Write};
+///
+/// gort::run(|| -> std::io::Result<()> {
+///     let path = std::env::temp_dir().join(format!("gort-doc-{}.sock", std::process::id()));
+///     let listener = UnixListener::bind(&path)?;
+///     let mut client = UnixStream::connect(&path)?;
+///     let (mut server, _) = listener.accept()?;
+///     client.write_all(b"hi")?;
+///     let mut word = [0; 2];
+///     server.read_exact(&mut word)?;
+///     assert_eq!(&word, b"hi");
+///     std::fs::remove_file(path)
+/// })
+/// # .unwrap();
+/// ```
 pub struct UnixListener {
     fd: NetFd,
 }

@@ -479,7 +479,7 @@ pub(crate) fn counters() -> (usize, usize) {
 }
 
 /// Waits for I/O, at most `timeout_ns` (`None`: for ever, `Some(0)`: only looks), and gives the waiters that may go on
-/// to `ready`. Returns how many there were.
+/// to `ready`. Returns how many there were (a [`Wake`] of one that had not parked yet does nothing).
 ///
 /// Returns early after [`wake`] and after a signal; the caller looks around and computes its time-out anew. Any number
 /// of Ms may be in here. The M sleeps in the kernel: it must not hold a P or a raw lock.

@@ -117,6 +117,13 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
+/// A listener on a loopback address that nobody else uses, so that its port stays free when it is closed.
+pub(crate) fn listen_apart(last: u8) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::new(127, 71, 79, last), 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
 /// Who connected, who accepted.
 pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     let (listener, addr) = listen();
