@@ -4,6 +4,8 @@ pub mod chan;
 pub mod context;
 pub mod future;
 pub mod group;
+pub mod net;
+mod poll;
 mod sched;
 pub mod sync;
 mod sys;

@@ -1,5 +1,6 @@
 //! Decide: G, M and P. This file is the waist: all that the floors above may use of the scheduler.
 
+pub(crate) mod netpoll;
 pub(crate) mod park;
 pub(crate) mod reason;
 pub(crate) mod timers;

@@ -41,6 +41,19 @@ impl WaiterRef {
         THREAD_WAITER.with(|w| WaiterRef(NonNull::from(w)))
     }
 
+    /// The waiter as an opaque pointer, for queues that are one word (`netpoll/word.rs`).
+    pub(crate) fn to_ptr(self) -> NonNull<()> {
+        self.0.cast()
+    }
+
+    /// The way back.
+    ///
+    /// # Safety
+    /// `ptr` came from [`to_ptr`](WaiterRef::to_ptr).
+    pub(crate) unsafe fn from_ptr(ptr: NonNull<()>) -> WaiterRef {
+        WaiterRef(ptr.cast())
+    }
+
     fn get(&self) -> &Waiter {
         // SAFETY: the holder of a WaiterRef answers for its life (waiter.rs, invariant 3).
         unsafe { self.0.as_ref() }

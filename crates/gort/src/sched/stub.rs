@@ -86,3 +86,16 @@ impl TimerHost {
         unsafe { node.start(&TIMERS, when_ns, fire, arg, seq) };
     }
 }
+
+/// True if somebody polls (the real one: the runtime was started).
+pub(crate) fn started() -> bool { true }
+
+/// TEMPORARY: drives the netpoller until the scheduler does; called once the poller is there. To delete: this
+/// function and its one call in `netpoll::start_poller`.
+pub(crate) fn ensure_poll_thread() -> std::io::Result<()> {
+    static STARTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    if !STARTED.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        std::thread::Builder::new().name("gort-poll".into()).spawn(|| loop { super::netpoll::poll(None, &mut |w| w.ready()); })?;
+    }
+    Ok(())
+}

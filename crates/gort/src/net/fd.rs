@@ -1,0 +1,497 @@
+//! A socket as the rest of `net/` uses it: descriptor, lock, poll handle, time-outs; and the loop of every operation.
+//!
+//! # Role
+//! `tcp`, `udp` and `unix` give it system calls to try; it parks where they would block.
+//!
+//! # Invariants
+//! 1. The descriptor's *number* belongs to the `NetFd` until its drop, so an `AsFd` borrow is always sound. `close`
+//!    ends the *socket* early: when the last operation is out, a harmless file (an empty eventfd) takes its place under
+//!    the same number.
+//! 2. Reads and writes hold the lock of their direction (`fd_mutex.rs`), everything else a reference: no system call of
+//!    ours meets the harmless file.
+//! 3. `drained` belongs to the holder of the read lock.
+//!
+//! # Fewer system calls than try-first
+//! A read that brought less than there was room for has emptied the stream (epoll(7) says so), so the next one waits for
+//! an edge without trying. What comes after that read makes a new edge, with exceptions that the poller marks as
+//! *lasting*: the end of the stream and errors (their edge may be consumed together with the data before them) and
+//! urgent data (a read stops at its mark). Once such an event was seen, every read tries first. Only for TCP: a Unix
+//! stream also ends a read where descriptors were sent along.
+//!
+//! # Rejected
+//! Closing the descriptor in `close`: somebody may hold a `BorrowedFd` of it, and the number would go to a stranger.
+
+use super::error;
+use super::fd_mutex::{FdMutex, Left, LockError};
+use crate::sched::netpoll::{IoHandle, IoWaitError, Mode};
+use crate::sys::clock;
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// How many buffers the kernel takes in one call.
+const IOV_MAX: usize = 1024;
+
+/// A socket.
+#[derive(Debug)]
+pub(super) struct NetFd {
+    // The order matters: the handle leaves the poller before the descriptor is closed.
+    io: IoHandle,
+    fd: OwnedFd,
+    drained: AtomicBool,
+    /// `set_nonblocking(true)`: operations fail instead of waiting.
+    nonblocking: AtomicBool,
+    mutex: FdMutex,
+    /// The time-outs of each read and write in nanoseconds, 0 for none.
+    read_timeout_ns: AtomicU64,
+    write_timeout_ns: AtomicU64,
+}
+
+const _: () = assert!(size_of::<NetFd>() <= 64, "a socket fits a cache line");
+
+/// An operation that holds the lock of its direction.
+struct Operation<'a> {
+    fd: &'a NetFd,
+    mode: Mode,
+    deadline_ns: Option<u64>,
+}
+
+impl Drop for Operation<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.fd.mutex.unlock(self.mode) == Left::Last {
+            self.fd.destroy();
+        }
+    }
+}
+
+/// A call that holds a reference.
+struct Reference<'a>(&'a NetFd);
+
+impl Drop for Reference<'_> {
+    fn drop(&mut self) {
+        if self.0.mutex.leave() == Left::Last {
+            self.0.destroy();
+        }
+    }
+}
+
+impl NetFd {
+    /// Takes a socket that is in non-blocking mode.
+    pub(super) fn new(fd: OwnedFd) -> io::Result<NetFd> {
+        placeholder()?;
+        Ok(NetFd {
+            io: IoHandle::open(fd.as_fd())?,
+            fd,
+            drained: AtomicBool::new(false),
+            nonblocking: AtomicBool::new(false),
+            mutex: FdMutex::new(),
+            read_timeout_ns: AtomicU64::new(0),
+            write_timeout_ns: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes any socket and puts it into non-blocking mode.
+    pub(super) fn from_blocking(fd: impl Into<OwnedFd>) -> io::Result<NetFd> {
+        let fd = fd.into();
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        NetFd::new(fd)
+    }
+
+    // ---- operations ----
+
+    fn timeout_ns(&self, mode: Mode) -> &AtomicU64 {
+        match mode {
+            Mode::Read => &self.read_timeout_ns,
+            Mode::Write => &self.write_timeout_ns,
+        }
+    }
+
+    #[inline]
+    fn begin(&self, mode: Mode) -> io::Result<Operation<'_>> {
+        let deadline_ns = match self.timeout_ns(mode).load(Relaxed) {
+            0 => None,
+            timeout_ns => Some(clock::now_ns().saturating_add(timeout_ns)),
+        };
+        match self.mutex.lock(mode, deadline_ns) {
+            Ok(()) => Ok(Operation { fd: self, mode, deadline_ns }),
+            Err(LockError::Closed) => Err(error::closed()),
+            Err(LockError::TimedOut) => Err(error::timed_out()),
+        }
+    }
+
+    /// Runs one operation: tries, and parks whenever the socket is not ready.
+    #[inline]
+    pub(super) fn operate<T>(
+        &self,
+        mode: Mode,
+        attempt: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> io::Result<T> {
+        let operation = self.begin(mode)?;
+        self.io.prepare(mode)?;
+        operation.run(attempt)
+    }
+
+    /// Reads from a stream into `len` bytes of room.
+    #[inline]
+    fn read_stream(
+        &self,
+        len: usize,
+        attempt: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
+    ) -> io::Result<usize> {
+        let operation = self.begin(Mode::Read)?;
+        if len == 0 {
+            return Ok(0);
+        }
+        if self.drained.load(Relaxed) {
+            self.drained.store(false, Relaxed);
+            if !self.io.is_lasting(Mode::Read) && !self.nonblocking.load(Relaxed) {
+                self.io.wait(Mode::Read, operation.deadline_ns)?;
+            }
+        }
+        self.io.prepare(Mode::Read)?;
+        operation.run(attempt)
+    }
+
+    /// `recv` of a TCP stream.
+    #[inline]
+    pub(super) fn recv_tcp(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = buf.len();
+        self.read_stream(len, |fd| {
+            let n = recv(fd, buf, RecvFlags::empty())?;
+            self.note_read(n, len);
+            Ok(n)
+        })
+    }
+
+    /// `recv` of a Unix stream.
+    #[inline]
+    pub(super) fn recv_stream(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_stream(buf.len(), |fd| recv(fd, buf, RecvFlags::empty()))
+    }
+
+    /// Vectored `recv` of a stream; `is_tcp` as in the two above.
+    pub(super) fn recv_vectored(&self, bufs: &mut [IoSliceMut<'_>], is_tcp: bool) -> io::Result<usize> {
+        let count = bufs.len().min(IOV_MAX);
+        let bufs = &mut bufs[..count];
+        let len = bufs.iter().map(|b| b.len()).sum();
+        self.read_stream(len, |fd| {
+            let n = recv_vectored(fd, bufs)?;
+            if is_tcp {
+                self.note_read(n, len);
+            }
+            Ok(n)
+        })
+    }
+
+    /// Under the read lock, after a read from a TCP stream.
+    #[inline]
+    fn note_read(&self, n: usize, len: usize) {
+        if n > 0 && n < len {
+            self.drained.store(true, Relaxed);
+        }
+    }
+
+    /// `recv` that leaves the data where it is.
+    pub(super) fn peek_stream(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_stream(buf.len(), |fd| recv(fd, buf, RecvFlags::PEEK))
+    }
+
+    /// `send` on a stream.
+    #[inline]
+    pub(super) fn send_stream(&self, buf: &[u8]) -> io::Result<usize> {
+        self.operate(Mode::Write, |fd| send(fd, buf))
+    }
+
+    /// Vectored `send` on a stream.
+    pub(super) fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bufs = &bufs[..bufs.len().min(IOV_MAX)];
+        self.operate(Mode::Write, |fd| {
+            let mut control = rustix::net::SendAncillaryBuffer::default();
+            rustix::net::sendmsg(fd, bufs, &mut control, SEND_FLAGS)
+        })
+    }
+
+    /// `recv` of a datagram.
+    pub(super) fn recv_datagram(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        self.operate(Mode::Read, |fd| recv(fd, buf, flags))
+    }
+
+    /// `send` of a datagram to the connected peer.
+    pub(super) fn send_datagram(&self, buf: &[u8]) -> io::Result<usize> {
+        self.operate(Mode::Write, |fd| send(fd, buf))
+    }
+
+    /// `accept` of a listener. Connections that were given up meanwhile are passed over.
+    pub(super) fn accept(&self) -> io::Result<(NetFd, Option<SocketAddrAny>)> {
+        let (fd, peer) = self
+            .operate(Mode::Read, |fd| pass_over_aborted(|| rustix::net::acceptfrom_with(fd, SOCKET_FLAGS)))?;
+        Ok((NetFd::new(fd)?, peer))
+    }
+
+    /// Tries `attempt` until it gives something else than EAGAIN, where the kernel reports no edge when it would: a full
+    /// queue of *another* Unix socket. Sleeps longer and longer in between.
+    pub(super) fn operate_without_edges<T>(
+        &self,
+        mut attempt: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> io::Result<T> {
+        const FIRST_NS: u64 = 250_000;
+        const MOST_NS: u64 = 16_000_000;
+        let operation = self.begin(Mode::Write)?;
+        let mut pause_ns = FIRST_NS;
+        self.io.prepare(Mode::Write)?;
+        loop {
+            match operation.try_once(&mut attempt)? {
+                Some(done) => return Ok(done),
+                None => {
+                    let now_ns = clock::now_ns();
+                    if operation.deadline_ns.is_some_and(|d| now_ns >= d) {
+                        return Err(error::timed_out());
+                    }
+                    let wake_ns = (now_ns + pause_ns).min(operation.deadline_ns.unwrap_or(u64::MAX));
+                    match self.io.wait(Mode::Write, Some(wake_ns)) {
+                        Err(IoWaitError::DeadlineExceeded) => self.io.check(Mode::Write)?,
+                        other => other?,
+                    }
+                    pause_ns = (pause_ns * 2).min(MOST_NS);
+                }
+            }
+        }
+    }
+
+    /// Parks until the connection that `connect` began is made or has failed, at most until `deadline_ns`.
+    pub(super) fn wait_connected(&self, deadline_ns: Option<u64>) -> io::Result<()> {
+        loop {
+            self.io.wait(Mode::Write, deadline_ns)?;
+            rustix::net::sockopt::socket_error(&self.fd)??;
+            // No error may also mean that the wake-up was spurious.
+            match rustix::net::getpeername(&self.fd) {
+                Err(Errno::NOTCONN) => {}
+                other => return other.map(drop).map_err(io::Error::from),
+            }
+        }
+    }
+
+    // ---- everything else ----
+
+    fn enter(&self) -> io::Result<Reference<'_>> {
+        if self.mutex.enter() { Ok(Reference(self)) } else { Err(error::closed()) }
+    }
+
+    /// Lets std's own type do what does not wait: options, addresses, `shutdown`.
+    pub(super) fn with_std<S: From<OwnedFd>, T>(&self, f: impl FnOnce(&S) -> io::Result<T>) -> io::Result<T> {
+        let _reference = self.enter()?;
+        f(&borrow_std(self.fd.as_fd()))
+    }
+
+    /// The same with the plain descriptor.
+    pub(super) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        let _reference = self.enter()?;
+        f(self.fd.as_fd())
+    }
+
+    /// A second handle to the same socket, with deadlines, time-outs and a `close` of its own.
+    pub(super) fn try_clone(&self) -> io::Result<NetFd> {
+        let fd = self.with_fd(|fd| fd.try_clone_to_owned())?;
+        let clone = NetFd::new(fd)?;
+        clone.nonblocking.store(self.nonblocking.load(Relaxed), Relaxed);
+        Ok(clone)
+    }
+
+    pub(super) fn set_deadline(&self, read: bool, write: bool, deadline: Option<Instant>) -> io::Result<()> {
+        let _reference = self.enter()?;
+        self.io.set_deadline(read, write, deadline);
+        Ok(())
+    }
+
+    pub(super) fn set_timeout(&self, mode: Mode, timeout: Option<Duration>) -> io::Result<()> {
+        let _reference = self.enter()?;
+        let ns = match timeout {
+            None => 0,
+            Some(Duration::ZERO) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
+            }
+            Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.timeout_ns(mode).store(ns, Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn timeout(&self, mode: Mode) -> io::Result<Option<Duration>> {
+        let _reference = self.enter()?;
+        let ns = self.timeout_ns(mode).load(Relaxed);
+        Ok((ns != 0).then(|| Duration::from_nanos(ns)))
+    }
+
+    pub(super) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        let _reference = self.enter()?;
+        self.nonblocking.store(nonblocking, Relaxed);
+        Ok(())
+    }
+
+    /// The descriptor, also after `close` (invariant 1).
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    // ---- the end ----
+
+    /// Ends the socket; returns when it is gone.
+    pub(super) fn close(&self) {
+        if !self.mutex.close() {
+            return;
+        }
+        self.io.evict();
+        if self.mutex.leave() == Left::Last {
+            self.destroy();
+        }
+        self.mutex.wait_destroyed();
+    }
+
+    /// Gives the socket back to the system; the number stays ours. Called once, by the last one to leave after `close`.
+    fn destroy(&self) {
+        self.io.deregister();
+        let placeholder = placeholder().expect("made by `new`");
+        loop {
+            // SAFETY: the number is ours until the drop, and that it names another file from now on is what the
+            // module's invariant 1 says; no operation is left that would meet it.
+            let r = unsafe { libc::dup3(placeholder, self.fd.as_raw_fd(), libc::O_CLOEXEC) };
+            if r != -1
+                || !matches!(
+                    Errno::from_io_error(&io::Error::last_os_error()),
+                    Some(Errno::INTR | Errno::BUSY)
+                )
+            {
+                break;
+            }
+        }
+        self.mutex.destroyed();
+    }
+
+    /// The descriptor, taken from the poller, in blocking mode as std's sockets are.
+    ///
+    /// # Errors
+    /// `NotConnected` after `close`, and what the kernel says.
+    pub(super) fn into_blocking(self) -> io::Result<OwnedFd> {
+        if self.mutex.is_closed() {
+            return Err(error::closed());
+        }
+        rustix::io::ioctl_fionbio(&self.fd, self.nonblocking.load(Relaxed))?;
+        Ok(self.into_fd())
+    }
+
+    /// The descriptor as it is: after `close` the harmless file.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        let NetFd { io, fd, .. } = self;
+        drop(io);
+        fd
+    }
+}
+
+impl Operation<'_> {
+    /// Tries once: `None` where the call would block.
+    #[inline]
+    fn try_once<T>(
+        &self,
+        attempt: &mut impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> io::Result<Option<T>> {
+        loop {
+            match attempt(self.fd.fd.as_fd()) {
+                Ok(done) => return Ok(Some(done)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if !self.fd.nonblocking.load(Relaxed) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    #[inline]
+    fn run<T>(&self, mut attempt: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>) -> io::Result<T> {
+        loop {
+            if let Some(done) = self.try_once(&mut attempt)? {
+                return Ok(done);
+            }
+            self.fd.io.wait(self.mode, self.deadline_ns)?;
+        }
+    }
+}
+
+/// The harmless file that takes a closed socket's place: an eventfd that nobody writes. One a process.
+fn placeholder() -> io::Result<RawFd> {
+    static FD: AtomicI32 = AtomicI32::new(-1);
+    let fd = FD.load(Acquire);
+    if fd != -1 {
+        return Ok(fd);
+    }
+    let new = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    match FD.compare_exchange(-1, new.as_raw_fd(), AcqRel, Acquire) {
+        Ok(_) => Ok(new.into_raw_fd()),
+        Err(first) => Ok(first),
+    }
+}
+
+// ---- system calls ----
+
+/// `DONTWAIT` also where the descriptor is non-blocking: the mode belongs to the socket, and another handle to it may
+/// have changed it.
+pub(super) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// How sockets are made: non-blocking from the start, not inherited by programs that are started.
+pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// std's type over a descriptor of ours.
+fn borrow_std<S: From<OwnedFd>>(fd: BorrowedFd<'_>) -> ManuallyDrop<S> {
+    // SAFETY: our callers use the copy while `fd` is borrowed, and `ManuallyDrop` keeps it from closing.
+    ManuallyDrop::new(S::from(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) }))
+}
+
+/// An attempt by a method of std's; the socket is in non-blocking mode.
+pub(super) fn by_std<S: From<OwnedFd>, T>(
+    fd: BorrowedFd<'_>,
+    f: impl FnOnce(&S) -> io::Result<T>,
+) -> Result<T, Errno> {
+    f(&borrow_std(fd)).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+pub(super) fn pass_over_aborted<T>(mut accept: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match accept() {
+            Err(Errno::CONNABORTED) => {}
+            other => return other,
+        }
+    }
+}
+
+#[inline]
+fn recv(fd: BorrowedFd<'_>, buf: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
+    let (n, _) = rustix::net::recv(fd, buf, flags | RecvFlags::DONTWAIT)?;
+    Ok(n)
+}
+
+#[inline]
+fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> Result<usize, Errno> {
+    rustix::net::send(fd, buf, SEND_FLAGS)
+}
+
+fn recv_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> Result<usize, Errno> {
+    let mut control = rustix::net::RecvAncillaryBuffer::default();
+    Ok(rustix::net::recvmsg(fd, bufs, &mut control, RecvFlags::DONTWAIT)?.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// GO-CASES N12: an aborted connection does not end `accept`; what else it says is the caller's.
+    #[test]
+    fn aborted_connections_are_passed_over() {
+        let mut answers = vec![Err(Errno::MFILE), Ok(7), Err(Errno::CONNABORTED), Err(Errno::CONNABORTED)];
+        let mut accept = || pass_over_aborted(|| answers.pop().unwrap());
+        assert_eq!(accept(), Ok(7));
+        assert_eq!(accept(), Err(Errno::MFILE));
+    }
+}

@@ -1,0 +1,515 @@
+//! The lock of one socket: a lock for readers, one for writers, a count of operations, and the end.
+//!
+//! # Role
+//! Every call on a socket holds a reference; reads and writes also hold the lock of their direction, so that the poll
+//! descriptor sees one operation at a time. `close` bars new calls, ends those in flight, and the call that is the last
+//! to leave gives the file descriptor back.
+//!
+//! # States
+//! One word, all transitions by compare-and-swap:
+//! ```text
+//!   63 ........................ 6     5          4        3        2        1       0
+//!   references (64 = one)         DESTROYED   W_QUEUED  R_QUEUED  W_LOCK  R_LOCK  CLOSED
+//! ```
+//! | bit       | set by                        | cleared by                                        |
+//! | --------- | ----------------------------- | ------------------------------------------------- |
+//! | CLOSED    | `close`, once                 | nobody                                            |
+//! | R/W_LOCK  | the operation that gets it    | its unlock, unless it hands the lock on           |
+//! | R/W_QUEUED| who enrols, under the queue's lock | who takes the last one out, under that lock  |
+//! | DESTROYED | the last to leave after CLOSED| nobody                                            |
+//!
+//! # Invariants
+//! 1. Who holds a lock holds a reference. Nodes in the queue hold none: they live in frames that borrow the socket.
+//! 2. QUEUED is set exactly while a node of that kind is in the queue (changes of both are under the queue's lock).
+//! 3. After CLOSED no reference is given out but by handing on a lock, so the count falls to zero once.
+//!
+//! # Protocol
+//! To lock: take the bit if it is free; else, under the queue's lock, take it after all or set QUEUED and enrol. To
+//! unlock: without QUEUED, clear the bit and give the reference back in one step; with it, take the queue's lock and
+//! hand bit and reference to the first in line (it is woken holding them). QUEUED and the lock bit are in one word,
+//! so either the unlock sees QUEUED, or the locker sees the free bit: nobody is left behind.
+//!
+//! # Rejected
+//! Letting woken lockers race for the bit, as Go does: a goroutine that writes in a loop can keep another one out for
+//! long. Counts of waiters in the word: the queue has its own lock anyway.
+
+use crate::sched::netpoll::Mode;
+use crate::sched::{FIRST_TOKEN, TIMED_OUT, WaitReason, WaiterRef, Wake};
+use crate::sys::clock;
+use crate::sys::lock::Lock;
+use crate::sys::sync::{AtomicU64, Ordering::*};
+use std::ptr;
+
+const CLOSED: u64 = 1;
+const R_LOCK: u64 = 1 << 1;
+const W_LOCK: u64 = 1 << 2;
+const R_QUEUED: u64 = 1 << 3;
+const W_QUEUED: u64 = 1 << 4;
+const DESTROYED: u64 = 1 << 5;
+const ONE_REF: u64 = 1 << 6;
+
+/// The lock is yours, with its reference.
+const GRANTED: usize = FIRST_TOKEN;
+/// The socket was closed while you were in line.
+const TOO_LATE: usize = FIRST_TOKEN + 1;
+/// The file descriptor was given back.
+const GONE: usize = FIRST_TOKEN + 2;
+
+/// Why a lock was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockError {
+    Closed,
+    TimedOut,
+}
+
+/// The caller was the last one on a closed socket: it gives the file descriptor back and then says
+/// [`destroyed`](FdMutex::destroyed).
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Left {
+    Last,
+    NotLast,
+}
+
+fn lock_bit(mode: Mode) -> u64 {
+    match mode {
+        Mode::Read => R_LOCK,
+        Mode::Write => W_LOCK,
+    }
+}
+
+fn queued_bit(mode: Mode) -> u64 {
+    match mode {
+        Mode::Read => R_QUEUED,
+        Mode::Write => W_QUEUED,
+    }
+}
+
+/// See the module's head.
+pub(super) struct FdMutex {
+    state: AtomicU64,
+    queue: Lock<Queue>,
+}
+
+/// Those in line, first come first served; nodes live in their owners' frames.
+struct Queue {
+    head: *mut Node,
+    tail: *mut Node,
+}
+
+struct Node {
+    waiter: WaiterRef,
+    /// `None`: the one in `close` that waits for the end.
+    mode: Option<Mode>,
+    next: *mut Node,
+}
+
+// SAFETY: the nodes are only used under the queue's lock, and their owners stay until they are out of it.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    fn push(&mut self, node: *mut Node) {
+        if self.tail.is_null() {
+            self.head = node;
+        } else {
+            // SAFETY: nodes in the queue are alive: their owners take them out before they leave.
+            unsafe { (*self.tail).next = node };
+        }
+        self.tail = node;
+    }
+
+    /// Takes the first node out for which `wanted` holds; its owner may be gone once the queue's lock is dropped and
+    /// it was selected.
+    fn take(&mut self, mut wanted: impl FnMut(*mut Node) -> bool) -> Option<WaiterRef> {
+        let mut before: *mut Node = ptr::null_mut();
+        let mut at = self.head;
+        while !at.is_null() {
+            // SAFETY: as in `push`.
+            let next = unsafe { (*at).next };
+            if wanted(at) {
+                if before.is_null() {
+                    self.head = next;
+                } else {
+                    // SAFETY: as in `push`.
+                    unsafe { (*before).next = next };
+                }
+                if next.is_null() {
+                    self.tail = before;
+                }
+                // SAFETY: as in `push`.
+                return Some(unsafe { (*at).waiter });
+            }
+            before = at;
+            at = next;
+        }
+        None
+    }
+
+    fn take_mode(&mut self, mode: Option<Mode>) -> Option<WaiterRef> {
+        // SAFETY: as in `push`.
+        self.take(|node| unsafe { (*node).mode } == mode)
+    }
+
+    fn has(&self, mode: Mode) -> bool {
+        let mut at = self.head;
+        while !at.is_null() {
+            // SAFETY: as in `push`.
+            let node = unsafe { &*at };
+            if node.mode == Some(mode) {
+                return true;
+            }
+            at = node.next;
+        }
+        false
+    }
+}
+
+impl FdMutex {
+    pub(super) const fn new() -> FdMutex {
+        FdMutex {
+            state: AtomicU64::new(0),
+            queue: Lock::new(Queue { head: ptr::null_mut(), tail: ptr::null_mut() }),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.load(Acquire) & CLOSED != 0
+    }
+
+    /// Takes a reference; false if the socket is closed.
+    #[must_use]
+    pub(super) fn enter(&self) -> bool {
+        self.state.fetch_update(Acquire, Relaxed, |s| (s & CLOSED == 0).then(|| s + ONE_REF)).is_ok()
+    }
+
+    /// Gives a reference back.
+    pub(super) fn leave(&self) -> Left {
+        let was = self.state.fetch_sub(ONE_REF, AcqRel);
+        assert!(was >= ONE_REF, "a reference was given back twice");
+        if was & CLOSED != 0 && was / ONE_REF == 1 { Left::Last } else { Left::NotLast }
+    }
+
+    /// Takes the lock of a direction and a reference, in line behind those who came before, at most until
+    /// `deadline_ns`.
+    #[inline]
+    pub(super) fn lock(&self, mode: Mode, deadline_ns: Option<u64>) -> Result<(), LockError> {
+        let mut s = self.state.load(Relaxed);
+        while s & (CLOSED | lock_bit(mode)) == 0 {
+            match self.state.compare_exchange_weak(s, (s | lock_bit(mode)) + ONE_REF, Acquire, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(seen) => s = seen,
+            }
+        }
+        self.lock_slow(mode, deadline_ns)
+    }
+
+    #[cold]
+    fn lock_slow(&self, mode: Mode, deadline_ns: Option<u64>) -> Result<(), LockError> {
+        let me = WaiterRef::current();
+        let mut node = Node { waiter: me, mode: Some(mode), next: ptr::null_mut() };
+        let node = &raw mut node;
+        {
+            let mut queue = self.queue.lock();
+            let step = self.state.fetch_update(Acquire, Relaxed, |s| match s {
+                _ if s & CLOSED != 0 => None,
+                _ if s & lock_bit(mode) == 0 => Some((s | lock_bit(mode)) + ONE_REF),
+                _ => Some(s | queued_bit(mode)),
+            });
+            match step {
+                Err(_) => return Err(LockError::Closed),
+                Ok(was) if was & lock_bit(mode) == 0 => return Ok(()),
+                Ok(_) => {}
+            }
+            me.arm();
+            queue.push(node);
+        }
+        match me.wait(WaitReason::IoWait, deadline_ns.map(clock::instant_of)) {
+            GRANTED => Ok(()),
+            TOO_LATE => Err(LockError::Closed),
+            token => {
+                assert_eq!(token, TIMED_OUT);
+                let mut queue = self.queue.lock();
+                queue.take(|n| n == node);
+                self.update_queued(&queue, mode);
+                Err(LockError::TimedOut)
+            }
+        }
+    }
+
+    /// Keeps invariant 2 after a node was taken out.
+    fn update_queued(&self, queue: &Queue, mode: Mode) {
+        if !queue.has(mode) {
+            self.state.fetch_and(!queued_bit(mode), Relaxed);
+        }
+    }
+
+    /// Gives lock and reference back, or on to the next in line.
+    #[inline]
+    pub(super) fn unlock(&self, mode: Mode) -> Left {
+        loop {
+            let s = self.state.load(Relaxed);
+            assert!(s & lock_bit(mode) != 0 && s >= ONE_REF, "unlocked without holding the lock");
+            if s & queued_bit(mode) != 0 {
+                if self.hand_on(mode) {
+                    return Left::NotLast;
+                }
+            } else if self
+                .state
+                .compare_exchange_weak(s, (s & !lock_bit(mode)) - ONE_REF, AcqRel, Relaxed)
+                .is_ok()
+            {
+                return if s & CLOSED != 0 && s / ONE_REF == 1 { Left::Last } else { Left::NotLast };
+            }
+        }
+    }
+
+    /// Gives lock and reference to the first in line; false if all have gone away meanwhile.
+    #[cold]
+    fn hand_on(&self, mode: Mode) -> bool {
+        let mut queue = self.queue.lock();
+        while let Some(next) = queue.take_mode(Some(mode)) {
+            self.update_queued(&queue, mode);
+            if let Some(wake) = next.try_select(GRANTED) {
+                drop(queue);
+                wake.ready();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Bars the socket and takes a reference for the closer, who ends the operations in flight and then
+    /// [`leave`](FdMutex::leave)s. False if somebody else has closed it.
+    ///
+    /// Those in line are sent away.
+    #[must_use]
+    pub(super) fn close(&self) -> bool {
+        let step =
+            self.state.fetch_update(AcqRel, Relaxed, |s| (s & CLOSED == 0).then_some((s | CLOSED) + ONE_REF));
+        if step.is_err() {
+            return false;
+        }
+        for mode in [Mode::Read, Mode::Write] {
+            loop {
+                let mut queue = self.queue.lock();
+                let Some(waiter) = queue.take_mode(Some(mode)) else { break };
+                self.update_queued(&queue, mode);
+                let wake = waiter.try_select(TOO_LATE).unwrap_or(Wake::NONE);
+                drop(queue);
+                wake.ready();
+            }
+        }
+        true
+    }
+
+    /// The file descriptor was given back: the closer may go on.
+    pub(super) fn destroyed(&self) {
+        let mut queue = self.queue.lock();
+        self.state.fetch_or(DESTROYED, Release);
+        let wake = queue.take_mode(None).and_then(|closer| closer.try_select(GONE));
+        drop(queue);
+        if let Some(wake) = wake {
+            wake.ready();
+        }
+    }
+
+    /// Waits for [`destroyed`](FdMutex::destroyed); only the one whom `close` told true.
+    pub(super) fn wait_destroyed(&self) {
+        let me = WaiterRef::current();
+        let mut node = Node { waiter: me, mode: None, next: ptr::null_mut() };
+        {
+            let mut queue = self.queue.lock();
+            if self.is_destroyed() {
+                return;
+            }
+            me.arm();
+            queue.push(&raw mut node);
+        }
+        me.wait(WaitReason::IoWait, None);
+    }
+
+    /// True after [`destroyed`](FdMutex::destroyed).
+    pub(super) fn is_destroyed(&self) -> bool {
+        self.state.load(Acquire) & DESTROYED != 0
+    }
+}
+
+impl std::fmt::Debug for FdMutex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FdMutex({:#x})", self.state.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::rng::Rng;
+    use crate::sys::sync::AtomicUsize;
+    use std::time::Duration;
+
+    /// Waits until `n` are in line.
+    fn wait_for_line(mutex: &FdMutex, n: usize) {
+        loop {
+            let queue = mutex.queue.lock();
+            let mut in_line = 0;
+            let mut at = queue.head;
+            while !at.is_null() {
+                in_line += 1;
+                // SAFETY: nodes are alive under the queue's lock.
+                at = unsafe { (*at).next };
+            }
+            drop(queue);
+            if in_line == n {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// GO-CASES N13: close sends everybody in line away, a second close does nothing, and the last to leave is told.
+    #[test]
+    fn close_sends_the_line_away() {
+        let mutex = FdMutex::new();
+        mutex.lock(Mode::Read, None).unwrap();
+        mutex.lock(Mode::Write, None).unwrap();
+        std::thread::scope(|s| {
+            for i in 0..10 {
+                let mutex = &mutex;
+                let mode = if i % 2 == 0 { Mode::Read } else { Mode::Write };
+                s.spawn(move || assert_eq!(mutex.lock(mode, None), Err(LockError::Closed)));
+            }
+            wait_for_line(&mutex, 10);
+            assert!(mutex.close());
+        });
+        assert!(!mutex.close());
+        assert!(!mutex.enter());
+        assert_eq!(mutex.lock(Mode::Read, None), Err(LockError::Closed));
+        assert_eq!(mutex.unlock(Mode::Read), Left::NotLast);
+        assert_eq!(mutex.leave(), Left::NotLast); // the closer
+        assert_eq!(mutex.unlock(Mode::Write), Left::Last);
+        assert!(!mutex.is_destroyed());
+        mutex.destroyed();
+        mutex.wait_destroyed();
+    }
+
+    /// GO-CASES N13: references keep the end away; the closer sleeps until the last one has gone.
+    #[test]
+    fn the_closer_waits_for_the_last_one() {
+        let mutex = FdMutex::new();
+        assert!(mutex.enter());
+        assert!(mutex.close());
+        assert_eq!(mutex.leave(), Left::NotLast);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                mutex.wait_destroyed();
+                assert!(mutex.is_destroyed());
+            });
+            wait_for_line(&mutex, 1);
+            assert_eq!(mutex.leave(), Left::Last);
+            mutex.destroyed();
+        });
+    }
+
+    /// A lock goes to those in line in their order, and who gives up is passed over.
+    #[test]
+    fn the_line_is_served_in_order() {
+        let mutex = FdMutex::new();
+        let order = Lock::new(Vec::new());
+        mutex.lock(Mode::Read, None).unwrap();
+        std::thread::scope(|s| {
+            for (i, in_line) in [(0, 1), (1, 2), (2, 2), (3, 3), (4, 4)] {
+                let (mutex, order) = (&mutex, &order);
+                let thread = s.spawn(move || {
+                    let deadline_ns = (i == 2).then(|| clock::now_ns() + 1_000_000);
+                    match mutex.lock(Mode::Read, deadline_ns) {
+                        Ok(()) => {
+                            order.lock().push(i);
+                            assert_eq!(mutex.unlock(Mode::Read), Left::NotLast);
+                        }
+                        Err(e) => assert_eq!((e, i), (LockError::TimedOut, 2)),
+                    }
+                });
+                if i == 2 {
+                    thread.join().unwrap();
+                }
+                wait_for_line(mutex, in_line);
+            }
+            assert_eq!(mutex.unlock(Mode::Read), Left::NotLast);
+        });
+        assert_eq!(*order.lock(), [0, 1, 3, 4]);
+        assert_eq!(mutex.state.load(Relaxed), 0);
+    }
+
+    /// GO-CASES N13: misuse panics.
+    #[test]
+    fn misuse_panics() {
+        let panics = |f: &dyn Fn(&FdMutex)| {
+            let mutex = FdMutex::new();
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&mutex))).is_err()
+        };
+        assert!(panics(&|m| drop(m.leave())));
+        assert!(panics(&|m| drop(m.unlock(Mode::Read))));
+        assert!(panics(&|m| drop(m.unlock(Mode::Write))));
+        assert!(panics(&|m| {
+            m.lock(Mode::Read, None).unwrap();
+            drop(m.unlock(Mode::Write));
+        }));
+        assert!(!panics(&|m| {
+            m.lock(Mode::Read, None).unwrap();
+            drop(m.unlock(Mode::Read));
+        }));
+    }
+
+    /// GO-CASES N13, the stress: locks exclude each other in each direction, and exactly one is the last.
+    #[test]
+    fn stress() {
+        const THREADS: u64 = 8;
+        let seed = clock::now_ns();
+        println!("seed {seed}");
+        let mutex = FdMutex::new();
+        let inside = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let last = AtomicUsize::new(0);
+        std::thread::scope(|s| {
+            for t in 0..THREADS {
+                let (mutex, inside, last) = (&mutex, &inside, &last);
+                s.spawn(move || {
+                    let mut rng = Rng::new(seed.wrapping_add(t));
+                    for _ in 0..3000 {
+                        let left = match rng.below(3) {
+                            2 if mutex.enter() => mutex.leave(),
+                            2 => return,
+                            m => {
+                                let mode = if m == 0 { Mode::Read } else { Mode::Write };
+                                let deadline_ns = (rng.below(4) == 0).then(|| clock::now_ns() + 20_000);
+                                match mutex.lock(mode, deadline_ns) {
+                                    Ok(()) => {}
+                                    Err(LockError::TimedOut) => continue,
+                                    Err(LockError::Closed) => return,
+                                }
+                                assert_eq!(inside[m as usize].fetch_add(1, Relaxed), 0);
+                                if rng.below(8) == 0 {
+                                    std::thread::yield_now();
+                                }
+                                assert_eq!(inside[m as usize].fetch_sub(1, Relaxed), 1);
+                                mutex.unlock(mode)
+                            }
+                        };
+                        if left == Left::Last {
+                            last.fetch_add(1, Relaxed);
+                            mutex.destroyed();
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(mutex.close());
+            if mutex.leave() == Left::Last {
+                last.fetch_add(1, Relaxed);
+                mutex.destroyed();
+            }
+            mutex.wait_destroyed();
+        });
+        assert_eq!(last.load(Relaxed), 1);
+        assert_eq!(mutex.state.load(Relaxed), CLOSED | DESTROYED);
+    }
+}

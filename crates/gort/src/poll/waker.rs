@@ -1,0 +1,52 @@
+//! Breaking a wait: an eventfd, written at most once until the sleeper has seen it.
+//!
+//! # States
+//! ```text
+//!              wake: writes the eventfd
+//!   IDLE ──────────────────────────────▶ PENDING     (a further wake does nothing)
+//!     ▲──────────────────────────────────┘
+//!              consume: empties the eventfd, then gives the word back
+//! ```
+//! # Why no wake-up is lost
+//! A waker first changes what the sleeper looks at (an earlier timer, say), then swaps the word. If it finds IDLE it
+//! writes, and the eventfd stays readable until `consume`. If it finds PENDING, its swap comes before the sleeper's
+//! swap in the order of that one word, so the sleeper, which looks again after `consume`, sees the change.
+
+use crate::sys::sync::{AtomicBool, Ordering::*};
+use rustix::event::{EventfdFlags, eventfd};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+#[derive(Debug)]
+pub(super) struct Waker {
+    eventfd: OwnedFd,
+    pending: AtomicBool,
+}
+
+impl Waker {
+    pub(super) fn new() -> io::Result<Waker> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker { eventfd, pending: AtomicBool::new(false) })
+    }
+
+    pub(super) fn as_raw_fd(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
+    }
+
+    /// Returns true if this call wrote the eventfd, false if a wake was pending.
+    pub(super) fn wake(&self) -> bool {
+        if self.pending.swap(true, AcqRel) {
+            return false;
+        }
+        // Cannot fail: the counter is far from its end, because it is written once per `consume`.
+        while rustix::io::write(&self.eventfd, &1u64.to_ne_bytes()) == Err(rustix::io::Errno::INTR) {}
+        true
+    }
+
+    pub(super) fn consume(&self) {
+        let mut counter = [0; 8];
+        // EAGAIN: another sleeper was woken by the same write and has emptied it; both look again.
+        while rustix::io::read(&self.eventfd, &mut counter) == Err(rustix::io::Errno::INTR) {}
+        self.pending.swap(false, AcqRel);
+    }
+}

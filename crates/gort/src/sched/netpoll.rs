@@ -1,0 +1,521 @@
+//! The netpoller: turns the poller's tokens into goroutines, and deadlines and `close` into wake-ups.
+//!
+//! # Role
+//! A socket of `net/` owns an [`IoHandle`]: the right to a *poll descriptor*. The scheduler calls [`poll`] from
+//! `find` and sysmon and makes ready what comes back; [`wake`] breaks a poll that sleeps.
+//!
+//! # A poll descriptor
+//! ```text
+//!   PollDesc   read:  Direction { NIL | READY | waiter, flags }   read_timer     tag    fd
+//!              write: Direction { NIL | READY | waiter, flags }   write_timer    lock (timers, close)
+//!                                                                  epoll's token = tag · index
+//! ```
+//! Descriptors live in a table that only grows, and go round through a free list: whoever got a token or a pointer to
+//! one from somewhere may always look at it. What it finds may belong to another socket by now. The tag, which counts
+//! the uses, tells stale events apart; one that slips through all the same (the use ended after the look at the tag)
+//! is a spurious wake-up, and every operation tries its system call again after a wake-up.
+//!
+//! # Invariants
+//! 1. `word.rs`: who enrols, who takes out, and why no readiness, deadline or close is lost.
+//! 2. A handle has one operation at a time in each direction; `net/` serialises them.
+//! 3. A direction's timer is started and stopped under the descriptor's lock. `TimerNode::stop` waits for a firing that
+//!    is under way, so after it EXPIRED can be cleared and stays cleared. Firing takes no lock.
+//! 4. `waiters` counts from before a park until after it: zero means that nobody is parked for I/O.
+//! 5. Locks: the descriptor's, then a timer heap's. Wakes are made ready with none held.
+//!
+//! # Protocol
+//! ```text
+//!   operation                       poller                       deadline, close
+//!   1. prepare: check, clear        1. epoll_wait                1. set the flag
+//!   2. system call; EAGAIN?         2. tag still right?          2. take the waiter out of the word
+//!   3. wait: enrol, park            3. swap READY in             3. select it with the reason
+//!   4. woken by an edge: clear,     4. select the waiter
+//!      go to 2
+//! ```
+//! A waiter woken by a deadline looks at the flag again and goes on waiting if the deadline was moved meanwhile. A
+//! call's own time-out ([`IoHandle::wait`]) is a timer in the waiter's frame that takes the waiter out without
+//! setting a flag.
+//!
+//! # Rejected
+//! Sequence numbers for timers, as in Go: our `stop` is exact, so a timer that was stopped is not heard of again. The
+//! pointer of the descriptor as the token: 16 bits of tag would be left. One timer for both directions: firing can
+//! wake one waiter only, and read and write deadlines differ more often than not.
+
+mod word;
+
+use super::park::{WaiterRef, Wake};
+use super::reason::WaitReason;
+use super::timers::TimerNode;
+use super::waiter::FIRST_TOKEN;
+use super::{TimerHost, stub};
+use crate::poll::{Events, Poller};
+use crate::sys::clock;
+use crate::sys::lock::Lock;
+use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{NonNull, null_mut};
+use std::time::Instant;
+use word::{Barred, Direction, Enrolled};
+
+/// The wait ended because of an edge.
+const READY_TOKEN: usize = FIRST_TOKEN;
+/// The wait ended because of the deadline or `close`; the flags say which.
+const BARRED_TOKEN: usize = FIRST_TOKEN + 1;
+/// The wait ended because of the call's own time-out.
+const CALL_TIMED_OUT_TOKEN: usize = FIRST_TOKEN + 2;
+
+/// The direction of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Read,
+    Write,
+}
+
+/// Why an operation may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IoWaitError {
+    Closed,
+    DeadlineExceeded,
+}
+
+impl From<Barred> for IoWaitError {
+    fn from(barred: Barred) -> IoWaitError {
+        match barred {
+            Barred::Closed => IoWaitError::Closed,
+            Barred::Expired => IoWaitError::DeadlineExceeded,
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// Poll descriptors
+// ------------------------------------------------------------------------------------------------------------------
+
+/// See the module's head. A line of its own, so that two sockets' pollers and users do not meet.
+#[repr(align(64))]
+struct PollDesc {
+    read: Direction,
+    write: Direction,
+    /// How many uses have ended.
+    tag: AtomicU32,
+    index: u32,
+    /// The registered descriptor, -1 when there is none.
+    fd: AtomicI32,
+    lock: Lock<()>,
+    read_timer: TimerNode,
+    write_timer: TimerNode,
+    next_free: AtomicPtr<PollDesc>,
+}
+
+impl PollDesc {
+    fn new(index: u32) -> PollDesc {
+        PollDesc {
+            read: Direction::new(),
+            write: Direction::new(),
+            tag: AtomicU32::new(0),
+            index,
+            fd: AtomicI32::new(-1),
+            lock: Lock::new(()),
+            read_timer: TimerNode::new(),
+            write_timer: TimerNode::new(),
+            next_free: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    fn direction(&self, mode: Mode) -> &Direction {
+        match mode {
+            Mode::Read => &self.read,
+            Mode::Write => &self.write,
+        }
+    }
+
+    fn timer(&self, mode: Mode) -> &TimerNode {
+        match mode {
+            Mode::Read => &self.read_timer,
+            Mode::Write => &self.write_timer,
+        }
+    }
+
+    fn token(&self) -> u64 {
+        u64::from(self.tag.load(Relaxed)) << 32 | u64::from(self.index)
+    }
+}
+
+/// Selects a waiter that was taken out of a word.
+fn select(waiter: Option<NonNull<()>>, token: usize) -> Wake {
+    let Some(waiter) = waiter else { return Wake::NONE };
+    // SAFETY: the pointer came from `WaiterRef::to_ptr` in `park`, whose waiter does not leave before it is
+    // selected, and only we may do that because we took it out (word.rs, invariant 2).
+    let waiter = unsafe { WaiterRef::from_ptr(waiter) };
+    waiter.try_select(token).expect("only the party that took the waiter out ends its wait")
+}
+
+/// A deadline has come. `arg` is the `Direction`.
+///
+/// # Safety
+/// `arg` points to a `Direction` that is alive (`TimerNode::start` asks for that until `stop` has returned).
+unsafe fn fire_deadline(arg: *const (), _seq: usize) -> Wake {
+    // SAFETY: the caller's promise.
+    let direction = unsafe { &*arg.cast::<Direction>() };
+    select(direction.fail(Barred::Expired), BARRED_TOKEN)
+}
+
+/// The time-out of a call has come. `arg` is the `Direction` it waits in.
+///
+/// # Safety
+/// As for `fire_deadline`.
+unsafe fn fire_call_timeout(arg: *const (), _seq: usize) -> Wake {
+    // SAFETY: the caller's promise.
+    let direction = unsafe { &*arg.cast::<Direction>() };
+    select(direction.take(), CALL_TIMED_OUT_TOKEN)
+}
+
+/// Chunk `k` of the table holds `FIRST_CHUNK << k` descriptors; none is ever given back.
+const FIRST_CHUNK: usize = 64;
+const CHUNKS: usize = 20;
+
+struct Table {
+    chunks: [AtomicPtr<PollDesc>; CHUNKS],
+    free: Lock<Free>,
+}
+
+/// What the table's lock guards.
+struct Free {
+    /// Linked through `next_free`.
+    head: *mut PollDesc,
+    chunks_made: usize,
+}
+
+// SAFETY: the pointer is to descriptors, which are Sync and live for ever; it is used under the lock.
+unsafe impl Send for Free {}
+
+static TABLE: Table = Table {
+    chunks: [const { AtomicPtr::new(null_mut()) }; CHUNKS],
+    free: Lock::new(Free { head: null_mut(), chunks_made: 0 }),
+};
+
+impl Table {
+    /// The index of chunk `k`'s first descriptor.
+    const fn chunk_begin(k: usize) -> usize {
+        FIRST_CHUNK * ((1 << k) - 1)
+    }
+
+    /// The descriptor at `index`, if there is one.
+    fn get(&self, index: u32) -> Option<&'static PollDesc> {
+        let index = index as usize;
+        let k = (index / FIRST_CHUNK + 1).ilog2() as usize;
+        let chunk = self.chunks.get(k)?.load(Acquire);
+        if chunk.is_null() {
+            return None;
+        }
+        // SAFETY: chunk `k` holds the indices `chunk_begin(k)..chunk_begin(k + 1)`, by the choice of `k` ours is one
+        // of them, and chunks are leaked.
+        Some(unsafe { &*chunk.add(index - Table::chunk_begin(k)) })
+    }
+
+    fn alloc(&self) -> io::Result<&'static PollDesc> {
+        let mut free = self.free.lock();
+        if free.head.is_null() {
+            let k = free.chunks_made;
+            if k == CHUNKS {
+                return Err(io::Error::other("more sockets than the netpoller can hold"));
+            }
+            let begin = Table::chunk_begin(k);
+            let chunk: Box<[PollDesc]> =
+                (begin..Table::chunk_begin(k + 1)).map(|i| PollDesc::new(i as u32)).collect();
+            let chunk = Box::leak(chunk);
+            for pair in chunk.windows(2) {
+                pair[0].next_free.store(std::ptr::from_ref(&pair[1]).cast_mut(), Relaxed);
+            }
+            self.chunks[k].store(chunk.as_mut_ptr(), Release);
+            free.head = chunk.as_mut_ptr();
+            free.chunks_made = k + 1;
+        }
+        // SAFETY: what is on the free list is a descriptor of a leaked chunk.
+        let desc = unsafe { &*free.head };
+        free.head = desc.next_free.load(Relaxed);
+        drop(free);
+        desc.read.reset();
+        desc.write.reset();
+        Ok(desc)
+    }
+
+    fn free(&self, desc: &'static PollDesc) {
+        desc.tag.fetch_add(1, Release);
+        let mut free = self.free.lock();
+        desc.next_free.store(free.head, Relaxed);
+        free.head = std::ptr::from_ref(desc).cast_mut();
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// The sockets' side
+// ------------------------------------------------------------------------------------------------------------------
+
+/// A socket's right to a poll descriptor. One operation at a time and direction may use it.
+pub(crate) struct IoHandle {
+    desc: &'static PollDesc,
+}
+
+impl IoHandle {
+    /// Registers `fd` with the poller (and makes the poller, the first time).
+    ///
+    /// `fd` stays open until [`deregister`](IoHandle::deregister) or the handle's drop.
+    ///
+    /// # Errors
+    /// What the kernel says (out of memory, not a kind of file that can be polled), or that no runtime was started:
+    /// nobody would poll.
+    pub(crate) fn open(fd: BorrowedFd<'_>) -> io::Result<IoHandle> {
+        let poller = start_poller()?;
+        let handle = IoHandle { desc: TABLE.alloc()? };
+        poller.add(fd, handle.desc.token())?;
+        handle.desc.fd.store(fd.as_raw_fd(), Relaxed);
+        Ok(handle)
+    }
+
+    /// Before an operation's first system call: fails if the handle is closed or the deadline has passed, and forgets
+    /// old edges.
+    #[inline]
+    pub(crate) fn prepare(&self, mode: Mode) -> Result<(), IoWaitError> {
+        let direction = self.desc.direction(mode);
+        direction.check()?;
+        direction.clear();
+        Ok(())
+    }
+
+    /// Fails if the handle is closed or the deadline has passed.
+    #[inline]
+    pub(crate) fn check(&self, mode: Mode) -> Result<(), IoWaitError> {
+        Ok(self.desc.direction(mode).check()?)
+    }
+
+    /// Parks the caller until an edge came since the last [`prepare`](IoHandle::prepare) or `wait`; at most until
+    /// `deadline_ns` of the clock, which is this call's own, beside the handle's deadline.
+    pub(crate) fn wait(&self, mode: Mode, deadline_ns: Option<u64>) -> Result<(), IoWaitError> {
+        let direction = self.desc.direction(mode);
+        loop {
+            direction.check()?;
+            match self.park(direction, deadline_ns) {
+                READY_TOKEN => return Ok(()),
+                CALL_TIMED_OUT_TOKEN => return Err(IoWaitError::DeadlineExceeded),
+                // The deadline may have been moved since it woke us. Then it has not happened: look again.
+                _ => {}
+            }
+        }
+    }
+
+    /// Enrols the caller and parks it until somebody takes it out; the token says why.
+    fn park(&self, direction: &Direction, deadline_ns: Option<u64>) -> usize {
+        let me = WaiterRef::current();
+        me.arm();
+        match direction.enrol(me.to_ptr()) {
+            Enrolled::Ready => return READY_TOKEN,
+            Enrolled::Barred(_) => return BARRED_TOKEN,
+            Enrolled::Waits => {}
+        }
+        // Started after `enrol`, so that it finds us in the word.
+        let timer = TimerNode::new();
+        if let Some(when_ns) = deadline_ns {
+            let arg = std::ptr::from_ref(direction).cast();
+            // SAFETY: the node is new, stays in this frame, and is stopped below before the frame ends (nothing in
+            // between unwinds); the direction lives for ever.
+            unsafe { TimerHost::start(&timer, when_ns, fire_call_timeout, arg, 0) };
+        }
+        let count = &WAITERS[self.desc.index as usize % WAITERS.len()].0;
+        count.fetch_add(1, Relaxed);
+        // No deadline here: whoever has taken us out of the word must find our wait still on.
+        let token = me.wait(WaitReason::IoWait, None);
+        count.fetch_sub(1, Relaxed);
+        if deadline_ns.is_some() {
+            timer.stop();
+        }
+        if token == READY_TOKEN {
+            direction.clear();
+        }
+        token
+    }
+
+    /// True if an operation must try before it waits (`Direction::is_lasting`).
+    #[inline]
+    pub(crate) fn is_lasting(&self, mode: Mode) -> bool {
+        self.desc.direction(mode).is_lasting()
+    }
+
+    /// Sets or (`None`) takes away the deadline of the chosen directions, also for operations in flight. A moment in the
+    /// past fails them at once. After `evict` it does nothing.
+    pub(crate) fn set_deadline(&self, read: bool, write: bool, deadline: Option<Instant>) {
+        let when_ns = deadline.map(clock::ns_of);
+        let mut wakes = [Wake::NONE, Wake::NONE];
+        {
+            let _guard = self.desc.lock.lock();
+            if self.desc.read.check() == Err(Barred::Closed) {
+                return;
+            }
+            for (i, mode) in [(0, Mode::Read), (1, Mode::Write)] {
+                if if i == 0 { read } else { write } {
+                    wakes[i] = self.set_one_deadline(mode, when_ns);
+                }
+            }
+        }
+        wakes.into_iter().for_each(Wake::ready);
+    }
+
+    /// Under the descriptor's lock.
+    fn set_one_deadline(&self, mode: Mode, when_ns: Option<u64>) -> Wake {
+        let direction = self.desc.direction(mode);
+        let timer = self.desc.timer(mode);
+        timer.stop();
+        let Some(when_ns) = when_ns else {
+            direction.renew();
+            return Wake::NONE;
+        };
+        if when_ns <= clock::now_ns() {
+            return select(direction.fail(Barred::Expired), BARRED_TOKEN);
+        }
+        direction.renew();
+        // SAFETY: the node was stopped above, and nobody starts it but we, under the lock; node and direction live
+        // for ever.
+        unsafe { TimerHost::start(timer, when_ns, fire_deadline, std::ptr::from_ref(direction).cast(), 0) };
+        Wake::NONE
+    }
+
+    /// Closes the handle: operations in flight and later ones fail.
+    pub(crate) fn evict(&self) {
+        let wakes = {
+            let _guard = self.desc.lock.lock();
+            [Mode::Read, Mode::Write].map(|mode| {
+                self.desc.timer(mode).stop();
+                select(self.desc.direction(mode).fail(Barred::Closed), BARRED_TOKEN)
+            })
+        };
+        wakes.into_iter().for_each(Wake::ready);
+    }
+
+    /// Takes the file descriptor away from the poller; it may be closed after this. Nobody is in an operation.
+    pub(crate) fn deregister(&self) {
+        let fd = self.desc.fd.swap(-1, Relaxed);
+        if fd != -1 {
+            // Cannot fail for a descriptor that is open and registered; if its owner closed it early, the kernel has
+            // forgotten it already.
+            let _ = poller().expect("made by `open`").delete(fd);
+        }
+    }
+}
+
+impl Drop for IoHandle {
+    fn drop(&mut self) {
+        self.deregister();
+        {
+            let _guard = self.desc.lock.lock();
+            self.desc.read_timer.stop();
+            self.desc.write_timer.stop();
+        }
+        TABLE.free(self.desc);
+    }
+}
+
+impl std::fmt::Debug for IoHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IoHandle").field("index", &self.desc.index).finish_non_exhaustive()
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+// The scheduler's side
+// ------------------------------------------------------------------------------------------------------------------
+
+static POLLER: AtomicPtr<Poller> = AtomicPtr::new(null_mut());
+
+/// Who is parked for I/O, in shares so that parks on different Ps do not meet on one cache line.
+static WAITERS: [Share; 8] = [const { Share(AtomicUsize::new(0)) }; 8];
+
+#[repr(align(64))]
+struct Share(AtomicUsize);
+
+/// How often the kernel was asked, and how many events it gave.
+static POLLS: AtomicUsize = AtomicUsize::new(0);
+static EVENTS: AtomicUsize = AtomicUsize::new(0);
+
+fn poller() -> Option<&'static Poller> {
+    // SAFETY: the pointer is null or a leaked `Poller`.
+    unsafe { POLLER.load(Acquire).as_ref() }
+}
+
+fn start_poller() -> io::Result<&'static Poller> {
+    static MAKING: Lock<()> = Lock::new(());
+    if let Some(poller) = poller() {
+        return Ok(poller);
+    }
+    if !stub::started() {
+        return Err(io::Error::other(
+            "no gort runtime is running: call gort::run or gort::start before sockets are opened",
+        ));
+    }
+    {
+        let _guard = MAKING.lock();
+        if POLLER.load(Relaxed).is_null() {
+            POLLER.store(Box::into_raw(Box::new(Poller::new()?)), Release);
+        }
+    }
+    stub::ensure_poll_thread()?;
+    Ok(poller().expect("stored above"))
+}
+
+/// True once there is a poller: before that, [`poll`] brings nothing and nobody needs to call it.
+#[inline]
+pub(crate) fn initialised() -> bool {
+    !POLLER.load(Relaxed).is_null()
+}
+
+/// How many are parked for I/O; exactly zero when nobody is.
+pub(crate) fn waiters() -> usize {
+    WAITERS.iter().map(|share| share.0.load(Relaxed)).sum()
+}
+
+/// How often the kernel was asked for events, and how many events it gave.
+pub(crate) fn counters() -> (usize, usize) {
+    (POLLS.load(Relaxed), EVENTS.load(Relaxed))
+}
+
+/// Waits for I/O, at most `timeout_ns` (`None`: for ever, `Some(0)`: only looks), and gives the waiters that may go on
+/// to `ready`. Returns how many there were (a [`Wake`] of one that had not parked yet does nothing).
+///
+/// Returns early after [`wake`] and after a signal; the caller looks around and computes its time-out anew. Any number
+/// of Ms may be in here. The M sleeps in the kernel: it must not hold a P or a raw lock.
+pub(crate) fn poll(timeout_ns: Option<u64>, ready: &mut dyn FnMut(Wake)) -> usize {
+    let Some(poller) = poller() else { return 0 };
+    let mut events = Events::new();
+    POLLS.fetch_add(1, Relaxed);
+    match poller.wait(&mut events, timeout_ns) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => return 0,
+        Err(e) => panic!("epoll_wait on our own descriptor: {e}"),
+    }
+    let mut seen = 0;
+    let mut woken = 0;
+    for event in events.iter() {
+        seen += 1;
+        let (tag, index) = ((event.token >> 32) as u32, event.token as u32);
+        let Some(desc) = TABLE.get(index) else { continue };
+        if desc.tag.load(Acquire) != tag {
+            continue; // the socket is gone
+        }
+        let sides = [(event.is_readable(), &desc.read), (event.is_writable(), &desc.write)];
+        for direction in sides.into_iter().filter_map(|(happened, d)| happened.then_some(d)) {
+            if let Some(waiter) = direction.event(event.is_lasting()) {
+                woken += 1;
+                ready(select(Some(waiter), READY_TOKEN));
+            }
+        }
+    }
+    EVENTS.fetch_add(seen, Relaxed);
+    woken
+}
+
+/// Breaks a [`poll`] that sleeps, or the next one that would. While one such wake is pending, more cost one atomic step.
+pub(crate) fn wake() {
+    if let Some(poller) = poller() {
+        poller.wake();
+    }
+}
