@@ -295,6 +295,7 @@ fn check_closed(code: u16, break_rules: impl FnOnce(&mut Client)) {
     client.subscribe("a");
     break_rules(&mut client);
     assert_eq!(client.closed(), code);
+    drop(client);
     bystander.ping();
     hub.until("it is gone", |stats| stats.connections == 1 && stats.channels == 0);
 }
