@@ -50,7 +50,8 @@ pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), crate::Failure> {
         tell(note);
     }
     let threads = rt::blocking(|| threads::measure(THREADS));
-    let app = App { id: "1".into(), key: "demo".into(), secret: format!("{:x}", RandomState::new().hash_one(0)) };
+    let app =
+        App { id: "1".into(), key: "demo".into(), secret: format!("{:x}", RandomState::new().hash_one(0)) };
     let mut config = Config::new(app.clone());
     config.max_connections = plan.connections;
     config.max_http_connections = plan.connections.max(config.max_http_connections);
@@ -68,7 +69,9 @@ pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), crate::Failure> {
     };
     if !json {
         let (addr, n) = (load.addr, out::count(plan.connections as u64));
-        tell(format_args!("{n} WebSocket connections to a hub in this process; look at http://{addr}/ meanwhile"));
+        tell(format_args!(
+            "{n} WebSocket connections to a hub in this process; look at http://{addr}/ meanwhile"
+        ));
     }
     let before = resident_bytes();
     let mut idle_bytes = 0;
@@ -166,7 +169,8 @@ impl Table {
             return;
         }
         peak.look();
-        let now = Now { goroutines: rt::num_goroutine(), os_threads: rt::threads(), resident: resident_bytes() };
+        let now =
+            Now { goroutines: rt::num_goroutine(), os_threads: rt::threads(), resident: resident_bytes() };
         if self.plain {
             self.last_line = Some(Instant::now());
             tell(line(live, self.connections, &now));

@@ -29,14 +29,19 @@ pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
         }
     });
     let addr = hub.local_addr();
-    say(format_args!("listening on ws://{addr}/app/{} (app {}, at most {max_connections} connections)", app.key, app.id))?;
+    say(format_args!(
+        "listening on ws://{addr}/app/{} (app {}, at most {max_connections} connections)",
+        app.key, app.id
+    ))?;
     if page {
         say(format_args!("chat and numbers on http://{addr}/"))?;
     }
     match end.recv() {
         Ok(End::Signal(signal)) => {
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            tell(format_args!("gort hub: {name}, closing all connections within {drain_timeout:?} (again to end at once)"));
+            tell(format_args!(
+                "gort hub: {name}, closing all connections within {drain_timeout:?} (again to end at once)"
+            ));
             let drained = hub.drain(drain_timeout);
             tell(format_args!("gort hub: {} connections closed, {} cut off", drained.closed, drained.forced));
             Ok(())
@@ -59,4 +64,3 @@ fn watch_signals(tell_end: chan::Sender<End>) -> io::Result<()> {
     })?;
     Ok(())
 }
-

@@ -60,8 +60,17 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!((count(0), count(999), count(1000), count(1_234_567)), ("0".into(), "999".into(), "1 000".into(), "1 234 567".into()));
-        assert_eq!((bytes(9), bytes(8192), bytes(5 << 20)), ("9 B".into(), "8.0 KiB".into(), "5.0 MiB".into()));
-        assert_eq!((time(85_000), time(1_240_000), time(2_100_000_000)), ("85 µs".into(), "1.24 ms".into(), "2.10 s".into()));
+        assert_eq!(
+            (count(0), count(999), count(1000), count(1_234_567)),
+            ("0".into(), "999".into(), "1 000".into(), "1 234 567".into())
+        );
+        assert_eq!(
+            (bytes(9), bytes(8192), bytes(5 << 20)),
+            ("9 B".into(), "8.0 KiB".into(), "5.0 MiB".into())
+        );
+        assert_eq!(
+            (time(85_000), time(1_240_000), time(2_100_000_000)),
+            ("85 µs".into(), "1.24 ms".into(), "2.10 s".into())
+        );
     }
 }

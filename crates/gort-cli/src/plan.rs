@@ -45,7 +45,11 @@ impl HubPlan {
         config.max_connections = wanted;
         match args.max_connections {
             None => config.max_connections = wanted.min(fit),
-            Some(_) => warning = limit.complaint(needed).map(|complaint| format!("--max-connections {wanted}: {complaint}")),
+            Some(_) => {
+                warning = limit
+                    .complaint(needed)
+                    .map(|complaint| format!("--max-connections {wanted}: {complaint}"))
+            }
         }
         config.max_channels_per_client = args.max_channels.into();
         config.max_message_bytes = args.max_message.into();
@@ -163,7 +167,8 @@ mod tests {
         check("ws://127.0.0.1", "127.0.0.1:80");
         check("ws://[::1]:6001", "[::1]:6001");
         check("ws://[::1]", "[::1]:80");
-        for bad in ["127.0.0.1:1", "wss://x:1", "ftp://x:1", "ws://127.0.0.1:1/app/x", "ws://", "ws://a b:1"] {
+        for bad in ["127.0.0.1:1", "wss://x:1", "ftp://x:1", "ws://127.0.0.1:1/app/x", "ws://", "ws://a b:1"]
+        {
             assert!(hub_address(bad).is_err(), "{bad}");
         }
     }

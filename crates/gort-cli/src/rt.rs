@@ -59,10 +59,9 @@ pub(crate) mod net {
             *self.read.lock().unwrap() = at;
             Ok(())
         }
-        pub(crate) fn close(&self) -> io::Result<()> {
+        pub(crate) fn close(&self) {
             self.closed.store(true, Ordering::SeqCst);
             let _ = self.inner.shutdown(Shutdown::Both);
-            Ok(())
         }
     }
 

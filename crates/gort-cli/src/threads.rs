@@ -63,7 +63,9 @@ pub(crate) fn measure(n: usize) -> Option<ThreadCost> {
 /// Of the whole system, as there is no such number for a process.
 fn kernel_stacks() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("KernelStack:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("KernelStack:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
     kib.unwrap_or(0_u64) * 1024
 }
 

@@ -63,8 +63,15 @@ fn publish(hub: &Shared, request: &Request, app_id: &str) -> Response {
     let app = &hub.config.app;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let path = &request.raw_path;
-    let signed =
-        auth::check_request(&app.key, &app.secret, &request.method, path, &request.query, &request.body, now_s);
+    let signed = auth::check_request(
+        &app.key,
+        &app.secret,
+        &request.method,
+        path,
+        &request.query,
+        &request.body,
+        now_s,
+    );
     if let Err(e) = signed {
         return Response::text(401, &e.to_string());
     }
@@ -112,7 +119,10 @@ fn check(event: &Publish, max_data: usize) -> Result<Checked<'_>, (u16, String)>
         return refuse(format!("an event name has 1 to {} bytes", protocol::MAX_EVENT_NAME));
     }
     if event.data.len() > max_data {
-        return Err((413, format!("the data of an event has at most {max_data} bytes; this has {}", event.data.len())));
+        return Err((
+            413,
+            format!("the data of an event has at most {max_data} bytes; this has {}", event.data.len()),
+        ));
     }
     let except = match event.socket_id.as_deref().map(protocol::parse_socket_id) {
         None => None,
@@ -150,8 +160,10 @@ mod tests {
     #[test]
     fn an_event_for_a_hundred_channels() {
         let many = vec!["a"; 100];
-        let event: Publish =
-            serde_json::from_value(serde_json::json!({"name":"e","data":"x","channels":many,"socket_id":"1.2"})).unwrap();
+        let event: Publish = serde_json::from_value(
+            serde_json::json!({"name":"e","data":"x","channels":many,"socket_id":"1.2"}),
+        )
+        .unwrap();
         let checked = check(&event, 100).unwrap();
         assert_eq!(checked.channels.len(), 100);
         assert_eq!(checked.except.unwrap().to_string(), "1.2");

@@ -80,7 +80,11 @@ pub fn check_request(
     now_s: u64,
 ) -> Result<(), AuthError> {
     let value = |name: &'static str| {
-        query.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).ok_or(AuthError::Missing(name))
+        query
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
+            .ok_or(AuthError::Missing(name))
     };
     if !same(value("auth_key")?, key) {
         return Err(AuthError::UnknownKey);
@@ -94,10 +98,9 @@ pub fn check_request(
         return Err(AuthError::Timestamp { now_s });
     }
     // A GET has no body and need not carry a digest of it.
-    if !body.is_empty() || query.iter().any(|(n, _)| n.eq_ignore_ascii_case("body_md5")) {
-        if !same(value("body_md5")?, &hex::encode(Md5::digest(body))) {
-            return Err(AuthError::BodyMd5);
-        }
+    let says_md5 = query.iter().any(|(name, _)| name.eq_ignore_ascii_case("body_md5"));
+    if (says_md5 || !body.is_empty()) && !same(value("body_md5")?, &hex::encode(Md5::digest(body))) {
+        return Err(AuthError::BodyMd5);
     }
     let mut pairs: Vec<(String, &str)> = query
         .iter()

@@ -172,7 +172,7 @@ impl Client {
         out.phase = Phase::Closed;
         out.queue = VecDeque::new();
         drop(out);
-        let _ = self.stream.close();
+        self.stream.close();
     }
 
     fn close_with(self: &Arc<Self>, out: &mut Outbox, code: u16, reason: &str) {

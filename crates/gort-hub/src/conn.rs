@@ -72,7 +72,8 @@ fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>) -> Option<Upgraded> {
             },
             None => api::handle(hub, &request),
         };
-        let go_on = respond(hub, client, &response, request.keep_alive && !draining, request.method == "HEAD");
+        let go_on =
+            respond(hub, client, &response, request.keep_alive && !draining, request.method == "HEAD");
         match go_on {
             Ok(true) => {}
             Ok(false) => {
@@ -157,7 +158,10 @@ fn refusal(hub: &Shared, request: &Request, key: &str) -> Option<(u16, String)> 
         return Some((code::BAD_VERSION, format!("protocol version {version:?} is not a number")));
     };
     if !protocol::VERSIONS.contains(&version) {
-        return Some((code::UNSUPPORTED_VERSION, format!("protocol version {version} is not supported; 5 to 7 are")));
+        return Some((
+            code::UNSUPPORTED_VERSION,
+            format!("protocol version {version} is not supported; 5 to 7 are"),
+        ));
     }
     None
 }
@@ -344,7 +348,11 @@ impl Session<'_> {
         };
         if self.subscriptions.len() >= config.max_channels_per_client {
             let limit = config.max_channels_per_client;
-            return refuse("LimitReached", &format!("a connection may be on {limit} channels"), code::OVER_CAPACITY);
+            return refuse(
+                "LimitReached",
+                &format!("a connection may be on {limit} channels"),
+                code::OVER_CAPACITY,
+            );
         }
         match protocol::channel_kind(channel) {
             ChannelKind::Public => {}
@@ -354,7 +362,11 @@ impl Session<'_> {
                 let auth = request.auth.as_deref().unwrap_or("");
                 if !auth::channel_auth_is_valid(&app.key, &app.secret, &socket_id, channel, auth) {
                     let what = if auth.is_empty() { "needs auth" } else { "got an auth that is not valid" };
-                    return refuse("AuthError", &format!("{channel} {what}; sign \"{socket_id}:{channel}\""), 401);
+                    return refuse(
+                        "AuthError",
+                        &format!("{channel} {what}; sign \"{socket_id}:{channel}\""),
+                        401,
+                    );
                 }
             }
             ChannelKind::NotServed => {
@@ -387,7 +399,10 @@ impl Session<'_> {
         }
         let data = event.data.map_or("null", |data| data.get());
         if data.len() > config.max_event_data_bytes {
-            return refuse(&format!("the data of an event has at most {} bytes", config.max_event_data_bytes));
+            return refuse(&format!(
+                "the data of an event has at most {} bytes",
+                config.max_event_data_bytes
+            ));
         }
         if !self.events.take(Instant::now()) {
             add(&self.hub.counters.rate_limited, 1);
@@ -475,10 +490,14 @@ impl AcceptError {
         match Errno::from_io_error(e) {
             Some(Errno::MFILE) => {
                 let limit = fd::FdLimit::now().soft;
-                AcceptError::Exhausted(format!("this process has all of its {limit} file descriptors open (ulimit -n)"))
+                AcceptError::Exhausted(format!(
+                    "this process has all of its {limit} file descriptors open (ulimit -n)"
+                ))
             }
             Some(Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted(e.to_string()),
-            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT) => AcceptError::Broken,
+            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT) => {
+                AcceptError::Broken
+            }
             Some(_) => AcceptError::Gone,
             None if e.kind() == io::ErrorKind::Interrupted => AcceptError::Gone,
             None => AcceptError::Broken,

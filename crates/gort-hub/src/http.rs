@@ -120,7 +120,9 @@ impl<'a> Reader<'a> {
         match self.fill() {
             Ok(0) => Err(Refused(None)),
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(refuse(408, "the request took too long to arrive")),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                Err(refuse(408, "the request took too long to arrive"))
+            }
             Err(_) => Err(Refused(None)),
         }
     }
@@ -194,7 +196,9 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
                 }
                 body_len = Some(len);
             }
-            "transfer-encoding" => return Err(refuse(411, "send a content-length: transfer-encoding is not served")),
+            "transfer-encoding" => {
+                return Err(refuse(411, "send a content-length: transfer-encoding is not served"));
+            }
             "expect" => continue_100 |= has("100-continue"),
             _ => {}
         }
@@ -286,7 +290,11 @@ impl Response {
         if !self.extra.is_empty() {
             let _ = write!(head, "{}\r\n", self.extra);
         }
-        head.push_str(if keep_alive { "connection: keep-alive\r\n\r\n" } else { "connection: close\r\n\r\n" });
+        head.push_str(if keep_alive {
+            "connection: keep-alive\r\n\r\n"
+        } else {
+            "connection: close\r\n\r\n"
+        });
         let mut bytes = head.into_bytes();
         if !head_only {
             bytes.extend_from_slice(&self.body);

@@ -180,7 +180,7 @@ impl Hub {
         let hub = &self.shared;
         let until = Instant::now() + timeout;
         hub.draining.store(true, Ordering::SeqCst);
-        let _ = hub.listener.close();
+        hub.listener.close();
         let at_start = hub.sockets.load(Ordering::SeqCst);
         for client in hub.all_clients() {
             client.close(code::RECONNECT, "the server is going down");

@@ -61,9 +61,10 @@ pub struct ParseSocketIdError;
 pub(crate) fn parse_socket_id(text: &str) -> Result<Option<SocketId>, ParseSocketIdError> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     match text.split_once('.') {
-        Some((hub, number)) if digits(hub) && digits(number) => {
-            Ok(u32::from_str(hub).ok().zip(u64::from_str(number).ok()).map(|(hub, number)| SocketId { hub, number }))
-        }
+        Some((hub, number)) if digits(hub) && digits(number) => Ok(u32::from_str(hub)
+            .ok()
+            .zip(u64::from_str(number).ok())
+            .map(|(hub, number)| SocketId { hub, number })),
         _ => Err(ParseSocketIdError),
     }
 }
@@ -86,9 +87,8 @@ pub(crate) enum ChannelKind {
 }
 
 pub(crate) fn channel_kind(name: &str) -> ChannelKind {
-    if name.starts_with("presence-") || name.starts_with("cache-") || name.starts_with("private-cache-") {
-        ChannelKind::NotServed
-    } else if name.starts_with("private-encrypted-cache-") {
+    let not_served = ["presence-", "cache-", "private-cache-", "private-encrypted-cache-"];
+    if not_served.iter().any(|prefix| name.starts_with(prefix)) {
         ChannelKind::NotServed
     } else if name.starts_with("private-encrypted-") {
         ChannelKind::Encrypted
@@ -214,7 +214,10 @@ mod tests {
     fn data_is_a_string_that_holds_json() {
         let frame = event_frame("e\"1", Some("room"), "{\"a\":\"\u{1}ü\\\"}");
         let value: serde_json::Value = serde_json::from_str(&text(frame)).unwrap();
-        assert_eq!(value, serde_json::json!({"event": "e\"1", "channel": "room", "data": "{\"a\":\"\u{1}ü\\\"}"}));
+        assert_eq!(
+            value,
+            serde_json::json!({"event": "e\"1", "channel": "room", "data": "{\"a\":\"\u{1}ü\\\"}"})
+        );
     }
 
     #[test]

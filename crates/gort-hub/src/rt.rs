@@ -51,10 +51,9 @@ pub(crate) mod net {
             let (stream, peer) = self.inner.accept()?;
             Ok((TcpStream::new(stream)?, peer))
         }
-        pub(crate) fn close(&self) -> io::Result<()> {
+        pub(crate) fn close(&self) {
             self.closed.store(true, Ordering::SeqCst);
             let _ = rustix::net::shutdown(&self.inner, rustix::net::Shutdown::Both);
-            Ok(())
         }
     }
 
@@ -70,7 +69,12 @@ pub(crate) mod net {
         fn new(inner: std::net::TcpStream) -> io::Result<TcpStream> {
             inner.set_read_timeout(Some(QUANTUM))?;
             inner.set_write_timeout(Some(QUANTUM))?;
-            Ok(TcpStream { inner, read: Mutex::new(None), write: Mutex::new(None), closed: AtomicBool::new(false) })
+            Ok(TcpStream {
+                inner,
+                read: Mutex::new(None),
+                write: Mutex::new(None),
+                closed: AtomicBool::new(false),
+            })
         }
         pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
             self.inner.set_nodelay(on)
@@ -86,12 +90,15 @@ pub(crate) mod net {
         pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
             self.inner.shutdown(how)
         }
-        pub(crate) fn close(&self) -> io::Result<()> {
+        pub(crate) fn close(&self) {
             self.closed.store(true, Ordering::SeqCst);
             let _ = self.inner.shutdown(Shutdown::Both);
-            Ok(())
         }
-        fn retry<R>(&self, deadline: &Mutex<Option<Instant>>, mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        fn retry<R>(
+            &self,
+            deadline: &Mutex<Option<Instant>>,
+            mut op: impl FnMut() -> io::Result<R>,
+        ) -> io::Result<R> {
             loop {
                 if self.closed.load(Ordering::SeqCst) {
                     return Err(io::ErrorKind::NotConnected.into());

@@ -124,7 +124,8 @@ impl Decoder {
     pub fn next_message(&mut self) -> Result<Option<Message>, WsError> {
         loop {
             let mut cursor = Cursor::new(&self.raw);
-            let parsed = FrameHeader::parse(&mut cursor).map_err(|e| WsError::Protocol(e.to_string().into()))?;
+            let parsed =
+                FrameHeader::parse(&mut cursor).map_err(|e| WsError::Protocol(e.to_string().into()))?;
             let header_len = cursor.position() as usize;
             let Some((header, len)) = parsed else {
                 self.raw_wanted = 0;

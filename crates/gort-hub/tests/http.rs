@@ -58,13 +58,19 @@ fn other_paths_and_methods() {
     assert!(page.contains(KEY) && !page.contains("{{") && !page.contains(SECRET));
     let (status, stats) = http.get("/stats.json");
     let stats: Value = serde_json::from_str(&stats).unwrap();
-    assert_eq!((status, stats["http_connections"].as_u64(), stats["connections"].as_u64()), (200, Some(1), Some(0)));
+    assert_eq!(
+        (status, stats["http_connections"].as_u64(), stats["connections"].as_u64()),
+        (200, Some(1), Some(0))
+    );
     assert!(stats["resident_bytes"].as_u64().unwrap() > 0 && stats["os_threads"].as_u64().unwrap() > 0);
     // The head alone, with the length that the body would have.
     http.stream.write_all(b"HEAD /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     http.stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("content-length: 3\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("content-length: 3\r\n"),
+        "{answer}"
+    );
     assert!(answer.ends_with("\r\n\r\n"), "{answer}");
 }
 

@@ -22,7 +22,8 @@ fn an_event_reaches_all_subscribers_of_its_channels_and_nobody_else() {
     on_both.subscribe("b");
     let data = r#"{"text":"grüße \"x\"\n"}"#;
     assert_eq!(hub.trigger(&json!({"name": "news", "channels": ["a", "b"], "data": data}), 200), "{}");
-    let expected = |channel: &str| json!({"event": "news", "channel": channel, "data": {"text": "grüße \"x\"\n"}});
+    let expected =
+        |channel: &str| json!({"event": "news", "channel": channel, "data": {"text": "grüße \"x\"\n"}});
     assert_eq!(on_a.event(), expected("a"));
     assert_eq!(on_both.event(), expected("a"));
     assert_eq!(on_both.event(), expected("b"));
@@ -163,7 +164,10 @@ fn a_connection_may_be_on_so_many_channels() {
     client.subscribe("b");
     client.send(json!({"event": "pusher:subscribe", "data": {"channel": "c"}}));
     let error = client.expect("pusher:subscription_error");
-    assert_eq!((error["data"]["type"].as_str(), error["data"]["status"].as_u64()), (Some("LimitReached"), Some(4100)));
+    assert_eq!(
+        (error["data"]["type"].as_str(), error["data"]["status"].as_u64()),
+        (Some("LimitReached"), Some(4100))
+    );
     client.unsubscribe("a");
     client.subscribe("c");
 }
@@ -174,7 +178,11 @@ fn client_events_go_to_the_others() {
     let log = seen.clone();
     let hub = hub(move |config| {
         config.on_client_event = Some(Arc::new(move |event| {
-            log.lock().unwrap().push((event.event.to_string(), event.channel.to_string(), event.data.to_string()));
+            log.lock().unwrap().push((
+                event.event.to_string(),
+                event.channel.to_string(),
+                event.data.to_string(),
+            ));
             if event.event == "client-secret" { Verdict::Drop } else { Verdict::Forward }
         }));
     });
@@ -271,7 +279,8 @@ fn versions_and_keys_that_are_refused() {
     check(&format!("/app/{KEY}?protocol=8"), 4007);
     assert_eq!(hub.hub.stats().connections_total, 0);
     for version in 5..=7 {
-        Client::open(hub.addr, &format!("/app/{KEY}?protocol={version}")).expect("pusher:connection_established");
+        Client::open(hub.addr, &format!("/app/{KEY}?protocol={version}"))
+            .expect("pusher:connection_established");
     }
 }
 

@@ -71,7 +71,8 @@ fn pusher_js_and_the_python_library_work_unchanged() {
     let mut wait_for = |prefixes: &[&str]| {
         let mut missing: Vec<&str> = prefixes.to_vec();
         while !missing.is_empty() {
-            let line = lines.next().unwrap_or_else(|| panic!("node ended; {missing:?} are missing from {seen:#?}"));
+            let line =
+                lines.next().unwrap_or_else(|| panic!("node ended; {missing:?} are missing from {seen:#?}"));
             missing.retain(|prefix| !line.starts_with(prefix));
             seen.push(line);
         }

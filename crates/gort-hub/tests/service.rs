@@ -151,7 +151,12 @@ fn out_of_file_descriptors_it_waits_reports_and_serves_on() {
         return hub_with_few_descriptors();
     }
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "out_of_file_descriptors_it_waits_reports_and_serves_on", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "out_of_file_descriptors_it_waits_reports_and_serves_on",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(CHILD, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -159,7 +164,9 @@ fn out_of_file_descriptors_it_waits_reports_and_serves_on() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
     let mut after = |prefix: &str| {
-        lines.find_map(|line| line.split_once(prefix).map(|(_, rest)| rest.to_string())).expect("the child says it")
+        lines
+            .find_map(|line| line.split_once(prefix).map(|(_, rest)| rest.to_string()))
+            .expect("the child says it")
     };
     let addr = after("listening on ").parse().unwrap();
     let mut first = Client::connect(addr);
@@ -190,7 +197,8 @@ fn hub_with_few_descriptors() {
     config.reporter = Arc::new(|line| println!("REPORT {line}"));
     let hub = Hub::bind("127.0.0.1:0".parse().unwrap(), config).unwrap();
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(open + 20), maximum: Some(FdLimit::now().hard) }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(open + 20), maximum: Some(FdLimit::now().hard) })
+        .unwrap();
     let serving = hub.clone();
     gort::go(move || serving.serve().unwrap());
     println!("listening on {}", hub.local_addr());

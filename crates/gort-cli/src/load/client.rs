@@ -53,12 +53,18 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects, shakes hands and subscribes; what comes after that counts.
-    pub(super) fn connect(from: SocketAddr, to: SocketAddr, key: &str, channel: &str) -> Result<Client, LoadError> {
+    pub(super) fn connect(
+        from: SocketAddr,
+        to: SocketAddr,
+        key: &str,
+        channel: &str,
+    ) -> Result<Client, LoadError> {
         let io = |source| LoadError::Connect { addr: to, source };
         let stream = TcpStream::connect_from(from, to).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         stream.set_read_deadline(Some(Instant::now() + CONNECT_TIMEOUT)).map_err(io)?;
-        let mut client = Client { stream: Arc::new(stream), decoder: Decoder::new(Role::Client, MAX_MESSAGE) };
+        let mut client =
+            Client { stream: Arc::new(stream), decoder: Decoder::new(Role::Client, MAX_MESSAGE) };
         client.handshake(to, key)?;
         client.expect("pusher:connection_established")?;
         let subscribe = serde_json::json!({"event": "pusher:subscribe", "data": {"channel": channel}});
@@ -99,11 +105,13 @@ impl Client {
                 Ok(httparse::Status::Partial) if bytes.len() < 8192 => {}
                 Ok(httparse::Status::Complete(head_len)) => {
                     let status = response.code.unwrap_or(0);
-                    let accepts = |h: &httparse::Header<'_>| {
+                    let accepts = |h: &httparse::Header<'_>| -> bool {
                         h.name.eq_ignore_ascii_case("sec-websocket-accept") && h.value == WS_ACCEPT.as_bytes()
                     };
-                    if status != 101 || !response.headers.iter().any(|h| accepts(h)) {
-                        return Err(LoadError::NoHub(format!("{to} answered the WebSocket handshake with HTTP {status}")));
+                    if status != 101 || !response.headers.iter().any(accepts) {
+                        return Err(LoadError::NoHub(format!(
+                            "{to} answered the WebSocket handshake with HTTP {status}"
+                        )));
                     }
                     self.decoder.push(&bytes[head_len..]);
                     return Ok(());
@@ -152,16 +160,18 @@ impl Client {
                 Ok(Message::Text(text)) => {
                     let now_ns = tally.now_ns();
                     match serde_json::from_str::<Event<'_>>(&text) {
-                        Ok(Event { event, data }) if event == super::EVENT => match super::parse_data(&data) {
-                            Some((number, intended_ns)) => {
-                                tally.delivered(shard, now_ns.saturating_sub(intended_ns));
-                                if number != expected {
-                                    tally.out_of_order(1);
+                        Ok(Event { event, data }) if event == super::EVENT => {
+                            match super::parse_data(&data) {
+                                Some((number, intended_ns)) => {
+                                    tally.delivered(shard, now_ns.saturating_sub(intended_ns));
+                                    if number != expected {
+                                        tally.out_of_order(1);
+                                    }
+                                    expected = number + 1;
                                 }
-                                expected = number + 1;
+                                None => tally.lost("an event arrived damaged"),
                             }
-                            None => tally.lost("an event arrived damaged"),
-                        },
+                        }
                         Ok(Event { event, .. }) if event == "pusher:ping" => {
                             let pong = masked_text_frame(r#"{"event":"pusher:pong","data":{}}"#, MASK);
                             if let Err(e) = self.send(&pong) {

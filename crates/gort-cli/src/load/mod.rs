@@ -117,7 +117,9 @@ impl Report {
 /// How far it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Progress {
-    Connecting { connected: usize },
+    Connecting {
+        connected: usize,
+    },
     /// All connections stand; nothing was published yet.
     Connected,
     Running(Live),
@@ -152,7 +154,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// From a microsecond to ten minutes, to three digits.
 fn histogram() -> Histogram<u64> {
-    let mut histogram = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("these bounds are in order");
+    let mut histogram =
+        Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("these bounds are in order");
     histogram.auto(true);
     histogram
 }
@@ -233,7 +236,8 @@ fn parse_data(data: &str) -> Option<(u64, u64)> {
 pub(crate) fn drive(plan: &LoadPlan, mut progress: impl FnMut(Progress)) -> Result<Report, LoadError> {
     let tally = Arc::new(Tally::new());
     // Of this run only: another load on the same hub must not be counted.
-    let run = format!("{:x}-{:x}", std::process::id(), Instant::now().elapsed().as_nanos() as u64 ^ rand_seed());
+    let run =
+        format!("{:x}-{:x}", std::process::id(), Instant::now().elapsed().as_nanos() as u64 ^ rand_seed());
     let names: Arc<Vec<String>> = Arc::new((0..plan.channels).map(|k| format!("load-{run}-{k}")).collect());
     let plan = Arc::new(plan.clone());
 
@@ -271,7 +275,7 @@ pub(crate) fn drive(plan: &LoadPlan, mut progress: impl FnMut(Progress)) -> Resu
     let seconds = watch.last_arrival.duration_since(start).as_secs_f64();
     tally.over.store(true, Ordering::Release);
     for stream in &streams {
-        let _ = stream.close();
+        stream.close();
     }
     for receiver in receivers {
         receiver.join().map_err(|_| LoadError::Panicked)?;
@@ -323,7 +327,8 @@ fn connect_all(
     let next = Arc::new(AtomicUsize::new(0));
     let (done, results) = chan::bounded(DIALERS);
     for _ in 0..DIALERS.min(wanted) {
-        let (plan, names, tally, next, done) = (plan.clone(), names.clone(), tally.clone(), next.clone(), done.clone());
+        let (plan, names, tally, next, done) =
+            (plan.clone(), names.clone(), tally.clone(), next.clone(), done.clone());
         rt::go(move || {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
@@ -355,7 +360,11 @@ fn connect_all(
             }
             Ok(Err(source)) if streams.is_empty() => return Err(source),
             Ok(Err(source)) => {
-                return Err(LoadError::Partway { connected: streams.len(), wanted, source: Box::new(source) });
+                return Err(LoadError::Partway {
+                    connected: streams.len(),
+                    wanted,
+                    source: Box::new(source),
+                });
             }
             Err(chan::RecvTimeoutError::Timeout) => {}
             Err(chan::RecvTimeoutError::Disconnected) => return Err(LoadError::Panicked),
@@ -453,14 +462,21 @@ impl Display {
         let plain = !out::is_watched();
         let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(1000) };
         bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").expect("the template is well formed"));
-        Display { bar, plain, connections: plan.connections, duration: plan.duration, last_line: Mutex::new(None) }
+        Display {
+            bar,
+            plain,
+            connections: plan.connections,
+            duration: plan.duration,
+            last_line: Mutex::new(None),
+        }
     }
 
     fn show(&self, progress: Progress) {
         let (part, line) = match progress {
-            Progress::Connecting { connected } => {
-                (connected as f64 / self.connections as f64, format!("connecting {connected} of {}", self.connections))
-            }
+            Progress::Connecting { connected } => (
+                connected as f64 / self.connections as f64,
+                format!("connecting {connected} of {}", self.connections),
+            ),
             Progress::Connected => (0.0, "connected".into()),
             Progress::Running(live) => (
                 live.elapsed.as_secs_f64() / self.duration.as_secs_f64(),

@@ -33,7 +33,8 @@ pub(super) fn publish(
 ) -> Result<Published, LoadError> {
     let total = (f64::from(plan.rate) * plan.duration.as_secs_f64()).round() as u64;
     let mut http = Http::connect(plan)?;
-    let mut accepted: Vec<(usize, u64)> = (me..plan.channels).step_by(of).map(|channel| (channel, 0)).collect();
+    let mut accepted: Vec<(usize, u64)> =
+        (me..plan.channels).step_by(of).map(|channel| (channel, 0)).collect();
     let mut unsent = 0;
     for i in 0..total {
         let channel = (i % plan.channels as u64) as usize;
@@ -63,7 +64,8 @@ struct Http {
 impl Http {
     fn connect(plan: &LoadPlan) -> Result<Http, LoadError> {
         let io = |source| LoadError::Connect { addr: plan.addr, source };
-        let stream = TcpStream::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
+        let stream =
+            TcpStream::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         Ok(Http { stream, path: format!("/apps/{}/events", plan.app.id) })
     }
@@ -109,7 +111,8 @@ impl Http {
             };
             let length = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("content-length"));
             let length = length.and_then(|h| std::str::from_utf8(h.value).ok()?.trim().parse::<usize>().ok());
-            let length = length.filter(|n| *n < 1 << 20).ok_or_else(|| bad("the answer has no content-length"))?;
+            let length =
+                length.filter(|n| *n < 1 << 20).ok_or_else(|| bad("the answer has no content-length"))?;
             if bytes.len() >= head_len + length {
                 let body = String::from_utf8_lossy(&bytes[head_len..head_len + length]).into_owned();
                 return Ok((response.code.unwrap_or(0), body));

@@ -228,7 +228,9 @@ impl Http {
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let len = head
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap()))
+            .find_map(|line| {
+                line.to_ascii_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap())
+            })
             .unwrap_or(0);
         while self.rest.len() < len {
             assert!(self.fill() > 0, "half a body");
