@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Threads started for the comparison.
 const THREADS: usize = 1000;
+/// Room for those who open the page meanwhile.
+const ONLOOKERS: usize = 32;
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// The result.
@@ -53,7 +55,8 @@ pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), crate::Failure> {
     let app =
         App { id: "1".into(), key: "demo".into(), secret: format!("{:x}", RandomState::new().hash_one(0)) };
     let mut config = Config::new(app.clone());
-    config.max_connections = plan.connections;
+    config.max_connections = plan.connections + ONLOOKERS;
+    // They all come at once.
     config.max_http_connections = plan.connections.max(config.max_http_connections);
     let hub = Hub::bind("127.0.0.1:0".parse()?, config)?;
     let serving = hub.clone();

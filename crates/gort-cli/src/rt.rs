@@ -41,17 +41,17 @@ pub(crate) mod net {
         closed: AtomicBool,
     }
 
+    /// Binds to `local`, then connects. Proposed as `gort::net::TcpStream::connect_from`.
+    pub(crate) fn connect_from(local: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(remote), socket2::Type::STREAM, None)?;
+        socket.bind(&local.into())?;
+        socket.connect(&remote.into())?;
+        let inner: std::net::TcpStream = socket.into();
+        inner.set_read_timeout(Some(Duration::from_millis(50)))?;
+        Ok(TcpStream { inner, read: Mutex::new(None), closed: AtomicBool::new(false) })
+    }
+
     impl TcpStream {
-        /// Proposed for `gort::net`: binds to `local`, then connects.
-        pub(crate) fn connect_from(local: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
-            let socket =
-                socket2::Socket::new(socket2::Domain::for_address(remote), socket2::Type::STREAM, None)?;
-            socket.bind(&local.into())?;
-            socket.connect(&remote.into())?;
-            let inner: std::net::TcpStream = socket.into();
-            inner.set_read_timeout(Some(Duration::from_millis(50)))?;
-            Ok(TcpStream { inner, read: Mutex::new(None), closed: AtomicBool::new(false) })
-        }
         pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
             self.inner.set_nodelay(on)
         }

@@ -22,8 +22,10 @@ use std::time::Instant;
 /// Serves one connection to its end.
 pub(crate) fn serve(hub: &Arc<Shared>, client: &Arc<Client>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
+        // Counted when it was admitted, so that a burst cannot pass the limit before it is looked at.
+        let is_http = Decrement(&hub.counters.http_connections);
         if let Some(upgraded) = serve_http(hub, client) {
-            serve_websocket(hub, client, upgraded);
+            serve_websocket(hub, client, upgraded, is_http);
         }
     }));
     if outcome.is_err() {
@@ -43,8 +45,6 @@ struct Upgraded {
 }
 
 fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>) -> Option<Upgraded> {
-    hub.counters.http_connections.fetch_add(1, Ordering::Relaxed);
-    let _count = Decrement(&hub.counters.http_connections);
     let config = &hub.config;
     let limits = http::Limits {
         head_bytes: config.max_head_bytes,
@@ -173,23 +173,27 @@ fn is_websocket_key(key: &str) -> bool {
         && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
 }
 
-fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded) {
+fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, is_http: Decrement<'_>) {
     if !client.open() {
         return;
     }
-    let before = hub.counters.connections.fetch_add(1, Ordering::SeqCst);
-    let _count = Decrement(&hub.counters.connections);
-    let over_capacity = (before >= hub.config.max_connections).then(|| {
-        add(&hub.counters.refused, 1);
-        let limit = hub.config.max_connections;
-        (code::OVER_CAPACITY, format!("over capacity: {limit} connections are open"))
-    });
-    if let Some((code, reason)) = upgraded.refusal.or(over_capacity) {
-        client.send(protocol::error(Some(code), &reason));
-        client.close(code, &reason);
+    // Who is turned away takes nobody's place: until it has hung up it counts as HTTP.
+    let turn_away = |code, reason: &str| {
+        client.send(protocol::error(Some(code), reason));
+        client.close(code, reason);
         linger(hub, client);
-        return;
+    };
+    if let Some((code, reason)) = upgraded.refusal {
+        return turn_away(code, &reason);
     }
+    let limit = hub.config.max_connections;
+    let one_more = |n: usize| (n < limit).then_some(n + 1);
+    if hub.counters.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
+        add(&hub.counters.refused, 1);
+        return turn_away(code::OVER_CAPACITY, &format!("over capacity: {limit} connections are open"));
+    }
+    let _is_open = Decrement(&hub.counters.connections);
+    drop(is_http);
     add(&hub.counters.connections_total, 1);
     client.send(protocol::connection_established(client.id(), hub.config.activity_timeout.as_secs()));
     let mut session = Session {

@@ -216,8 +216,9 @@ impl Shared {
     fn admit(self: &Arc<Self>, stream: TcpStream) {
         // Frames are whole when they are written; waiting for more only delays them. If this fails the peer is gone.
         let _ = stream.set_nodelay(true);
-        let http = self.counters.http_connections.load(Ordering::Relaxed);
-        if http >= self.config.max_http_connections {
+        let http = &self.counters.http_connections;
+        if http.fetch_add(1, Ordering::SeqCst) >= self.config.max_http_connections {
+            http.fetch_sub(1, Ordering::SeqCst);
             add(&self.counters.refused, 1);
             let busy = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
             // The socket of a new connection has room for one line.

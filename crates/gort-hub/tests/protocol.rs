@@ -93,6 +93,22 @@ fn a_channel_that_dies_and_comes_back_loses_nothing() {
     hub.until("all are gone", |stats| stats.connections == 0 && stats.channels == 0);
 }
 
+// More members than stand under one lock, and fewer again.
+#[test]
+fn a_crowded_channel() {
+    let hub = hub(|_| {});
+    let mut crowd: Vec<Client> = (0..600).map(|_| hub.connect()).collect();
+    crowd.iter_mut().for_each(|client| client.subscribe("a"));
+    for left in [600, 300, 1] {
+        crowd.truncate(left);
+        hub.until("the others are gone", |stats| stats.connections == left);
+        hub.publish("a", "e", &left.to_string());
+        for client in &mut crowd {
+            assert_eq!(client.event()["data"], left);
+        }
+    }
+}
+
 #[test]
 fn leaving_a_channel_ends_its_events() {
     let hub = hub(|_| {});

@@ -1,7 +1,7 @@
 //! One WebSocket connection of the load: connect, subscribe, then take the time of every event.
 
 use super::{LoadError, Tally};
-use crate::rt::net::TcpStream;
+use crate::rt::net::{self, TcpStream};
 use gort_hub::ws::{Decoder, Message, Role, masked_pong_frame, masked_text_frame};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -60,7 +60,7 @@ impl Client {
         channel: &str,
     ) -> Result<Client, LoadError> {
         let io = |source| LoadError::Connect { addr: to, source };
-        let stream = TcpStream::connect_from(from, to).map_err(io)?;
+        let stream = net::connect_from(from, to).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         stream.set_read_deadline(Some(Instant::now() + CONNECT_TIMEOUT)).map_err(io)?;
         let mut client =

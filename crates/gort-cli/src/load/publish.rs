@@ -4,7 +4,7 @@
 use super::{EVENT, LoadError, Tally, make_data};
 use crate::plan::LoadPlan;
 use crate::rt;
-use crate::rt::net::TcpStream;
+use crate::rt::net::{self, TcpStream};
 use gort_hub::auth;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -64,8 +64,7 @@ struct Http {
 impl Http {
     fn connect(plan: &LoadPlan) -> Result<Http, LoadError> {
         let io = |source| LoadError::Connect { addr: plan.addr, source };
-        let stream =
-            TcpStream::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
+        let stream = net::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         Ok(Http { stream, path: format!("/apps/{}/events", plan.app.id) })
     }
