@@ -116,7 +116,7 @@ fn describe(summary: &Summary) -> String {
     text += &format!(
         "\ngoroutines   {} on {} OS threads\nmemory       {} resident; {} a connection, both ends and their goroutines\n",
         out::count(goroutines),
-        summary.os_threads,
+        out::count(summary.os_threads as u64),
         out::bytes(summary.resident_bytes),
         out::bytes(summary.resident_bytes_per_connection),
     );
@@ -194,7 +194,7 @@ fn line(live: Result<Live, usize>, connections: usize, now: &Now) -> String {
     let process = format!(
         "{} goroutines  {} OS threads  {} resident",
         out::count(now.goroutines as u64),
-        now.os_threads,
+        out::count(now.os_threads as u64),
         out::bytes(now.resident)
     );
     match live {
@@ -216,7 +216,7 @@ fn table(live: Result<Live, usize>, connections: usize, now: &Now) -> String {
     [
         row("connections", out::count(connected as u64)),
         row("goroutines", out::count(now.goroutines as u64)),
-        row("OS threads", now.os_threads.to_string()),
+        row("OS threads", out::count(now.os_threads as u64)),
         row("resident memory", out::bytes(now.resident)),
         row("events published", out::count(live.published)),
         row("messages delivered", out::count(live.delivered)),
@@ -226,4 +226,6 @@ fn table(live: Result<Live, usize>, connections: usize, now: &Now) -> String {
         row("latency p99.9", out::time(live.latency.p999)),
     ]
     .concat()
+    .trim_end()
+    .to_string()
 }

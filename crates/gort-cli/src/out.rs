@@ -32,9 +32,10 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// `85 µs`, `1.24 ms`, `2.10 s`.
+/// `85 µs`, `1.24 ms`, `2.10 s`; nothing takes no time, so 0 is none.
 pub(crate) fn time(ns: u64) -> String {
     match ns as f64 {
+        0.0 => "–".into(),
         t if t < 1e6 => format!("{:.0} µs", t / 1e3),
         t if t < 1e9 => format!("{:.2} ms", t / 1e6),
         t => format!("{:.2} s", t / 1e9),
