@@ -1,0 +1,175 @@
+//! What the command line means: addresses looked up, limits looked at, defaults filled in.
+
+use crate::args::{DemoArgs, HubArgs, LoadArgs};
+use crate::rt;
+use gort_hub::fd::{FdLimit, RESERVE};
+use gort_hub::{App, Config, ParseAppError};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+use thiserror::Error;
+
+/// The command line cannot be meant: exit code 2.
+#[derive(Debug, Error)]
+pub(crate) enum UsageError {
+    #[error("--app: {0}")]
+    App(#[from] ParseAppError),
+    #[error("{0:?} is not an address such as 127.0.0.1:6001: {1}")]
+    Address(String, String),
+    #[error("{0:?} is not the address of a hub: {1}")]
+    Url(String, &'static str),
+    #[error("--payload may be at most 10000 bytes (a hub takes 10 KiB); this is {0}")]
+    Payload(usize),
+    #[error("--channels is {channels}, but there are only {connections} connections to be on them")]
+    Channels { channels: usize, connections: usize },
+    #[error("--connections {connections} does not fit: {complaint}")]
+    Descriptors { connections: usize, complaint: String },
+}
+
+pub(crate) struct HubPlan {
+    pub(crate) addr: SocketAddr,
+    pub(crate) config: Config,
+    pub(crate) drain_timeout: Duration,
+    /// What the operator should know before it starts.
+    pub(crate) warning: Option<String>,
+}
+
+impl HubPlan {
+    pub(crate) fn of(args: &HubArgs) -> Result<HubPlan, UsageError> {
+        let mut config = Config::new(args.app.parse()?);
+        let addr = resolve(&args.listen)?;
+        let wanted = args.max_connections.map_or(1_000_000, usize::from);
+        let needed = wanted as u64 + RESERVE;
+        let limit = FdLimit::raise(needed);
+        let fit = limit.connections(1) as usize;
+        let mut warning = None;
+        config.max_connections = wanted;
+        match args.max_connections {
+            None => config.max_connections = wanted.min(fit),
+            Some(_) => {
+                warning = limit
+                    .complaint(needed)
+                    .map(|complaint| format!("--max-connections {wanted}: {complaint}"))
+            }
+        }
+        config.max_channels_per_client = args.max_channels.into();
+        config.max_message_bytes = args.max_message.into();
+        config.max_queued_messages = args.max_queue.into();
+        config.max_queued_bytes = args.max_queue_bytes.into();
+        config.client_events_per_second = args.client_events;
+        config.activity_timeout = args.activity_timeout;
+        config.page = !args.no_page;
+        Ok(HubPlan { addr, config, drain_timeout: args.drain_timeout, warning })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct LoadPlan {
+    pub(crate) addr: SocketAddr,
+    pub(crate) app: App,
+    pub(crate) connections: usize,
+    pub(crate) rate: u32,
+    pub(crate) duration: Duration,
+    pub(crate) payload: usize,
+    pub(crate) channels: usize,
+}
+
+impl LoadPlan {
+    pub(crate) fn of(args: &LoadArgs) -> Result<LoadPlan, UsageError> {
+        let app: App = args.app.parse()?;
+        let addr = hub_address(&args.url)?;
+        let (connections, channels) = (usize::from(args.connections), usize::from(args.channels));
+        if args.payload > 10_000 {
+            return Err(UsageError::Payload(args.payload));
+        }
+        if channels > connections {
+            return Err(UsageError::Channels { channels, connections });
+        }
+        check_descriptors(connections, 1)?;
+        let LoadArgs { duration, payload, .. } = *args;
+        Ok(LoadPlan { addr, app, connections, rate: args.rate.into(), duration, payload, channels })
+    }
+}
+
+pub(crate) struct DemoPlan {
+    pub(crate) connections: usize,
+    pub(crate) rate: u32,
+    pub(crate) duration: Duration,
+    /// Why it is not the usual number.
+    pub(crate) note: Option<String>,
+}
+
+/// How many connections share a channel in the demo: a busy chat room.
+pub(crate) const DEMO_ROOM: usize = 100;
+const DEMO_CONNECTIONS: usize = 5000;
+
+impl DemoPlan {
+    pub(crate) fn of(args: &DemoArgs) -> Result<DemoPlan, UsageError> {
+        let mut note = None;
+        let connections = match args.connections {
+            Some(n) => {
+                check_descriptors(n.into(), 2)?;
+                n.into()
+            }
+            None => {
+                let needed = 2 * DEMO_CONNECTIONS as u64 + RESERVE;
+                let limit = FdLimit::raise(needed);
+                let fit = (limit.connections(2) as usize).clamp(1, DEMO_CONNECTIONS);
+                note = limit.complaint(needed).map(|complaint| {
+                    format!("{fit} connections instead of {DEMO_CONNECTIONS}: {complaint}; both ends are in this process")
+                });
+                fit
+            }
+        };
+        Ok(DemoPlan { connections, rate: args.rate.into(), duration: args.duration, note })
+    }
+}
+
+fn check_descriptors(connections: usize, each: u64) -> Result<(), UsageError> {
+    let needed = (connections as u64).saturating_mul(each).saturating_add(RESERVE);
+    match FdLimit::raise(needed).complaint(needed) {
+        Some(complaint) => Err(UsageError::Descriptors { connections, complaint }),
+        None => Ok(()),
+    }
+}
+
+fn hub_address(url: &str) -> Result<SocketAddr, UsageError> {
+    let wrong = |why| UsageError::Url(url.into(), why);
+    let rest = match url.split_once("://") {
+        Some(("ws" | "http", rest)) => rest,
+        Some(("wss" | "https", _)) => return Err(wrong("TLS is not spoken here; use ws://")),
+        Some(_) => return Err(wrong("it begins with ws:// or http://")),
+        None => return Err(wrong("it is written ws://HOST:PORT")),
+    };
+    let authority = rest.trim_end_matches('/');
+    if authority.contains(['/', '?', '#', '@']) {
+        return Err(wrong("it is written ws://HOST:PORT, without a path; the app is given by --app"));
+    }
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if has_port { resolve(authority) } else { resolve(&format!("{authority}:80")) }
+}
+
+fn resolve(text: &str) -> Result<SocketAddr, UsageError> {
+    let wrong = |why: String| UsageError::Address(text.into(), why);
+    // A name may need a server that takes its time.
+    let found = rt::blocking(|| text.to_socket_addrs().map(|mut all| all.next()));
+    found.map_err(|e| wrong(e.to_string()))?.ok_or_else(|| wrong("the name has no address".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let check = |url: &str, addr: &str| assert_eq!(hub_address(url).unwrap(), addr.parse().unwrap());
+        check("ws://127.0.0.1:6001", "127.0.0.1:6001");
+        check("http://127.0.0.1:6001/", "127.0.0.1:6001");
+        check("ws://127.0.0.1", "127.0.0.1:80");
+        check("ws://[::1]:6001", "[::1]:6001");
+        check("ws://[::1]", "[::1]:80");
+        for bad in ["127.0.0.1:1", "wss://x:1", "ftp://x:1", "ws://127.0.0.1:1/app/x", "ws://", "ws://a b:1"]
+        {
+            assert!(hub_address(bad).is_err(), "{bad}");
+        }
+    }
+}

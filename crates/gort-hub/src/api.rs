@@ -1,0 +1,171 @@
+//! The HTTP side: publishing, health, numbers and the page.
+
+use crate::auth;
+use crate::http::{Request, Response};
+use crate::hub::Shared;
+use crate::protocol::{self, Publish};
+use crate::stats::add;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const PAGE: &str = include_str!("page.html");
+
+/// The one channel that the page may have signed.
+const PAGE_CHANNEL: &str = "private-page-chat";
+
+pub(crate) fn handle(hub: &Arc<Shared>, request: &Request) -> Response {
+    let reading = matches!(request.method.as_str(), "GET" | "HEAD");
+    let only = |allow: &'static str| Response::text(405, allow).header(allow);
+    match request.path.as_str() {
+        "/healthz" if reading && hub.is_draining() => Response::text(503, "draining"),
+        "/healthz" if reading => Response::text(200, "ok"),
+        "/stats.json" if reading => {
+            let stats = serde_json::to_string(&hub.stats()).expect("numbers are JSON");
+            Response::json(stats).header("cache-control: no-store")
+        }
+        "/" if reading && hub.config.page => {
+            let page = PAGE.replace("{{KEY}}", &hub.config.app.key).replace("{{CHANNEL}}", PAGE_CHANNEL);
+            Response::new(200, "text/html; charset=utf-8", page.into_bytes())
+        }
+        "/page/auth" if hub.config.page => match request.method.as_str() {
+            "POST" => page_auth(hub, request),
+            _ => only("allow: POST"),
+        },
+        "/healthz" | "/stats.json" | "/" if !reading => only("allow: GET, HEAD"),
+        path => match path.strip_prefix("/apps/").and_then(|rest| rest.split_once('/')) {
+            Some((app_id, "events")) => match request.method.as_str() {
+                "POST" => publish(hub, request, app_id),
+                _ => only("allow: POST"),
+            },
+            _ => Response::text(404, "nothing is here"),
+        },
+    }
+}
+
+/// Signs the page's channel for whoever asks: the page is a place to try the hub, open to all who reach it.
+fn page_auth(hub: &Shared, request: &Request) -> Response {
+    #[derive(Deserialize)]
+    struct Ask {
+        socket_id: String,
+    }
+    match serde_json::from_slice::<Ask>(&request.body) {
+        Ok(Ask { socket_id }) if protocol::parse_socket_id(&socket_id).is_ok() => {
+            let app = &hub.config.app;
+            let auth = auth::channel_auth(&app.key, &app.secret, &socket_id, PAGE_CHANNEL);
+            Response::json(serde_json::json!({ "auth": auth }).to_string())
+        }
+        _ => Response::text(400, "the body must be {\"socket_id\": \"123.456\"}"),
+    }
+}
+
+fn publish(hub: &Shared, request: &Request, app_id: &str) -> Response {
+    let app = &hub.config.app;
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let path = &request.raw_path;
+    let signed = auth::check_request(
+        &app.key,
+        &app.secret,
+        &request.method,
+        path,
+        &request.query,
+        &request.body,
+        now_s,
+    );
+    if let Err(e) = signed {
+        return Response::text(401, &e.to_string());
+    }
+    if app_id != app.id {
+        return Response::text(403, &format!("the key belongs to app {}, not to {app_id}", app.id));
+    }
+    let event: Publish = match serde_json::from_slice(&request.body) {
+        Ok(event) => event,
+        Err(e) => return Response::text(400, &format!("the body is not an event: {e}")),
+    };
+    match check(&event, hub.config.max_event_data_bytes) {
+        Err((status, why)) => Response::text(status, &why),
+        Ok(Checked { channels, except }) => {
+            add(&hub.counters.published, 1);
+            for channel in channels {
+                let frame = protocol::event_frame(&event.name, Some(channel), &event.data);
+                hub.channels.publish(channel, &frame, except);
+            }
+            Response::json("{}".into())
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Checked<'a> {
+    channels: Vec<&'a str>,
+    except: Option<protocol::SocketId>,
+}
+
+fn check(event: &Publish, max_data: usize) -> Result<Checked<'_>, (u16, String)> {
+    let refuse = |why: String| Err((400, why));
+    let channels: Vec<&str> = match (&event.channels, &event.channel) {
+        (Some(channels), None) => channels.iter().map(String::as_str).collect(),
+        (None, Some(channel)) => vec![channel],
+        _ => return refuse("an event needs either channels or channel".into()),
+    };
+    if !(1..=protocol::MAX_CHANNELS_PER_EVENT).contains(&channels.len()) {
+        let most = protocol::MAX_CHANNELS_PER_EVENT;
+        return refuse(format!("an event goes to 1 to {most} channels, not to {}", channels.len()));
+    }
+    if let Some(bad) = channels.iter().find(|name| !protocol::is_channel_name(name)) {
+        return refuse(format!("{bad:?} is not a channel name"));
+    }
+    if !(1..=protocol::MAX_EVENT_NAME).contains(&event.name.len()) {
+        return refuse(format!("an event name has 1 to {} bytes", protocol::MAX_EVENT_NAME));
+    }
+    if event.data.len() > max_data {
+        return Err((
+            413,
+            format!("the data of an event has at most {max_data} bytes; this has {}", event.data.len()),
+        ));
+    }
+    let except = match event.socket_id.as_deref().map(protocol::parse_socket_id) {
+        None => None,
+        Some(Ok(id)) => id,
+        Some(Err(e)) => return refuse(e.to_string()),
+    };
+    Ok(Checked { channels, except })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_refused(body: &str, status: u16, about: &str) {
+        let event: Publish = serde_json::from_str(body).unwrap();
+        let (got, why) = check(&event, 100).unwrap_err();
+        assert_eq!(got, status, "{why}");
+        assert!(why.contains(about), "{why}");
+    }
+
+    #[test]
+    fn events_that_are_not() {
+        check_refused(r#"{"name":"e","data":""}"#, 400, "channels");
+        check_refused(r#"{"name":"e","data":"","channel":"a","channels":["a"]}"#, 400, "either");
+        check_refused(r#"{"name":"e","data":"","channels":[]}"#, 400, "not to 0");
+        let many = vec!["a"; 101];
+        check_refused(&serde_json::json!({"name":"e","data":"","channels":many}).to_string(), 400, "101");
+        check_refused(r#"{"name":"e","data":"","channel":"a b"}"#, 400, "\"a b\"");
+        check_refused(r#"{"name":"","data":"","channel":"a"}"#, 400, "event name");
+        check_refused(r#"{"name":"e","data":"","channel":"a","socket_id":"x"}"#, 400, "socket_id");
+        let long = "x".repeat(101);
+        check_refused(&serde_json::json!({"name":"e","data":long,"channel":"a"}).to_string(), 413, "101");
+    }
+
+    #[test]
+    fn an_event_for_a_hundred_channels() {
+        let many = vec!["a"; 100];
+        let event: Publish = serde_json::from_value(
+            serde_json::json!({"name":"e","data":"x","channels":many,"socket_id":"1.2"}),
+        )
+        .unwrap();
+        let checked = check(&event, 100).unwrap();
+        assert_eq!(checked.channels.len(), 100);
+        assert_eq!(checked.except.unwrap().to_string(), "1.2");
+    }
+}

@@ -1,0 +1,538 @@
+//! The goroutine of a connection: requests first, then, after the handshake, a WebSocket's messages.
+//!
+//! What runs here is plain blocking code. It is also what an idle connection costs, so nothing large stays on
+//! this stack while it waits, and buffers live only while a request or a message is in flight.
+
+use crate::api;
+use crate::channel::Subscription;
+use crate::client::Client;
+use crate::config::{ClientEvent, Verdict};
+use crate::http::{self, Refused, Request, Response};
+use crate::hub::Shared;
+use crate::protocol::{self, ChannelKind, Incoming, Subscribe, code};
+use crate::stats::add;
+use crate::ws::{Decoder, Message, Role, pong_frame};
+use crate::{auth, fd};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Serves one connection to its end.
+pub(crate) fn serve(hub: &Arc<Shared>, client: &Arc<Client>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        // Counted when it was admitted, so that a burst cannot pass the limit before it is looked at.
+        let is_http = Decrement(&hub.counters.http_connections);
+        if let Some(upgraded) = serve_http(hub, client) {
+            serve_websocket(hub, client, upgraded, is_http);
+        }
+    }));
+    if outcome.is_err() {
+        add(&hub.counters.panics, 1);
+        client.close(1011, "internal error");
+        linger(hub, client);
+    }
+    client.abort();
+}
+
+/// What a client said in its handshake.
+struct Upgraded {
+    /// What it sent without waiting for the answer.
+    rest: Vec<u8>,
+    /// Why it is turned away, once the WebSocket is open: clients understand nothing else.
+    refusal: Option<(u16, String)>,
+}
+
+fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>) -> Option<Upgraded> {
+    let config = &hub.config;
+    let limits = http::Limits {
+        head_bytes: config.max_head_bytes,
+        body_bytes: config.max_body_bytes,
+        request_timeout: config.request_timeout,
+    };
+    let mut reader = http::Reader::new(client.stream(), limits);
+    // A new connection is there to say something; one that has been served may rest.
+    let mut idle = config.request_timeout;
+    loop {
+        let request = match reader.next(Instant::now() + idle, |until| client.arm_read(until)) {
+            Ok(request) => request,
+            Err(Refused(None)) => return None,
+            Err(Refused(Some(response))) => {
+                let _ = respond(hub, client, &response, false, false);
+                linger(hub, client);
+                return None;
+            }
+        };
+        let draining = hub.is_draining();
+        let response = match request.path.strip_prefix("/app/") {
+            Some(key) => match handshake(hub, client, &request, key) {
+                Ok(refusal) => return Some(Upgraded { rest: reader.into_rest(), refusal }),
+                Err(response) => response,
+            },
+            None => api::handle(hub, &request),
+        };
+        let go_on =
+            respond(hub, client, &response, request.keep_alive && !draining, request.method == "HEAD");
+        match go_on {
+            Ok(true) => {}
+            Ok(false) => {
+                linger(hub, client);
+                return None;
+            }
+            Err(_) => return None,
+        }
+        idle = config.keep_alive_timeout;
+    }
+}
+
+fn respond(
+    hub: &Shared,
+    client: &Client,
+    response: &Response,
+    keep_alive: bool,
+    head_only: bool,
+) -> io::Result<bool> {
+    let mut stream = client.stream();
+    let (bytes, go_on) = response.encode(keep_alive, head_only);
+    stream.set_write_deadline(Some(Instant::now() + hub.config.request_timeout))?;
+    stream.write_all(&bytes)?;
+    if !go_on {
+        stream.shutdown(std::net::Shutdown::Write)?;
+    }
+    Ok(go_on)
+}
+
+/// Answers the handshake. `Ok` once the WebSocket is open, with the reason to close it at once, if there is one.
+#[inline(never)]
+fn handshake(
+    hub: &Arc<Shared>,
+    client: &Arc<Client>,
+    request: &Request,
+    key: &str,
+) -> Result<Option<(u16, String)>, Response> {
+    let refuse = |status, why: &str| Err(Response::text(status, why).close());
+    if request.method != "GET" {
+        return Err(Response::text(405, "GET only").header("allow: GET").close());
+    }
+    let Some(upgrade) = &request.upgrade else {
+        return Err(Response::text(426, "this path is for WebSocket clients")
+            .header("connection: upgrade\r\nupgrade: websocket")
+            .close());
+    };
+    if upgrade.version.as_deref() != Some("13") {
+        return Err(Response::text(426, "sec-websocket-version must be 13")
+            .header("sec-websocket-version: 13")
+            .close());
+    }
+    let Some(ws_key) = upgrade.key.as_deref().filter(|key| is_websocket_key(key)) else {
+        return refuse(400, "sec-websocket-key must be 16 bytes in base64");
+    };
+    if hub.is_draining() {
+        return refuse(503, "going down");
+    }
+    let accept = tungstenite::handshake::derive_accept_key(ws_key.as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+         sec-websocket-accept: {accept}\r\n\r\n"
+    );
+    let mut stream = client.stream();
+    let sent = stream
+        .set_write_deadline(Some(Instant::now() + hub.config.request_timeout))
+        .and_then(|()| stream.write_all(answer.as_bytes()))
+        .and_then(|()| stream.set_write_deadline(None));
+    if sent.is_err() {
+        return refuse(408, "the answer could not be sent");
+    }
+    Ok(refusal(hub, request, key))
+}
+
+fn refusal(hub: &Shared, request: &Request, key: &str) -> Option<(u16, String)> {
+    if key != hub.config.app.key {
+        return Some((code::NO_SUCH_APP, format!("no app has the key {key:?}")));
+    }
+    let Some(version) = request.query("protocol") else {
+        return Some((code::NO_VERSION, "no protocol version was supplied".into()));
+    };
+    let Ok(version) = version.parse::<u64>() else {
+        return Some((code::BAD_VERSION, format!("protocol version {version:?} is not a number")));
+    };
+    if !protocol::VERSIONS.contains(&version) {
+        return Some((
+            code::UNSUPPORTED_VERSION,
+            format!("protocol version {version} is not supported; 5 to 7 are"),
+        ));
+    }
+    None
+}
+
+/// 16 bytes in base64 are 22 digits and two signs of padding.
+fn is_websocket_key(key: &str) -> bool {
+    key.len() == 24
+        && key.ends_with("==")
+        && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+}
+
+fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, is_http: Decrement<'_>) {
+    if !client.open() {
+        return;
+    }
+    // Who is turned away takes nobody's place: until it has hung up it counts as HTTP.
+    let turn_away = |code, reason: &str| {
+        client.send(protocol::error(Some(code), reason));
+        client.close(code, reason);
+        linger(hub, client);
+    };
+    if let Some((code, reason)) = upgraded.refusal {
+        return turn_away(code, &reason);
+    }
+    let limit = hub.config.max_connections;
+    let one_more = |n: usize| (n < limit).then_some(n + 1);
+    if hub.counters.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
+        add(&hub.counters.refused, 1);
+        return turn_away(code::OVER_CAPACITY, &format!("over capacity: {limit} connections are open"));
+    }
+    let _is_open = Decrement(&hub.counters.connections);
+    drop(is_http);
+    add(&hub.counters.connections_total, 1);
+    client.send(protocol::connection_established(client.id(), hub.config.activity_timeout.as_secs()));
+    let mut session = Session {
+        hub,
+        client,
+        subscriptions: Vec::new(),
+        events: RateLimit::new(hub.config.client_events_per_second),
+    };
+    session.run(upgraded.rest);
+}
+
+/// What the reading side knows about its connection. Leaves all channels when it goes, by whatever way.
+struct Session<'a> {
+    hub: &'a Arc<Shared>,
+    client: &'a Arc<Client>,
+    subscriptions: Vec<Subscription>,
+    events: RateLimit,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        for subscription in self.subscriptions.drain(..) {
+            self.hub.channels.leave(subscription, self.client);
+        }
+    }
+}
+
+/// What is known about a silent client.
+#[derive(Clone, Copy)]
+enum Silence {
+    /// It may be silent until it is pinged.
+    Fine,
+    /// It was pinged at this instant.
+    Pinged(Instant),
+}
+
+impl Session<'_> {
+    /// Reads until the connection ends.
+    fn run(&mut self, rest: Vec<u8>) {
+        let config = &self.hub.config;
+        let mut decoder = Decoder::new(Role::Server, config.max_message_bytes);
+        decoder.push(&rest);
+        drop(rest);
+        let mut last_message = Instant::now();
+        let mut silence = Silence::Fine;
+        self.client.arm_read(last_message + config.activity_timeout);
+        loop {
+            loop {
+                match decoder.next_message() {
+                    Ok(None) => break,
+                    Ok(Some(message)) => {
+                        last_message = Instant::now();
+                        self.on_message(message);
+                    }
+                    Err(e) => self.client.close(e.close_code(), &e.to_string()),
+                }
+                if !self.client.is_open() {
+                    return self.leave_and_linger();
+                }
+            }
+            match decoder.read_from(self.client.stream()) {
+                Ok(0) => return,
+                Ok(_) => {}
+                // The deadline is not moved for every message: a clock that is looked at is cheaper than a timer
+                // that is set.
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && self.client.is_open() => {
+                    let now = Instant::now();
+                    if let Silence::Pinged(at) = silence {
+                        if last_message > at {
+                            silence = Silence::Fine;
+                        } else if now >= at + config.pong_timeout {
+                            add(&self.hub.counters.timed_out, 1);
+                            self.client.close(code::NO_PONG, "no pong came back");
+                            return self.leave_and_linger();
+                        }
+                    }
+                    if matches!(silence, Silence::Fine) && now >= last_message + config.activity_timeout {
+                        self.client.send(self.hub.ping.clone());
+                        silence = Silence::Pinged(now);
+                    }
+                    self.client.arm_read(match silence {
+                        Silence::Fine => last_message + config.activity_timeout,
+                        Silence::Pinged(at) => at + config.pong_timeout,
+                    });
+                }
+                // Closed, and the peer had its time to hang up; or it is gone.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Nobody sends to a closing connection: its channels need not wait for it to hang up.
+    fn leave_and_linger(&mut self) {
+        for subscription in self.subscriptions.drain(..) {
+            self.hub.channels.leave(subscription, self.client);
+        }
+        linger(self.hub, self.client);
+    }
+
+    #[inline(never)]
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Text(text) => {
+                add(&self.hub.counters.messages_in, 1);
+                self.on_event(&text);
+            }
+            Message::Binary(_) => self.client.close(1003, "binary messages are not part of the protocol"),
+            Message::Ping(payload) => {
+                self.client.send(pong_frame(&payload));
+            }
+            Message::Pong(_) => {}
+            Message::Close(code) => self.client.close(code.unwrap_or(1000), ""),
+        }
+    }
+
+    fn on_event(&mut self, text: &str) {
+        let event: Incoming<'_> = match serde_json::from_str(text) {
+            Ok(event) => event,
+            Err(e) => return self.error(Some(code::RECONNECT), &format!("not an event in JSON: {e}")),
+        };
+        match &*event.event {
+            "pusher:ping" => {
+                self.client.send(self.hub.pong.clone());
+            }
+            "pusher:pong" => {}
+            "pusher:subscribe" => match Subscribe::parse(event.data) {
+                Some(subscribe) => self.subscribe(&subscribe),
+                None => self.error(Some(code::RECONNECT), "pusher:subscribe needs data with a channel"),
+            },
+            "pusher:unsubscribe" => match Subscribe::parse(event.data) {
+                Some(Subscribe { channel, .. }) => self.unsubscribe(&channel),
+                None => self.error(Some(code::RECONNECT), "pusher:unsubscribe needs data with a channel"),
+            },
+            name if name.starts_with("client-") => self.client_event(&event),
+            name => {
+                let name: String = name.chars().take(protocol::MAX_EVENT_NAME).collect();
+                self.error(None, &format!("clients may not send {name:?}"));
+            }
+        }
+    }
+
+    fn subscribe(&mut self, request: &Subscribe) {
+        let config = &self.hub.config;
+        let channel = request.channel.as_str();
+        if !protocol::is_channel_name(channel) {
+            // The name is not echoed as a channel: it could be anything.
+            let error = "a channel name has 1 to 164 letters, digits and _-=@,.; only";
+            self.client.send(protocol::subscription_error("", "InvalidChannel", error, 400));
+            return;
+        }
+        if self.subscriptions.iter().any(|s| s.channel() == channel) {
+            return self.error(None, &format!("existing subscription to channel {channel}"));
+        }
+        let refuse = |kind, error: &str, status| {
+            self.client.send(protocol::subscription_error(channel, kind, error, status));
+        };
+        if self.subscriptions.len() >= config.max_channels_per_client {
+            let limit = config.max_channels_per_client;
+            return refuse(
+                "LimitReached",
+                &format!("a connection may be on {limit} channels"),
+                code::OVER_CAPACITY,
+            );
+        }
+        match protocol::channel_kind(channel) {
+            ChannelKind::Public => {}
+            ChannelKind::Private | ChannelKind::Encrypted => {
+                let app = &config.app;
+                let socket_id = self.client.id().to_string();
+                let auth = request.auth.as_deref().unwrap_or("");
+                if !auth::channel_auth_is_valid(&app.key, &app.secret, &socket_id, channel, auth) {
+                    let what = if auth.is_empty() { "needs auth" } else { "got an auth that is not valid" };
+                    return refuse(
+                        "AuthError",
+                        &format!("{channel} {what}; sign \"{socket_id}:{channel}\""),
+                        401,
+                    );
+                }
+            }
+            ChannelKind::NotServed => {
+                return refuse("NotServed", "presence and cache channels are not served", 501);
+            }
+        }
+        let subscription = self.hub.channels.join(channel, self.client);
+        self.subscriptions.push(subscription);
+    }
+
+    fn unsubscribe(&mut self, channel: &str) {
+        if let Some(at) = self.subscriptions.iter().position(|s| s.channel() == channel) {
+            let subscription = self.subscriptions.swap_remove(at);
+            self.hub.channels.leave(subscription, self.client);
+        }
+    }
+
+    fn client_event(&mut self, event: &Incoming<'_>) {
+        let config = &self.hub.config;
+        let refuse = |why: &str| self.error(Some(code::REFUSED_EVENT), why);
+        let channel = event.channel.as_deref().unwrap_or("");
+        if event.event.len() > protocol::MAX_EVENT_NAME {
+            return refuse(&format!("an event name has at most {} bytes", protocol::MAX_EVENT_NAME));
+        }
+        if !self.subscriptions.iter().any(|s| s.channel() == channel) {
+            return refuse("client events go to a channel one is subscribed to");
+        }
+        if protocol::channel_kind(channel) != ChannelKind::Private {
+            return refuse("client events go to private channels only");
+        }
+        let data = event.data.map_or("null", |data| data.get());
+        if data.len() > config.max_event_data_bytes {
+            return refuse(&format!(
+                "the data of an event has at most {} bytes",
+                config.max_event_data_bytes
+            ));
+        }
+        if !self.events.take(Instant::now()) {
+            add(&self.hub.counters.rate_limited, 1);
+            let limit = config.client_events_per_second;
+            return self.error(Some(code::RATE_LIMIT), &format!("at most {limit} client events a second"));
+        }
+        if let Some(handler) = &config.on_client_event {
+            let seen = ClientEvent { socket_id: self.client.id(), channel, event: &event.event, data };
+            if handler(&seen) == Verdict::Drop {
+                return;
+            }
+        }
+        add(&self.hub.counters.published, 1);
+        let frame = protocol::event_frame(&event.event, Some(channel), data);
+        self.hub.channels.publish(channel, &frame, Some(self.client.id()));
+    }
+
+    fn error(&self, code: Option<u16>, message: &str) {
+        self.client.send(protocol::error(code, message));
+    }
+}
+
+/// Waits for the peer to hang up, so that what was written last is not lost to a reset, but not for long.
+fn linger(hub: &Shared, client: &Client) {
+    let mut stream = client.stream();
+    let until = Instant::now() + hub.config.close_timeout;
+    if stream.set_read_deadline(Some(until)).is_err() {
+        return;
+    }
+    let mut unread = [0; 256];
+    while Instant::now() < until {
+        match io::Read::read(&mut stream, &mut unread) {
+            Ok(n) if n > 0 => {}
+            _ => return,
+        }
+    }
+}
+
+/// As many tokens a second, and as many at once.
+struct RateLimit {
+    per_second: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl RateLimit {
+    fn new(per_second: u32) -> RateLimit {
+        RateLimit { per_second: per_second.into(), tokens: per_second.into(), at: Instant::now() }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + gained).min(self.per_second);
+        self.at = now;
+        let is_there = self.tokens >= 1.0;
+        if is_there {
+            self.tokens -= 1.0;
+        }
+        is_there
+    }
+}
+
+struct Decrement<'a>(&'a std::sync::atomic::AtomicUsize);
+
+impl Drop for Decrement<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// How `accept` failed, as the accept loop sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AcceptError {
+    /// No file descriptors or memory: it will be the same until something is closed.
+    Exhausted(String),
+    /// That one connection went away before it was accepted.
+    Gone,
+    /// The listener itself.
+    Broken,
+}
+
+impl AcceptError {
+    pub(crate) fn of(e: &io::Error) -> AcceptError {
+        use rustix::io::Errno;
+        match Errno::from_io_error(e) {
+            Some(Errno::MFILE) => {
+                let limit = fd::FdLimit::now().soft;
+                AcceptError::Exhausted(format!(
+                    "this process has all of its {limit} file descriptors open (ulimit -n)"
+                ))
+            }
+            Some(Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted(e.to_string()),
+            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT) => {
+                AcceptError::Broken
+            }
+            Some(_) => AcceptError::Gone,
+            None if e.kind() == io::ErrorKind::Interrupted => AcceptError::Gone,
+            None => AcceptError::Broken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_rate_limit_gives_a_burst_and_then_the_rate() {
+        let mut limit = RateLimit::new(10);
+        let start = limit.at;
+        let taken = |limit: &mut RateLimit, ms| {
+            (0..100).filter(|_| limit.take(start + Duration::from_millis(ms))).count()
+        };
+        assert_eq!(taken(&mut limit, 0), 10);
+        assert_eq!(taken(&mut limit, 0), 0);
+        assert_eq!(taken(&mut limit, 250), 2);
+        assert_eq!(taken(&mut limit, 100_000), 10);
+        assert_eq!((0..5).filter(|_| RateLimit::new(0).take(Instant::now())).count(), 0);
+    }
+
+    #[test]
+    fn websocket_keys() {
+        assert!(is_websocket_key("dGhlIHNhbXBsZSBub25jZQ=="));
+        for bad in ["", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZQ==\n", "dGhlIHNhbXBsZSBub25j ZQ=="] {
+            assert!(!is_websocket_key(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The hub: its listener, everybody who is connected, and the way down.
+
+use crate::channel::Channels;
+use crate::client::Client;
+use crate::config::Config;
+use crate::conn::{self, AcceptError};
+use crate::protocol::{self, code};
+use crate::rt;
+use crate::rt::net::{TcpListener, TcpStream};
+use crate::rt::sync::{Condvar, Mutex};
+use crate::stats::{Counters, Stats, add};
+use crate::sync::lock;
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+const SHARDS: usize = 64;
+
+/// The longest pause of an accept loop that has no file descriptors.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often the operator hears of the same trouble.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// A WebSocket hub on one address. Cheap to clone: all clones are the same hub.
+///
+/// ```
+/// gort::run(|| {
+///     let app = "1:my-key:my-secret".parse().unwrap();
+///     let hub = gort_hub::Hub::bind("127.0.0.1:0".parse().unwrap(), gort_hub::Config::new(app)).unwrap();
+///     let serving = gort::go({
+///         let hub = hub.clone();
+///         move || hub.serve()
+///     });
+///     println!("clients connect to ws://{}/app/my-key?protocol=7", hub.local_addr());
+///     let report = hub.drain(std::time::Duration::from_secs(10));
+///     assert_eq!(report.forced, 0);
+///     serving.join().unwrap().unwrap();
+/// });
+/// ```
+#[derive(Debug, Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+/// Why a hub cannot start.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// The address is taken, or not of this machine, or not for this user.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// What was asked for.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// How a drain went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that ended by themselves in time.
+    pub closed: usize,
+    /// Connections that were cut off at the end of the time.
+    pub forced: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) instance: u32,
+    pub(crate) channels: Channels,
+    pub(crate) counters: Counters,
+    pub(crate) ping: Arc<[u8]>,
+    pub(crate) pong: Arc<[u8]>,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    started: Instant,
+    next_number: AtomicU64,
+    /// All connections, by number.
+    clients: Vec<Mutex<HashMap<u64, Arc<Client>>>>,
+    sockets: AtomicUsize,
+    draining: AtomicBool,
+    gone: Condvar,
+    gone_lock: Mutex<()>,
+}
+
+impl Hub {
+    /// Takes the address. Connections wait in the backlog until [`Hub::serve`] runs.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Bind`].
+    pub fn bind(addr: SocketAddr, config: Config) -> Result<Hub, HubError> {
+        let bound = TcpListener::bind(addr).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (local_addr, listener) = bound.map_err(|source| HubError::Bind { addr, source })?;
+        Ok(Hub {
+            shared: Arc::new(Shared {
+                config,
+                instance: RandomState::new().hash_one(local_addr) as u32,
+                channels: Channels::new(),
+                counters: Counters::default(),
+                ping: protocol::ping(),
+                pong: protocol::pong(),
+                listener,
+                local_addr,
+                started: Instant::now(),
+                next_number: AtomicU64::new(1),
+                clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
+                sockets: AtomicUsize::new(0),
+                draining: AtomicBool::new(false),
+                gone: Condvar::new(),
+                gone_lock: Mutex::new(()),
+            }),
+        })
+    }
+
+    /// The address, with the port that was chosen if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
+    }
+
+    /// Accepts connections, a goroutine for each, until [`Hub::drain`].
+    ///
+    /// Without file descriptors it waits and goes on when there are some again; the operator is told.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// The listener does not work any more.
+    pub fn serve(&self) -> io::Result<()> {
+        let hub = &self.shared;
+        let mut backoff = Duration::ZERO;
+        let mut reports = Reports::default();
+        loop {
+            match hub.listener.accept() {
+                Ok((stream, _)) => {
+                    backoff = Duration::ZERO;
+                    hub.admit(stream);
+                }
+                Err(_) if hub.is_draining() => return Ok(()),
+                Err(e) => {
+                    add(&hub.counters.accept_errors, 1);
+                    match AcceptError::of(&e) {
+                        AcceptError::Gone => {}
+                        AcceptError::Broken => return Err(e),
+                        AcceptError::Exhausted(why) => {
+                            backoff = (backoff * 2).clamp(Duration::from_millis(5), BACKOFF_MAX);
+                            if let Some(line) = reports.line(&format!("cannot accept: {why}")) {
+                                (hub.config.reporter)(&line);
+                            }
+                            rt::sleep(backoff);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The numbers of now.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Goes down: accepts nobody more, closes every connection with 4200, and waits until all have hung up. Those
+    /// that have not after `timeout` are cut off.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    pub fn drain(&self, timeout: Duration) -> Drained {
+        let hub = &self.shared;
+        let until = Instant::now() + timeout;
+        hub.draining.store(true, Ordering::SeqCst);
+        hub.listener.close();
+        let at_start = hub.sockets.load(Ordering::SeqCst);
+        for client in hub.all_clients() {
+            client.close(code::RECONNECT, "the server is going down");
+        }
+        hub.wait_for_sockets(until);
+        let forced = hub.sockets.load(Ordering::SeqCst);
+        if forced > 0 {
+            for client in hub.all_clients() {
+                client.abort();
+            }
+            // Their goroutines end as soon as they run.
+            hub.wait_for_sockets(Instant::now() + Duration::from_secs(1));
+        }
+        Drained { closed: at_start.saturating_sub(forced), forced }
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            channels: self.channels.count(),
+            draining: self.is_draining(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Starts the goroutine of a new connection, or turns it away.
+    fn admit(self: &Arc<Self>, stream: TcpStream) {
+        // Frames are whole when they are written; waiting for more only delays them. If this fails the peer is gone.
+        let _ = stream.set_nodelay(true);
+        let http = &self.counters.http_connections;
+        if http.fetch_add(1, Ordering::SeqCst) >= self.config.max_http_connections {
+            http.fetch_sub(1, Ordering::SeqCst);
+            add(&self.counters.refused, 1);
+            let busy = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            // The socket of a new connection has room for one line.
+            let _ = (&stream).write_all(busy);
+            return;
+        }
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let client = Client::new(number, self.clone(), stream);
+        self.sockets.fetch_add(1, Ordering::SeqCst);
+        lock(self.clients_of(number)).insert(number, client.clone());
+        if self.is_draining() {
+            // Who drains may have looked at this shard before; if not, closing twice does no harm.
+            client.close(code::RECONNECT, "the server is going down");
+        }
+        let hub = self.clone();
+        rt::go(move || {
+            conn::serve(&hub, &client);
+            hub.forget(&client);
+        });
+    }
+
+    fn forget(&self, client: &Client) {
+        lock(self.clients_of(client.number())).remove(&client.number());
+        self.sockets.fetch_sub(1, Ordering::SeqCst);
+        if self.is_draining() {
+            let _order = lock(&self.gone_lock);
+            self.gone.notify_all();
+        }
+    }
+
+    fn clients_of(&self, number: u64) -> &Mutex<HashMap<u64, Arc<Client>>> {
+        &self.clients[number as usize % SHARDS]
+    }
+
+    fn all_clients(&self) -> impl Iterator<Item = Arc<Client>> {
+        self.clients.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
+    }
+
+    fn wait_for_sockets(&self, until: Instant) {
+        let mut guard = lock(&self.gone_lock);
+        while self.sockets.load(Ordering::SeqCst) > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            guard = match self.gone.wait_timeout(guard, left) {
+                Ok((guard, _)) => guard,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+}
+
+/// Says the same thing once in a while only, with how often it was left out.
+#[derive(Debug, Default)]
+struct Reports {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+impl Reports {
+    fn line(&mut self, line: &str) -> Option<String> {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now - last < REPORT_EVERY) {
+            self.left_out += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(match std::mem::take(&mut self.left_out) {
+            0 => line.to_string(),
+            n => format!("{line} ({n} more times since the last report)"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_rate_limited_and_counted() {
+        let mut reports = Reports::default();
+        assert_eq!(reports.line("trouble").as_deref(), Some("trouble"));
+        assert_eq!(reports.line("trouble"), None);
+        assert_eq!(reports.line("trouble"), None);
+        reports.last = Instant::now().checked_sub(REPORT_EVERY);
+        assert_eq!(reports.line("trouble").as_deref(), Some("trouble (2 more times since the last report)"));
+    }
+}

@@ -1,0 +1,183 @@
+//! The HTTP side: signatures, limits, garbage, and the handshakes that are none.
+mod common;
+
+use common::{Http, KEY, SECRET, hub, now_s};
+use gort_hub::auth::signed_query;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+fn check(http: &mut Http, path: &str, secret: &str, now: u64, body: &str, status: u16) -> String {
+    let query = signed_query(KEY, secret, "POST", path, body.as_bytes(), now);
+    let (got, answer) = http.post(&format!("{path}?{query}"), body);
+    assert_eq!(got, status, "{answer}");
+    answer
+}
+
+#[test]
+fn publishing_is_signed_and_each_refusal_has_its_status() {
+    let hub = hub(|_| {});
+    let mut client = hub.connect();
+    client.subscribe("a");
+    let mut http = Http::connect(hub.addr);
+    let body = json!({"name": "e", "channels": ["a"], "data": "1"}).to_string();
+    let path = "/apps/3/events";
+    let now = now_s();
+    assert!(check(&mut http, path, "wrong", now, &body, 401).contains("auth_signature"));
+    assert!(check(&mut http, path, SECRET, now - 700, &body, 401).contains("auth_timestamp"));
+    assert!(check(&mut http, path, SECRET, now + 700, &body, 401).contains("auth_timestamp"));
+    assert!(check(&mut http, "/apps/4/events", SECRET, now, &body, 403).contains("app 3"));
+    assert!(check(&mut http, path, SECRET, now, "not json", 400).contains("not an event"));
+    assert!(check(&mut http, path, SECRET, now, "{}", 400).contains("name"));
+    let number = json!({"name": "e", "channel": "a", "data": 1}).to_string();
+    check(&mut http, path, SECRET, now, &number, 400);
+    let long = json!({"name": "e", "channel": "a", "data": "x".repeat(10 * 1024 + 1)}).to_string();
+    assert!(check(&mut http, path, SECRET, now, &long, 413).contains("10240"));
+    // Signed for one body, sent with another.
+    let query = signed_query(KEY, SECRET, "POST", path, b"{}", now);
+    let (status, why) = http.post(&format!("{path}?{query}"), &body);
+    assert_eq!((status, why.trim()), (401, "body_md5 does not match the body"));
+    assert_eq!(http.post(path, &body).0, 401);
+    // All on one connection that is still good, and nothing of it was delivered.
+    let exactly = json!({"name": "ok", "channel": "a", "data": "x".repeat(10 * 1024)}).to_string();
+    assert_eq!(check(&mut http, path, SECRET, now, &exactly, 200), "{}");
+    client.expect("ok");
+}
+
+#[test]
+fn other_paths_and_methods() {
+    let hub = hub(|_| {});
+    let mut http = Http::connect(hub.addr);
+    assert_eq!(http.get("/healthz"), (200, "ok\n".into()));
+    assert_eq!(http.get("/nothing").0, 404);
+    assert_eq!(http.get("/apps/3/channels").0, 404);
+    assert_eq!(http.get("/apps/3/events").0, 405);
+    assert_eq!(http.post("/healthz", "").0, 405);
+    let (status, page) = http.get("/");
+    assert_eq!(status, 200);
+    assert!(page.contains(KEY) && !page.contains("{{") && !page.contains(SECRET));
+    let (status, stats) = http.get("/stats.json");
+    let stats: Value = serde_json::from_str(&stats).unwrap();
+    assert_eq!(
+        (status, stats["http_connections"].as_u64(), stats["connections"].as_u64()),
+        (200, Some(1), Some(0))
+    );
+    assert!(stats["resident_bytes"].as_u64().unwrap() > 0 && stats["os_threads"].as_u64().unwrap() > 0);
+    // The head alone, with the length that the body would have.
+    http.stream.write_all(b"HEAD /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    http.stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("content-length: 3\r\n"),
+        "{answer}"
+    );
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[test]
+fn the_page_gets_its_channel_signed_and_no_other() {
+    let hub = hub(|_| {});
+    let mut client = hub.connect();
+    let mut http = Http::connect(hub.addr);
+    let (status, body) = http.post("/page/auth", &json!({"socket_id": client.socket_id}).to_string());
+    assert_eq!(status, 200);
+    let auth = serde_json::from_str::<Value>(&body).unwrap()["auth"].clone();
+    client.send(json!({"event": "pusher:subscribe", "data": {"channel": "private-other", "auth": auth}}));
+    client.expect("pusher:subscription_error");
+    client.send(json!({"event": "pusher:subscribe", "data": {"channel": "private-page-chat", "auth": auth}}));
+    client.expect("pusher_internal:subscription_succeeded");
+    assert_eq!(http.post("/page/auth", "{\"socket_id\":\"1.1:private-x\"}").0, 400);
+    assert_eq!(http.get("/page/auth").0, 405);
+}
+
+#[test]
+fn without_a_page_there_is_nothing_to_sign() {
+    let hub = hub(|config| config.page = false);
+    let mut http = Http::connect(hub.addr);
+    assert_eq!(http.get("/").0, 404);
+    assert_eq!(http.post("/page/auth", "{\"socket_id\":\"1.1\"}").0, 404);
+}
+
+#[test]
+fn two_requests_in_one_piece_and_one_request_in_many() {
+    let hub = hub(|_| {});
+    let mut http = Http::connect(hub.addr);
+    let one = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(http.send(&format!("{one}{one}")).0, 200);
+    assert_eq!(http.answer().0, 200);
+    for byte in one.as_bytes() {
+        http.stream.write_all(&[*byte]).unwrap();
+    }
+    assert_eq!(http.answer().0, 200);
+}
+
+fn check_garbage(text: &str, status: u16) {
+    let hub = hub(|config| config.request_timeout = Duration::from_millis(300));
+    let mut http = Http::connect(hub.addr);
+    let (got, why) = http.send(text);
+    assert_eq!(got, status, "{text:?}: {why}");
+    assert!(http.is_ended());
+    drop(http);
+    hub.until("it is gone", |stats| stats.http_connections == 0);
+    hub.connect().ping();
+}
+
+#[test]
+fn garbage_is_answered_and_ended() {
+    check_garbage("\x16\x03\x01 hello\r\n\r\n", 400);
+    check_garbage("GET / HTTP/9\r\n\r\n", 400);
+    check_garbage(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(9000)), 431);
+    check_garbage(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100)), 431);
+    check_garbage("POST /apps/3/events HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", 413);
+    check_garbage("POST /apps/3/events HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411);
+    check_garbage("POST /apps/3/events HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400);
+}
+
+#[test]
+fn handshakes_that_are_none() {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let version = "Sec-WebSocket-Version: 13\r\n";
+    let get = |headers: &str| format!("GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    check_garbage(&get(""), 426);
+    check_garbage(&get(upgrade), 426);
+    check_garbage(&get(&format!("{upgrade}{key}Sec-WebSocket-Version: 8\r\n")), 426);
+    check_garbage(&get(&format!("{upgrade}{version}")), 400);
+    check_garbage(&get(&format!("{upgrade}{version}Sec-WebSocket-Key: short\r\n")), 400);
+    let post = get(&format!("{upgrade}{version}{key}")).replacen("GET", "POST", 1);
+    check_garbage(&post, 405);
+}
+
+#[test]
+fn slow_requests_are_ended() {
+    check_garbage("GET /app/x HTTP/1.1\r\nHos", 408);
+    check_garbage("POST /apps/3/events HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf", 408);
+}
+
+#[test]
+fn who_says_nothing_is_not_waited_for() {
+    let hub = hub(|config| {
+        config.request_timeout = Duration::from_millis(200);
+        config.keep_alive_timeout = Duration::from_millis(200);
+    });
+    let mut silent = Http::connect(hub.addr);
+    assert!(silent.is_ended());
+    let mut idle = Http::connect(hub.addr);
+    assert_eq!(idle.get("/healthz").0, 200);
+    assert!(idle.is_ended());
+}
+
+#[test]
+fn too_many_that_are_no_websockets() {
+    let hub = hub(|config| config.max_http_connections = 2);
+    let mut kept: Vec<Http> = (0..2).map(|_| Http::connect(hub.addr)).collect();
+    for http in &mut kept {
+        assert_eq!(http.get("/healthz").0, 200);
+    }
+    let mut third = Http::connect(hub.addr);
+    assert_eq!(third.answer().0, 503);
+    assert!(third.is_ended());
+    drop(kept);
+    hub.until("they are gone", |stats| stats.http_connections == 0);
+    assert_eq!(Http::connect(hub.addr).get("/healthz").0, 200);
+}
