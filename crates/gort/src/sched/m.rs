@@ -1,0 +1,201 @@
+//! M: an OS thread that runs goroutines.
+//!
+//! # States
+//! ```text
+//!            start_m                     find: nothing to do
+//!   (none) ─────────▶ Running (has a P) ─────────────────────▶ Idle (in the idle list, sleeps)
+//!                      │   ▲      ▲                             │    │ too long, too many
+//!          blocking    ▼   │      └────────── start_m ──────────┘    ▼
+//!                   Blocked (its P may be taken: sched/syscall.rs)  ends
+//! ```
+//! An M runs on two kinds of stack: its thread's own, called g0, where the scheduler's loop lives, and those of
+//! goroutines. `g` is null on g0.
+//!
+//! # Invariants
+//! 1. Descriptors are never freed: whoever holds a pointer to an M may look at its atomic fields. A dead one is used
+//!    again by the next thread.
+//! 2. The `Cell` fields belong to the M's own thread, but for `next_p` and `spinning` of a sleeping M: whoever took it out
+//!    of the idle list (or was told to wake it) writes them before the unpark.
+//! 3. `CURRENT` of the thread-locals in use points to the M: of the thread's own since its start, of a goroutine's block since
+//!    it was switched in.
+
+use super::g::G;
+use super::p::P;
+use super::start::{Fixed, fixed};
+use crate::stack::switch::{self, FsMode};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use crate::sys::{fs, futex};
+use std::cell::Cell;
+use std::ptr::{null, null_mut};
+
+/// What a goroutine wants of the scheduler as it switches to g0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Its wait is armed; commit the park, or go on if a waker was first.
+    Park,
+    /// Put it behind the others.
+    Yield,
+    /// It is done; put the stack away.
+    Exit,
+}
+
+/// An OS thread's descriptor.
+#[repr(align(128))]
+pub(crate) struct M {
+    pub(crate) id: u32,
+    pub(crate) tid: AtomicI32,
+    /// The thread's own FS base.
+    pub(crate) fs: Cell<usize>,
+    /// Where g0 was suspended.
+    pub(crate) g0_sp: Cell<usize>,
+    /// The goroutine that is on this thread, null on g0.
+    pub(crate) g: AtomicPtr<G>,
+    /// The P that this M holds, as long as it is not inside `blocking`.
+    pub(crate) p: Cell<Option<&'static P>>,
+    /// The P that a waker hands over.
+    pub(crate) next_p: Cell<Option<&'static P>>,
+    pub(crate) spinning: Cell<bool>,
+    pub(crate) action: Cell<Action>,
+    /// Inside `blocking`: the goroutine counts as an OS thread there.
+    pub(crate) in_blocking: AtomicBool,
+    /// The word of the syscall protocol, see `syscall.rs`.
+    pub(crate) syscall: AtomicU64,
+    /// 1: wake up (or do not fall asleep).
+    park: AtomicU32,
+    pub(crate) fixed: &'static Fixed,
+}
+
+// SAFETY: invariant 2 says who touches the cells; the rest is atomic.
+unsafe impl Sync for M {}
+
+thread_local! {
+    static CURRENT: Cell<*const M> = const { Cell::new(null()) };
+}
+
+/// The M of this thread, on g0 and on goroutines alike; `None` on threads that are no Ms.
+///
+/// Never inlined, and the read is volatile: in shared mode the caller may have changed its thread since it last
+/// asked, so neither the value nor the address of the thread-local may be kept.
+#[inline(never)]
+pub(crate) fn current() -> Option<&'static M> {
+    CURRENT.with(|c| {
+        // SAFETY: the cell is this thread's (or this block's) own; it is null or points to a descriptor, which lives for
+        // ever (invariants 1 and 3).
+        unsafe { c.as_ptr().read_volatile().as_ref() }
+    })
+}
+
+/// Where `CURRENT` lies in every block of thread-locals, counted from the FS base.
+pub(crate) fn current_offset() -> isize {
+    CURRENT.with(|c| std::ptr::from_ref(c) as usize).wrapping_sub(fs::read()) as isize
+}
+
+impl M {
+    pub(crate) fn new(id: u32) -> M {
+        M {
+            id,
+            tid: AtomicI32::new(0),
+            fs: Cell::new(0),
+            g0_sp: Cell::new(0),
+            g: AtomicPtr::new(null_mut()),
+            p: Cell::new(None),
+            next_p: Cell::new(None),
+            spinning: Cell::new(false),
+            action: Cell::new(Action::Park),
+            in_blocking: AtomicBool::new(false),
+            syscall: AtomicU64::new(0),
+            park: AtomicU32::new(0),
+            fixed: fixed(),
+        }
+    }
+
+    /// Binds this descriptor to the calling thread, or (`None`) unbinds what is bound.
+    pub(crate) fn bind(m: Option<&'static M>) {
+        CURRENT.with(|c| c.set(m.map_or(null(), |m| m)));
+    }
+
+    /// The goroutine on this thread; `None` on g0.
+    #[inline]
+    pub(crate) fn g(&self) -> Option<&'static G> {
+        // SAFETY: descriptors of goroutines are never freed.
+        unsafe { self.g.load(Relaxed).as_ref() }
+    }
+
+    /// Sleeps until [`unpark`](M::unpark); false if `deadline_ns` came first.
+    pub(crate) fn sleep(&self, deadline_ns: Option<u64>) -> bool {
+        while self.park.swap(0, Acquire) == 0 {
+            if deadline_ns.is_some_and(|d| crate::sys::clock::now_ns() >= d) {
+                return false;
+            }
+            futex::wait(&self.park, 0, deadline_ns);
+        }
+        true
+    }
+
+    /// Wakes this M, or keeps it from falling asleep.
+    pub(crate) fn unpark(&self) {
+        self.park.store(1, Release);
+        futex::wake(&self.park, 1);
+    }
+
+    /// Resumes `g` until it switches back. On g0.
+    ///
+    /// # Safety
+    /// The caller owns `g`, which has a stack that was suspended (or prepared), and this is its M's g0.
+    #[inline]
+    pub(crate) unsafe fn switch_to(&self, g: &G) {
+        let fixed = self.fixed;
+        // SAFETY: we own `g`, so its slot is ours to read; a slot with a stack in use has its block, and nobody
+        // runs on that. The words lie in static TLS of both blocks.
+        unsafe {
+            let tp = (*g.slot.get()).as_ref().expect("a goroutine that runs has a slot").tp();
+            if fixed.mode == FsMode::Shared {
+                switch::switch(FsMode::Shared, self.g0_sp.as_ptr(), g.sp.get(), 0);
+                return;
+            }
+            let own = self.fs.get();
+            at(tp, fixed.current_offset).write(std::ptr::from_ref(self) as u64);
+            if let Some(words) = fixed.malloc_words {
+                words.map(|off| at(tp, off).write(*at(own, off)));
+            }
+            switch::switch(fixed.mode, self.g0_sp.as_ptr(), g.sp.get(), tp);
+            if let Some(words) = fixed.malloc_words {
+                words.map(|off| at(own, off).write(*at(tp, off)));
+            }
+        }
+    }
+
+    /// Suspends `g`, which runs on this thread, and goes on with g0. Returns when it is resumed, perhaps on another M.
+    ///
+    /// # Safety
+    /// The caller is `g` on this M, and `action` says what g0 is to do.
+    #[inline]
+    pub(crate) unsafe fn switch_to_g0(&self, g: &G, action: Action) {
+        self.action.set(action);
+        // SAFETY: g0 was suspended by `switch_to`; `sp` is read by nobody before g0 has put `g` where `action` says.
+        unsafe { switch::switch(self.fixed.mode, g.sp.as_ptr(), self.g0_sp.get(), self.fs.get()) };
+    }
+}
+
+/// The word at `off` from the thread pointer `tp`.
+#[inline(always)]
+pub(crate) fn at(tp: usize, off: isize) -> *mut u64 {
+    tp.wrapping_add_signed(off) as *mut u64
+}
+
+/// Calls `f` on g0's stack and the thread's own thread-locals, or right here if that is where we are. For what must not run on
+/// a goroutine's stack or block, such as starting a thread. `f` must neither unwind nor park.
+pub(crate) fn on_system_stack<R>(f: impl FnOnce() -> R) -> R {
+    let Some(m) = current().filter(|m| m.g().is_some()) else { return f() };
+    struct Call<F, R>(Option<F>, Option<R>);
+    extern "sysv64" fn call<F: FnOnce() -> R, R>(arg: usize) {
+        // SAFETY: `arg` is the `Call` below, alive and used by nobody else meanwhile.
+        let call = unsafe { &mut *(arg as *mut Call<F, R>) };
+        call.1 = Some((call.0.take().expect("called once"))());
+    }
+    let mut c = Call(Some(f), None);
+    let arg = (&raw mut c) as usize;
+    // SAFETY: a goroutine runs, so g0 is suspended at `g0_sp`, and below that its stack is free.
+    unsafe { switch::call_on(m.fixed.mode, m.g0_sp.get(), m.fs.get(), fs::read(), call::<_, R>, arg) };
+    c.1.expect("called")
+}

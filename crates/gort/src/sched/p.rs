@@ -1,0 +1,224 @@
+//! P: the right to run goroutines, with what is hot while doing so.
+//!
+//! # States
+//! ```text
+//!   Idle (in the idle list) ◀──▶ Running (an M holds it) ◀──▶ with an M inside `blocking` (may be taken: syscall.rs)
+//!      └────────────┬────────────────────┴──────────────────────────────────┘
+//!                   ▼
+//!                Stopped (the world is) ──▶ Idle | Dead (GOMAXPROCS went down)
+//! ```
+//!
+//! # Invariants
+//! 1. One party owns a P: the M that holds it, the idle list (under the scheduler's lock), or whoever stopped the world.
+//!    The cells are the owner's.
+//! 2. Ps are never freed: timers and thieves may look at one that is dead, and find it empty.
+
+use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
+use super::g::{self, G};
+use super::m::M;
+use super::runq::local::LocalQueue;
+use super::timers::Timers;
+use crate::stack::slab::{self, Slot};
+use crate::sys::rng::Rng;
+use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::null_mut;
+
+/// Goroutine ids that a P takes at once.
+const ID_BATCH: u64 = 16;
+
+/// A processor, in Go's sense.
+#[repr(align(128))]
+pub(crate) struct P {
+    pub(crate) id: u32,
+    /// The M that holds it, null for none.
+    pub(crate) m: AtomicPtr<M>,
+    pub(crate) runq: LocalQueue<G, RING>,
+    pub(crate) timers: Timers,
+    /// Counts time slices: a goroutine that inherits the slice of the one before it does not count.
+    pub(crate) tick: AtomicU32,
+    /// The slice is over: whoever is `next` goes behind the others.
+    pub(crate) preempt: AtomicBool,
+    pub(crate) stats: Stats,
+    rng: UnsafeCell<Rng>,
+    warm: UnsafeCell<Vec<Slot>>,
+    free_gs: UnsafeCell<Vec<*mut G>>,
+    next_id: Cell<u64>,
+    last_id: Cell<u64>,
+}
+
+/// What a P counts; written by its owner, read by everybody.
+#[derive(Default)]
+pub(crate) struct Stats {
+    pub(crate) created: Count,
+    pub(crate) finished: Count,
+    pub(crate) schedules: Count,
+    pub(crate) steals: Count,
+}
+
+/// A counter with one writer at a time.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+}
+
+// SAFETY: invariant 1 says who touches the cells; the rest is atomic.
+unsafe impl Sync for P {}
+
+static ALL: [AtomicPtr<P>; MAX_PROCS] = [const { AtomicPtr::new(null_mut()) }; MAX_PROCS];
+/// GOMAXPROCS: `ALL[..PROCS]` are alive.
+static PROCS: AtomicUsize = AtomicUsize::new(0);
+
+/// The Ps that are alive.
+#[inline]
+pub(crate) fn all() -> impl Iterator<Item = &'static P> {
+    ALL[..procs()].iter().filter_map(|p| {
+        // SAFETY: null or a leaked P.
+        unsafe { p.load(Acquire).as_ref() }
+    })
+}
+
+/// Every P that ever was; for sums of what they counted.
+pub(crate) fn all_ever() -> impl Iterator<Item = &'static P> {
+    ALL.iter().map_while(|p| {
+        // SAFETY: null or a leaked P.
+        unsafe { p.load(Acquire).as_ref() }
+    })
+}
+
+/// The P with this number.
+#[inline]
+pub(crate) fn get(id: usize) -> &'static P {
+    // SAFETY: null or a leaked P.
+    unsafe { ALL[id].load(Acquire).as_ref() }.expect("a P that exists")
+}
+
+/// GOMAXPROCS.
+#[inline]
+pub(crate) fn procs() -> usize {
+    PROCS.load(Acquire)
+}
+
+/// Makes sure that there are `n` Ps and makes that GOMAXPROCS. Only with the world stopped (or not yet begun).
+pub(crate) fn set_procs(n: usize) {
+    for (id, place) in ALL.iter().enumerate().take(n) {
+        if place.load(Relaxed).is_null() {
+            place.store(Box::into_raw(Box::new(P::new(id as u32))), Release);
+        }
+    }
+    PROCS.store(n, Release);
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// An id for a goroutine that is made outside any P.
+pub(crate) fn fresh_id() -> u64 {
+    NEXT_ID.fetch_add(1, Relaxed)
+}
+
+impl P {
+    fn new(id: u32) -> P {
+        P {
+            id,
+            m: AtomicPtr::new(null_mut()),
+            runq: LocalQueue::new(),
+            timers: Timers::new(),
+            tick: AtomicU32::new(0),
+            preempt: AtomicBool::new(false),
+            stats: Stats::default(),
+            rng: UnsafeCell::new(Rng::new(u64::from(id) ^ crate::sys::clock::now_ns())),
+            warm: UnsafeCell::new(Vec::with_capacity(WARM_SLOTS)),
+            free_gs: UnsafeCell::new(Vec::with_capacity(FREE_GS)),
+            next_id: Cell::new(0),
+            last_id: Cell::new(0),
+        }
+    }
+
+    /// A random number below `n`. Owner only.
+    #[inline]
+    pub(crate) fn random(&self, n: u32) -> u32 {
+        // SAFETY: the owner's (invariant 1), and nothing below calls back.
+        unsafe { (*self.rng.get()).below(n) }
+    }
+
+    /// A fresh goroutine id. Owner only.
+    #[inline]
+    pub(crate) fn new_id(&self) -> u64 {
+        if self.next_id.get() == self.last_id.get() {
+            let first = NEXT_ID.fetch_add(ID_BATCH, Relaxed);
+            self.next_id.set(first);
+            self.last_id.set(first + ID_BATCH);
+        }
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        id
+    }
+
+    /// A dead descriptor. Owner only.
+    #[inline]
+    pub(crate) fn take_g(&self) -> *mut G {
+        // SAFETY: the owner's (invariant 1).
+        let free = unsafe { &mut *self.free_gs.get() };
+        if free.is_empty() {
+            g::allocate(FREE_GS / 2, free);
+        }
+        free.pop().expect("filled above")
+    }
+
+    /// Keeps a dead descriptor for the next goroutine. Owner only.
+    #[inline]
+    pub(crate) fn put_g(&self, g: *mut G) {
+        // SAFETY: the owner's (invariant 1).
+        let free = unsafe { &mut *self.free_gs.get() };
+        free.push(g);
+        if free.len() >= FREE_GS {
+            g::free(free.drain(..FREE_GS / 2));
+        }
+    }
+
+    /// A warm slot of `class`, the one used last. Owner only.
+    #[inline]
+    pub(crate) fn take_slot(&self, class: u8) -> Option<Slot> {
+        // SAFETY: the owner's (invariant 1).
+        let warm = unsafe { &mut *self.warm.get() };
+        // Other sizes than the default are rare; they go through the slab's lists.
+        if warm.last()?.class() == class { warm.pop() } else { None }
+    }
+
+    /// Keeps a slot warm. Owner only.
+    #[inline]
+    pub(crate) fn put_slot(&self, slot: Slot, default_class: u8) {
+        if slot.class() != default_class {
+            return slab::free(std::iter::once(slot));
+        }
+        // SAFETY: the owner's (invariant 1).
+        let warm = unsafe { &mut *self.warm.get() };
+        warm.push(slot);
+        if warm.len() >= WARM_SLOTS {
+            slab::free(warm.drain(..WARM_SLOTS / 2));
+        }
+    }
+
+    /// Gives everything that is cached here back. Owner only.
+    pub(crate) fn flush(&self) {
+        // SAFETY: the owner's (invariant 1).
+        let (warm, free) = unsafe { (&mut *self.warm.get(), &mut *self.free_gs.get()) };
+        slab::free(warm.drain(..));
+        g::free(free.drain(..));
+    }
+
+    /// The M that holds this P.
+    pub(crate) fn m(&self) -> Option<&'static M> {
+        // SAFETY: descriptors of Ms are never freed.
+        unsafe { self.m.load(Acquire).as_ref() }
+    }
+}

@@ -1,0 +1,63 @@
+//! When to wake an M: the two counters of the wake protocol. The protocol and its proof are in `README.md` beside
+//! this file, the model in `crates/gort-models/tests/wake.rs`.
+
+use crate::sys::sync::{AtomicU32, Ordering::*, fence};
+
+/// How many Ps idle, how many Ms look for work.
+pub(crate) struct WakeState {
+    idle_ps: AtomicU32,
+    spinning: AtomicU32,
+}
+
+impl WakeState {
+    #[cfg(not(loom_model))]
+    pub(crate) const fn new() -> WakeState {
+        WakeState { idle_ps: AtomicU32::new(0), spinning: AtomicU32::new(0) }
+    }
+
+    /// Submitter, after the work is where all can see it: whether the caller must start an M with an idle P, as a spinning
+    /// one (which is counted already).
+    #[inline]
+    pub(crate) fn must_wake(&self) -> bool {
+        fence(SeqCst);
+        if self.idle_ps.load(Relaxed) == 0 || self.spinning.load(Relaxed) != 0 {
+            return false;
+        }
+        self.spinning.compare_exchange(0, 1, SeqCst, Relaxed).is_ok()
+    }
+
+    /// A P was put into the idle list. The caller (or whom it tells) looks at all queues after this.
+    pub(crate) fn p_idles(&self) {
+        self.idle_ps.fetch_add(1, SeqCst);
+        fence(SeqCst);
+    }
+
+    /// A P was taken out of the idle list.
+    pub(crate) fn p_leaves_idle(&self) {
+        self.idle_ps.fetch_sub(1, SeqCst);
+    }
+
+    /// An M begins to look for work.
+    pub(crate) fn begin_spinning(&self) {
+        self.spinning.fetch_add(1, SeqCst);
+    }
+
+    /// An M looks no longer. If it found work, it must now ask [`must_wake`](Self::must_wake), as if it had
+    /// submitted some; if not, it looks at all queues once more.
+    pub(crate) fn end_spinning(&self) {
+        self.spinning.fetch_sub(1, SeqCst);
+        fence(SeqCst);
+    }
+
+    /// How many Ps idle (a moment's view).
+    #[inline]
+    pub(crate) fn idle_ps(&self) -> u32 {
+        self.idle_ps.load(Relaxed)
+    }
+
+    /// How many Ms spin (a moment's view).
+    #[inline]
+    pub(crate) fn spinning(&self) -> u32 {
+        self.spinning.load(Relaxed)
+    }
+}
