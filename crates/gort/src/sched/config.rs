@@ -1,5 +1,6 @@
 //! The knobs: each with its default and its reason.
 
+use super::start::StartError;
 use crate::stack::slab;
 use std::time::Duration;
 
@@ -57,10 +58,19 @@ impl Config {
     }
 
     /// The number of Ps: what was set, else `GOMAXPROCS`, else what the machine and its limits allow.
-    pub(crate) fn procs(&self) -> usize {
-        let env = || env_number("GOMAXPROCS").filter(|&n| n > 0);
+    pub(crate) fn procs(&self) -> Result<usize, StartError> {
+        match self.gomaxprocs {
+            Some(n) if (1..=MAX_PROCS).contains(&n) => Ok(n),
+            Some(n) => Err(StartError::Invalid(format!("gomaxprocs({n}): must be between 1 and {MAX_PROCS}"))),
+            None => Ok(Config::default_procs()),
+        }
+    }
+
+    /// As [`procs`](Config::procs) when nothing was set. A `GOMAXPROCS` that is no positive number is ignored, as in Go.
+    pub(crate) fn default_procs() -> usize {
+        let env = env_number("GOMAXPROCS").filter(|&n| n > 0);
         let default = || std::thread::available_parallelism().map_or(1, |n| n.get());
-        self.gomaxprocs.or_else(env).unwrap_or_else(default).clamp(1, MAX_PROCS)
+        env.unwrap_or_else(default).clamp(1, MAX_PROCS)
     }
 
     /// The bytes of a default slot.

@@ -28,6 +28,7 @@
 //! 4. `refs` counts the runtime (until g0 has put the stack away) and the join handle; who takes it to zero
 //!    recycles the descriptor.
 
+use super::local::Locals;
 use super::m::M;
 use super::park::Waiter;
 use super::reason::WaitReason;
@@ -35,7 +36,7 @@ use super::task::TaskVTable;
 use crate::stack::slab::Slot;
 use crate::sys::lock::Lock;
 use crate::sys::map;
-use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::Location;
@@ -67,9 +68,11 @@ pub(crate) struct G {
     state: AtomicU8,
     reason: AtomicU8,
     /// 1: made by the runtime for itself, not counted and not shown.
-    pub(crate) system: Cell<bool>,
+    pub(crate) system: AtomicBool,
     /// `lock_os_thread` guards alive (and those that never come back).
-    pub(crate) thread_locks: Cell<u32>,
+    pub(crate) thread_locks: AtomicU32,
+    /// The slot goes back to the system at the goroutine's end.
+    pub(crate) gives_up_slot: Cell<bool>,
     pub(crate) refs: AtomicU32,
     /// The M that must run this G, null for any.
     pub(crate) bound_m: AtomicPtr<M>,
@@ -81,20 +84,16 @@ pub(crate) struct G {
     parent: AtomicU64,
     since_ns: AtomicU64,
     created_at: AtomicPtr<Location<'static>>,
-    /// What few goroutines have. Read by observers under [`META`].
-    meta: UnsafeCell<Option<Box<Meta>>>,
+    /// Read by observers under [`NAMES`].
+    name: UnsafeCell<Option<Box<str>>>,
+    /// `goroutine_local!` values; the goroutine's own, or its maker's.
+    pub(crate) locals: UnsafeCell<Option<Box<Locals>>>,
+    /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
+    pub(crate) own_tid: Cell<u32>,
 }
 
-/// What only some goroutines carry.
-#[derive(Default)]
-pub(crate) struct Meta {
-    pub(crate) name: Option<String>,
-    /// `goroutine_local!` values by key, see `local.rs`; only the goroutine itself touches them.
-    pub(crate) locals: super::local::Locals,
-}
-
-/// Held while a descriptor's meta is set, taken away, or read by an observer.
-static META: Lock<()> = Lock::new(());
+/// Held while a name is set, taken away, or read by an observer.
+static NAMES: Lock<()> = Lock::new(());
 
 // SAFETY: the atomic fields are for everybody; each other field belongs to the owner that the table names, and the
 // hand-over from owner to owner goes through a queue or word with Release and Acquire.
@@ -112,8 +111,9 @@ impl G {
                 class: Cell::new(0),
                 state: AtomicU8::new(State::Dead as u8),
                 reason: AtomicU8::new(0),
-                system: Cell::new(false),
-                thread_locks: Cell::new(0),
+                system: AtomicBool::new(false),
+                thread_locks: AtomicU32::new(0),
+                gives_up_slot: Cell::new(false),
                 refs: AtomicU32::new(0),
                 bound_m: AtomicPtr::new(null_mut()),
                 join: AtomicUsize::new(0),
@@ -123,7 +123,9 @@ impl G {
                 parent: AtomicU64::new(0),
                 since_ns: AtomicU64::new(0),
                 created_at: AtomicPtr::new(null_mut()),
-                meta: UnsafeCell::new(None),
+                name: UnsafeCell::new(None),
+                locals: UnsafeCell::new(None),
+                own_tid: Cell::new(0),
             });
         }
     }
@@ -137,8 +139,9 @@ impl G {
         self.sp.set(0);
         self.refs.store(refs, Relaxed);
         self.join.store(0, Relaxed);
-        self.system.set(false);
-        self.thread_locks.set(0);
+        self.system.store(false, Relaxed);
+        self.thread_locks.store(0, Relaxed);
+        self.gives_up_slot.set(false);
         self.bound_m.store(null_mut(), Relaxed);
     }
 
@@ -181,46 +184,48 @@ impl G {
         WaitReason::from_u8(self.reason.load(Relaxed))
     }
 
+    /// Made by the runtime for itself.
+    pub(crate) fn is_system(&self) -> bool {
+        self.system.load(Relaxed)
+    }
+
+    pub(crate) fn is_locked_to_thread(&self) -> bool {
+        self.thread_locks.load(Relaxed) != 0
+    }
+
     pub(crate) fn since_ns(&self) -> u64 {
         self.since_ns.load(Relaxed)
     }
 
-    /// The goroutine's extras, made on first use. Only for the goroutine itself, or its maker.
-    pub(crate) fn with_meta<R>(&self, f: impl FnOnce(&mut Meta) -> R) -> R {
-        let _lock = META.lock();
-        // SAFETY: under META.
-        f(unsafe { (*self.meta.get()).get_or_insert_default() })
+    /// Only for the goroutine itself, or its maker.
+    pub(crate) fn set_name(&self, name: Option<String>) {
+        let old = {
+            let _lock = NAMES.lock();
+            // SAFETY: under NAMES.
+            std::mem::replace(unsafe { &mut *self.name.get() }, name.map(String::into_boxed_str))
+        };
+        drop(old);
     }
 
-    /// Whether there are extras to look at. Only for the goroutine itself, or its maker.
+    /// Whether there is a name. Only for the goroutine itself, or its maker.
     #[inline]
-    pub(crate) fn has_meta(&self) -> bool {
+    pub(crate) fn has_name(&self) -> bool {
         // SAFETY: only the goroutine itself changes this, and it is the caller.
-        unsafe { (*self.meta.get()).is_some() }
-    }
-
-    /// Takes the extras away, to be dropped by the caller.
-    pub(crate) fn take_meta(&self) -> Option<Box<Meta>> {
-        if !self.has_meta() {
-            return None;
-        }
-        let _lock = META.lock();
-        // SAFETY: under META.
-        unsafe { (*self.meta.get()).take() }
+        unsafe { (*self.name.get()).is_some() }
     }
 
     /// The name, for observers.
     pub(crate) fn name(&self) -> Option<String> {
-        let _lock = META.lock();
-        // SAFETY: under META.
-        unsafe { (*self.meta.get()).as_ref()?.name.clone() }
+        let _lock = NAMES.lock();
+        // SAFETY: under NAMES.
+        unsafe { (*self.name.get()).as_ref().map(|name| name.to_string()) }
     }
 
     /// The name if no thread holds the lock just now: for a signal handler, which must not wait.
     pub(crate) fn name_in_handler(&self) -> Option<&str> {
-        let lock = META.try_lock()?;
-        // SAFETY: under META; the reference outlives the lock only in a process that is about to end.
-        let name = unsafe { (*self.meta.get()).as_ref()?.name.as_deref() };
+        let lock = NAMES.try_lock()?;
+        // SAFETY: under NAMES, for good: the process is about to end.
+        let name = unsafe { (*self.name.get()).as_deref() };
         std::mem::forget(lock);
         name
     }
@@ -249,7 +254,7 @@ pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
         }
         if heap.used == CHUNK {
             let chunk = map::reserve(CHUNK * size_of::<G>())
-                .unwrap_or_else(|e| super::fatal::fatal(&format!("cannot allocate goroutine descriptors: {e}")));
+                .unwrap_or_else(|e| super::fatal::throw(&format!("fatal error: cannot allocate goroutine descriptors: {e}")));
             heap.chunks.push(chunk);
             heap.used = 0;
         }

@@ -156,11 +156,15 @@ impl M {
             let own = self.fs.get();
             at(tp, fixed.current_offset).write(std::ptr::from_ref(self) as u64);
             if let Some(words) = fixed.malloc_words {
-                words.map(|off| at(tp, off).write(*at(own, off)));
+                for off in words {
+                    at(tp, off).write(*at(own, off));
+                }
             }
             switch::switch(fixed.mode, self.g0_sp.as_ptr(), g.sp.get(), tp);
             if let Some(words) = fixed.malloc_words {
-                words.map(|off| at(own, off).write(*at(tp, off)));
+                for off in words {
+                    at(own, off).write(*at(tp, off));
+                }
             }
         }
     }
@@ -193,9 +197,27 @@ pub(crate) fn on_system_stack<R>(f: impl FnOnce() -> R) -> R {
         let call = unsafe { &mut *(arg as *mut Call<F, R>) };
         call.1 = Some((call.0.take().expect("called once"))());
     }
+    fn body<F: FnOnce() -> R, R>(_: &Call<F, R>) -> extern "sysv64" fn(usize) {
+        call::<F, R>
+    }
     let mut c = Call(Some(f), None);
-    let arg = (&raw mut c) as usize;
+    let (body, arg) = (body(&c), (&raw mut c) as usize);
     // SAFETY: a goroutine runs, so g0 is suspended at `g0_sp`, and below that its stack is free.
-    unsafe { switch::call_on(m.fixed.mode, m.g0_sp.get(), m.fs.get(), fs::read(), call::<_, R>, arg) };
+    unsafe { switch::call_on(m.fixed.mode, m.g0_sp.get(), m.fs.get(), fs::read(), body, arg) };
     c.1.expect("called")
+}
+
+/// Calls `f` on the thread's own thread-locals and the stack at hand: for signal handlers, which come at any moment.
+pub(crate) fn on_own_block(f: &mut dyn FnMut()) {
+    let here = fs::read();
+    let own = current().map_or(here, |m| m.fs.get());
+    if own == here || own == 0 {
+        return f();
+    }
+    // SAFETY: `own` is this thread's block; `f` runs on it alone, and then the one of before is back.
+    unsafe {
+        fs::write(own);
+        f();
+        fs::write(here);
+    }
 }

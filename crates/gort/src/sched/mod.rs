@@ -1,14 +1,44 @@
 //! Decide: G, M and P. This file is the waist: all that the floors above may use of the scheduler.
+//!
+//! Start reading at [`run`] (the loop), then [`find`] (what to run next), [`park`] (how a goroutine waits) and
+//! `wake/README.md` (who wakes whom).
 
+mod after;
+pub(crate) mod config;
+mod deadlock;
+pub(crate) mod dump;
+mod fatal;
+mod find;
+mod g;
+pub(crate) mod local;
+mod lock_thread;
+mod m;
 pub(crate) mod netpoll;
+mod p;
 pub(crate) mod park;
+mod procs;
+mod ready;
 pub(crate) mod reason;
+mod run;
+mod runq;
+mod start;
+mod state;
+pub(crate) mod stats;
+mod syscall;
+mod sysmon;
+mod task;
+mod threads;
 pub(crate) mod timers;
 pub(crate) mod waiter;
-mod stub;
+mod wake;
 
+pub(crate) use after::{AfterFunc, after_func};
+pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub(crate) use park::{WaiterRef, Wake};
+pub use procs::{gomaxprocs, num_cpu, set_gomaxprocs};
 pub use reason::WaitReason;
-pub(crate) use stub::{AfterFunc, TimerHost, after_func, is_goexit};
-pub use stub::{blocking, go, goexit, run, start, yield_now, Builder, JoinError, JoinHandle};
+pub use start::{Runtime, RuntimeBuilder, StartError, run, start};
+pub use syscall::blocking;
+pub use task::{Builder, JoinError, JoinHandle, go, goexit, num_goroutine, yield_now};
+pub(crate) use task::{is_goexit, spawn_unchecked};
 pub(crate) use waiter::{FIRST_TOKEN, TIMED_OUT};

@@ -47,7 +47,7 @@ use super::park::{WaiterRef, Wake};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::FIRST_TOKEN;
-use super::{TimerHost, stub};
+use super::find::{self, TimerHost};
 use crate::poll::{Events, Poller};
 use crate::sys::clock;
 use crate::sys::lock::Lock;
@@ -259,7 +259,7 @@ pub(crate) struct IoHandle {
 }
 
 impl IoHandle {
-    /// Registers `fd` with the poller (and makes the poller, the first time).
+    /// Registers `fd` with the poller.
     ///
     /// `fd` stays open until [`deregister`](IoHandle::deregister) or the handle's drop.
     ///
@@ -267,7 +267,7 @@ impl IoHandle {
     /// What the kernel says (out of memory, not a kind of file that can be polled), or that no runtime was started:
     /// nobody would poll.
     pub(crate) fn open(fd: BorrowedFd<'_>) -> io::Result<IoHandle> {
-        let poller = start_poller()?;
+        let poller = poller().ok_or_else(|| io::Error::other(super::start::not_started("net")))?;
         let handle = IoHandle { desc: TABLE.alloc()? };
         poller.add(fd, handle.desc.token())?;
         handle.desc.fd.store(fd.as_raw_fd(), Relaxed);
@@ -324,6 +324,9 @@ impl IoHandle {
         }
         let count = &WAITERS[self.desc.index as usize % WAITERS.len()].0;
         count.fetch_add(1, Relaxed);
+        if me.is_thread() {
+            find::announce(find::SOON_ENOUGH); // a goroutine's M comes to the poll by itself
+        }
         // No deadline here: whoever has taken us out of the word must find our wait still on.
         let token = me.wait(WaitReason::IoWait, None);
         count.fetch_sub(1, Relaxed);
@@ -442,30 +445,10 @@ fn poller() -> Option<&'static Poller> {
     unsafe { POLLER.load(Acquire).as_ref() }
 }
 
-fn start_poller() -> io::Result<&'static Poller> {
-    static MAKING: Lock<()> = Lock::new(());
-    if let Some(poller) = poller() {
-        return Ok(poller);
-    }
-    if !stub::started() {
-        return Err(io::Error::other(
-            "no gort runtime is running: call gort::run or gort::start before sockets are opened",
-        ));
-    }
-    {
-        let _guard = MAKING.lock();
-        if POLLER.load(Relaxed).is_null() {
-            POLLER.store(Box::into_raw(Box::new(Poller::new()?)), Release);
-        }
-    }
-    stub::ensure_poll_thread()?;
-    Ok(poller().expect("stored above"))
-}
-
-/// True once there is a poller: before that, [`poll`] brings nothing and nobody needs to call it.
-#[inline]
-pub(crate) fn initialised() -> bool {
-    !POLLER.load(Relaxed).is_null()
+/// Makes the poller; once, at the runtime's start.
+pub(crate) fn start() -> io::Result<()> {
+    POLLER.store(Box::into_raw(Box::new(Poller::new()?)), Release);
+    Ok(())
 }
 
 /// How many are parked for I/O; exactly zero when nobody is.

@@ -39,6 +39,8 @@ pub(crate) struct P {
     pub(crate) tick: AtomicU32,
     /// The slice is over: whoever is `next` goes behind the others.
     pub(crate) preempt: AtomicBool,
+    /// The sleeper in the poll may not know the earliest timer here yet, see `find.rs`. Owner only.
+    pub(crate) unannounced: Cell<bool>,
     pub(crate) stats: Stats,
     rng: UnsafeCell<Rng>,
     warm: UnsafeCell<Vec<Slot>>,
@@ -108,13 +110,17 @@ pub(crate) fn procs() -> usize {
     PROCS.load(Acquire)
 }
 
-/// Makes sure that there are `n` Ps and makes that GOMAXPROCS. Only with the world stopped (or not yet begun).
-pub(crate) fn set_procs(n: usize) {
+/// Makes sure that there are `n` Ps, alive or dead.
+pub(crate) fn make(n: usize) {
     for (id, place) in ALL.iter().enumerate().take(n) {
         if place.load(Relaxed).is_null() {
             place.store(Box::into_raw(Box::new(P::new(id as u32))), Release);
         }
     }
+}
+
+/// Sets GOMAXPROCS. The Ps exist; under the scheduler's lock, see `procs.rs`.
+pub(crate) fn set_procs(n: usize) {
     PROCS.store(n, Release);
 }
 
@@ -134,6 +140,7 @@ impl P {
             timers: Timers::new(),
             tick: AtomicU32::new(0),
             preempt: AtomicBool::new(false),
+            unannounced: Cell::new(false),
             stats: Stats::default(),
             rng: UnsafeCell::new(Rng::new(u64::from(id) ^ crate::sys::clock::now_ns())),
             warm: UnsafeCell::new(Vec::with_capacity(WARM_SLOTS)),

@@ -1,15 +1,22 @@
 //! Park and ready: how a goroutine or an OS thread waits, and how it goes on.
 
+use super::config::ThreadLocals;
+use super::find::TimerHost;
+use super::g::G;
+use super::m::{self, Action};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::{TIMED_OUT, WaitWord, Won};
+use super::{ready, sysmon};
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::time::Instant;
 
 /// Who waits.
 enum Kind {
+    /// The goroutine in whose descriptor the waiter lies.
+    Goroutine,
     /// An OS thread that is no M running a goroutine. It sleeps on the word until its `ready` sets that to 1: seeing
     /// the token would be too early, for who has won it still uses the waiter and its queue node (invariant 4).
     Thread(AtomicU32),
@@ -19,6 +26,19 @@ enum Kind {
 pub(crate) struct Waiter {
     word: WaitWord,
     kind: Kind,
+}
+
+impl Waiter {
+    /// The waiter of a goroutine; it lies at the address of its [`G`].
+    pub(crate) fn of_goroutine() -> Waiter {
+        Waiter { word: WaitWord::new(), kind: Kind::Goroutine }
+    }
+
+    /// The park's commit, on g0.
+    #[inline]
+    pub(crate) fn commit_park(&self) -> bool {
+        self.word.commit_park()
+    }
 }
 
 /// A waiter as wait queues keep it. Valid as long as `waiter.rs` invariant 3 says.
@@ -36,9 +56,22 @@ thread_local! {
 }
 
 impl WaiterRef {
-    /// The caller's own waiter: the goroutine's, or the OS thread's where no goroutine runs.
+    /// The caller's own waiter: the goroutine's, or the OS thread's where no goroutine runs (or one is inside `blocking`).
+    #[inline]
     pub(crate) fn current() -> WaiterRef {
+        if let Some(m) = m::current()
+            && !m.in_blocking.load(Relaxed)
+            && let Some(g) = m.g()
+        {
+            return WaiterRef::of(g);
+        }
         THREAD_WAITER.with(|w| WaiterRef(NonNull::from(w)))
+    }
+
+    /// The waiter of `g`.
+    #[inline]
+    pub(crate) fn of(g: &'static G) -> WaiterRef {
+        WaiterRef(NonNull::from(&g.waiter))
     }
 
     /// The waiter as an opaque pointer, for queues that are one word (`netpoll/word.rs`).
@@ -81,6 +114,20 @@ impl WaiterRef {
         }
     }
 
+    /// Whether this is an OS thread's: then no M comes through the scheduler because it waits.
+    pub(crate) fn is_thread(self) -> bool {
+        matches!(self.get().kind, Kind::Thread(_))
+    }
+
+    /// The goroutine whose waiter this is.
+    fn goroutine(self) -> Option<&'static G> {
+        match self.get().kind {
+            // SAFETY: a waiter of this kind is the first field of a G (`repr(C)`), and those are never freed.
+            Kind::Goroutine => Some(unsafe { self.0.cast::<G>().as_ref() }),
+            Kind::Thread(_) => None,
+        }
+    }
+
     /// Parks the caller until somebody selects it or `deadline` passes; returns the token
     /// ([`TIMED_OUT`] for the deadline). The caller then takes itself out of every queue.
     ///
@@ -89,11 +136,39 @@ impl WaiterRef {
         if let Some(token) = self.selected() {
             return token;
         }
-        let _ = (reason, TimerNode::new());
-        let me = self.get();
-        match &me.kind {
-            Kind::Thread(ready) => self.wait_thread(ready, deadline.map(clock::ns_of)),
+        let deadline_ns = deadline.map(clock::ns_of);
+        match &self.get().kind {
+            Kind::Thread(ready) => self.wait_thread(ready, deadline_ns),
+            Kind::Goroutine => self.wait_goroutine(reason, deadline_ns),
         }
+    }
+
+    fn wait_goroutine(self, reason: WaitReason, deadline_ns: Option<u64>) -> usize {
+        let g = self.goroutine().expect("asked by `wait`");
+        let timer = TimerNode::new();
+        if let Some(when_ns) = deadline_ns {
+            // SAFETY: the node is new and stays in this frame, which does not end before `stop` below; the waiter
+            // lives for ever. We park next.
+            unsafe { TimerHost::start_and_park(&timer, when_ns, fire_timeout, self.0.as_ptr().cast()) };
+        }
+        g.set_reason(reason, sysmon::coarse_ns());
+        let m = m::current().expect("a goroutine runs on an M");
+        // In shared mode the panic count is the thread's: who unwinds stays there.
+        let stays = m.fixed.thread_locals == ThreadLocals::Shared
+            && std::thread::panicking()
+            && g.bound_m.load(Relaxed).is_null();
+        if stays {
+            g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed);
+        }
+        // SAFETY: the caller is the waiter itself, so `g` runs here.
+        unsafe { m.switch_to_g0(g, Action::Park) };
+        if stays {
+            g.bound_m.store(null_mut(), Relaxed);
+        }
+        if deadline_ns.is_some() {
+            timer.stop();
+        }
+        self.selected().expect("the wait has ended")
     }
 
     fn wait_thread(self, ready: &AtomicU32, mut deadline_ns: Option<u64>) -> usize {
@@ -132,6 +207,7 @@ impl Wake {
     pub(crate) fn ready(self) {
         let Some(waiter) = self.0 else { return };
         match &waiter.get().kind {
+            Kind::Goroutine => ready::ready(waiter.goroutine().expect("of that kind")),
             Kind::Thread(ready) => {
                 let addr = ready.as_ptr();
                 // From here on the thread may be gone; the address alone is used.
@@ -140,4 +216,24 @@ impl Wake {
             }
         }
     }
+
+    /// The goroutine that is to be made ready, by the caller, who sets its state and queues it. An OS thread is made
+    /// ready here.
+    pub(crate) fn into_goroutine(self) -> Option<&'static G> {
+        let g = self.0?.goroutine();
+        if g.is_none() {
+            self.ready();
+        }
+        g
+    }
+}
+
+/// A deadline has come. `arg` is the waiter.
+///
+/// # Safety
+/// `arg` points to a `Waiter` that is alive (`TimerNode::start` asks for that until `stop` has returned).
+unsafe fn fire_timeout(arg: *const (), _seq: usize) -> Wake {
+    // SAFETY: the caller's promise; the pointer came from a `WaiterRef`.
+    let waiter = unsafe { WaiterRef::from_ptr(NonNull::new_unchecked(arg.cast_mut())) };
+    waiter.try_select(TIMED_OUT).unwrap_or(Wake::NONE)
 }

@@ -101,10 +101,4 @@ impl WaitWord {
     pub(crate) fn commit_park(&self) -> bool {
         self.0.compare_exchange(ARMED, PARKED, AcqRel, Acquire).is_ok()
     }
-
-    /// The 32 bits that an OS thread sleeps on (the low half: x86-64 is little-endian).
-    #[inline]
-    pub(crate) fn futex_word(&self) -> *const u32 {
-        &raw const self.0 as *const u32
-    }
 }

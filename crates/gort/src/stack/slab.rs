@@ -144,6 +144,14 @@ pub(crate) fn guards() -> GuardKind {
     if FORCE_MPROTECT.load(Relaxed) != 0 { GuardKind::Mprotect } else { map::guard_kind() }
 }
 
+/// What to do when no slot can be had: where guards split mappings, their number is bounded.
+pub(crate) fn advice() -> &'static str {
+    match guards() {
+        GuardKind::Install => "",
+        GuardKind::Mprotect => " (each stack's guard takes a mapping on this kernel: raise vm.max_map_count)",
+    }
+}
+
 /// A slot of `class`: a used one if there is one (most recently freed first), else a fresh one.
 pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
     let bytes = class_bytes(class);
@@ -183,6 +191,11 @@ pub(crate) fn take_cold(keep: usize, max: usize) -> Vec<Slot> {
         cold.extend(c.free.drain(..surplus));
     }
     cold
+}
+
+/// How many slots of `class` wait to be used again.
+pub(crate) fn free_count(class: u8) -> usize {
+    CLASS[class as usize].lock().free.len()
 }
 
 /// How many slots exist, and how many of them are in the free lists (not counting those that Ps keep warm).

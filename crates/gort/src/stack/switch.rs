@@ -141,11 +141,13 @@ pub(crate) unsafe fn switch(mode: FsMode, save: *mut usize, to: usize, fs: usize
 #[unsafe(naked)]
 unsafe extern "sysv64" fn start() {
     naked_asm!(
+        ".cfi_startproc",
         ".cfi_undefined rip",
         "xor ebp, ebp",
         "mov rdi, r12",
         "call r13",
         "ud2",
+        ".cfi_endproc",
     )
 }
 
@@ -174,6 +176,7 @@ pub(crate) unsafe fn prepare(top: usize, entry: extern "sysv64" fn(usize) -> !, 
 macro_rules! call_on_body {
     ([$($enter:literal),*] [$($leave:literal),*]) => {
         naked_asm!(
+            ".cfi_startproc",
             "push rbp",
             ".cfi_def_cfa_offset 16",
             ".cfi_offset rbp, -16",
@@ -194,6 +197,7 @@ macro_rules! call_on_body {
             "pop rbp",
             ".cfi_def_cfa rsp, 8",
             "ret",
+            ".cfi_endproc",
         )
     };
 }

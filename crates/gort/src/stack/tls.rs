@@ -236,6 +236,15 @@ impl Layout {
         }
     }
 
+    /// The tid in a block.
+    ///
+    /// # Safety
+    /// `tp` is a block that only the caller uses.
+    pub(crate) unsafe fn tid(&self, tp: usize) -> u32 {
+        // SAFETY: the tid's place was checked in `discover`.
+        unsafe { *((tp + self.tid_off) as *const u32) }
+    }
+
     /// Sets the tid by which owners of recursive locks are told apart.
     ///
     /// # Safety

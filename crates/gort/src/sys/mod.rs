@@ -4,6 +4,7 @@
 //! `crates/gort-models` can put loom's in their place.
 
 pub(crate) mod clock;
+pub(crate) mod fatal;
 pub(crate) mod fs;
 pub(crate) mod futex;
 pub(crate) mod lock;

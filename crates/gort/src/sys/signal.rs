@@ -83,3 +83,46 @@ impl Drop for AltStack {
         }
     }
 }
+
+/// glibc's signal for `setuid` and its family: each thread changes its own credentials in the handler.
+const SIGSETXID: i32 = 33;
+
+/// The kernel's `struct sigaction`, with the restorer that glibc hides.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct KernelSigaction {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: u64,
+}
+
+/// Calls a function on the thread's own thread-locals, wherever it is called: `on_own_block(f, arg)`.
+pub(crate) type OnOwnBlock = fn(&mut dyn FnMut());
+
+static SETXID: std::sync::OnceLock<(KernelSigaction, OnOwnBlock)> = std::sync::OnceLock::new();
+
+/// Makes glibc's `setuid` handler run on the thread's own block: it sets a flag in the descriptor that the FS base points to, and
+/// the caller of `setuid` waits for that flag in the real one.
+pub(crate) fn wrap_setxid(on_own_block: OnOwnBlock) {
+    // SAFETY: raw system calls on a valid struct; libc's sigaction refuses this signal, the kernel does not. The new
+    // handler calls the old one with what it was given.
+    unsafe {
+        let mut old = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
+        let none = std::ptr::null::<KernelSigaction>();
+        let rc = libc::syscall(libc::SYS_rt_sigaction, SIGSETXID, none, &raw mut old, 8usize);
+        if rc != 0 || old.handler <= libc::SIG_IGN || SETXID.set((old, on_own_block)).is_err() {
+            return; // not glibc, or it has no threads yet and will not send this
+        }
+        let new = KernelSigaction { handler: on_setxid as *const () as usize, ..old };
+        libc::syscall(libc::SYS_rt_sigaction, SIGSETXID, &raw const new, std::ptr::null::<KernelSigaction>(), 8usize);
+    }
+}
+
+extern "C" fn on_setxid(sig: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let (old, on_own_block) = SETXID.get().expect("set before the handler");
+    on_own_block(&mut || {
+        // SAFETY: glibc installed it as a three-argument handler.
+        unsafe { std::mem::transmute::<usize, Handler>(old.handler)(sig, info, context) }
+    });
+}

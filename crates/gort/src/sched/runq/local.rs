@@ -174,17 +174,14 @@ impl<T, const N: usize> LocalQueue<T, N> {
         }
     }
 
-    /// Takes `next` of another P.
-    pub(crate) fn steal_next(&self) -> Option<*mut T> {
+    /// Who is in `next`. Anybody.
+    pub(crate) fn peek_next(&self) -> Option<*mut T> {
         let g = self.next.load(Acquire);
-        if !g.is_null() && self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok() {
-            return Some(g);
-        }
-        None
+        (!g.is_null()).then_some(g)
     }
 
-    /// Whether somebody is in `next`. Anybody.
-    pub(crate) fn has_next(&self) -> bool {
-        !self.next.load(Relaxed).is_null()
+    /// Takes `g` out of another P's `next`, if it is there.
+    pub(crate) fn steal_next(&self, g: *mut T) -> bool {
+        self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok()
     }
 }

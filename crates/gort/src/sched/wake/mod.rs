@@ -10,7 +10,6 @@ pub(crate) struct WakeState {
 }
 
 impl WakeState {
-    #[cfg(not(loom_model))]
     pub(crate) const fn new() -> WakeState {
         WakeState { idle_ps: AtomicU32::new(0), spinning: AtomicU32::new(0) }
     }
@@ -40,6 +39,11 @@ impl WakeState {
     /// An M begins to look for work.
     pub(crate) fn begin_spinning(&self) {
         self.spinning.fetch_add(1, SeqCst);
+    }
+
+    /// For an M that would be the only one to look, now that no P idles: true if it was counted.
+    pub(crate) fn begin_spinning_alone(&self) -> bool {
+        self.idle_ps.load(Relaxed) == 0 && self.spinning.compare_exchange(0, 1, SeqCst, Relaxed).is_ok()
     }
 
     /// An M looks no longer. If it found work, it must now ask [`must_wake`](Self::must_wake), as if it had

@@ -1,0 +1,3 @@
+//! Numbers of the runtime.
+
+pub use crate::sched::stats::{Snapshot, snapshot};

@@ -1,0 +1,161 @@
+//! What all goroutines do: as data, and as text in the grammar of Go's dumps.
+
+use super::g::{self, G, State};
+use super::m;
+use super::reason::WaitReason;
+use crate::sys::clock;
+use std::fmt::{self, Write};
+use std::panic::Location;
+use std::time::Duration;
+
+/// What a goroutine is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Queued to run.
+    Runnable,
+    /// On a thread.
+    Running,
+    /// Inside [`blocking`](crate::blocking).
+    Syscall,
+    /// Parked, for this reason.
+    Waiting(WaitReason),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Runnable => "runnable",
+            Status::Running => "running",
+            Status::Syscall => "syscall",
+            Status::Waiting(reason) => reason.as_str(),
+        })
+    }
+}
+
+/// One goroutine, as an observer saw it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Goroutine {
+    /// Its number; never used twice.
+    pub id: u64,
+    /// The number of the goroutine that made it, 0 if a plain thread did.
+    pub parent: u64,
+    /// From [`Builder::name`](crate::Builder::name).
+    pub name: Option<String>,
+    /// What it does.
+    pub status: Status,
+    /// For how long it has been waiting, or inside `blocking`.
+    pub since: Duration,
+    /// Whether it holds an [`OsThreadLock`](crate::OsThreadLock).
+    pub locked_to_thread: bool,
+    /// Where it was made.
+    pub created_at: Option<&'static Location<'static>>,
+}
+
+impl fmt::Display for Goroutine {
+    /// The header line of a dump, without its colon: `goroutine 7 [chan receive, 2 minutes]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "goroutine {} [{}", self.id, self.status)?;
+        let minutes = self.since.as_secs() / 60;
+        if minutes >= 1 {
+            write!(f, ", {minutes} minutes")?;
+        }
+        if self.locked_to_thread {
+            f.write_str(", locked to thread")?;
+        }
+        f.write_char(']')
+    }
+}
+
+fn look_at(g: &G, now_ns: u64) -> Option<Goroutine> {
+    let id = g.id();
+    if g.is_system() {
+        return None;
+    }
+    let (status, waits) = match g.state() {
+        State::Dead => return None,
+        State::Runnable => (Status::Runnable, false),
+        State::Running => (Status::Running, false),
+        State::Blocked => (Status::Syscall, true),
+        State::Waiting => (Status::Waiting(g.reason()), true),
+    };
+    let since_ns = if waits { now_ns.saturating_sub(g.since_ns()) } else { 0 };
+    Some(Goroutine {
+        id,
+        parent: g.parent(),
+        name: g.name(),
+        status,
+        since: Duration::from_nanos(since_ns),
+        locked_to_thread: g.is_locked_to_thread(),
+        created_at: g.created_at(),
+    })
+}
+
+/// All goroutines, by number. Nobody is stopped: each is shown as it was when looked at.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let me = &gort::debug::goroutines()[0];
+///     assert_eq!(me.status, gort::debug::Status::Running);
+/// })
+/// ```
+pub fn goroutines() -> Vec<Goroutine> {
+    let now = clock::now_ns();
+    let mut all = Vec::new();
+    g::for_each(|g| all.extend(look_at(g, now)));
+    all.sort_by_key(|g: &Goroutine| g.id);
+    all
+}
+
+/// All goroutines as text, in Go's grammar: the caller first, then by number.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let text = gort::debug::dump();
+///     assert!(text.starts_with("goroutine "));
+/// })
+/// ```
+pub fn dump() -> String {
+    let mut all = goroutines();
+    let own = m::current().and_then(|m| m.g()).map(G::id);
+    all.sort_by_key(|g| (Some(g.id) != own, g.id));
+    let mut text = String::new();
+    for g in all {
+        let _ = write!(text, "{g}:\n{}", Rest(&g));
+        text.push('\n');
+    }
+    text
+}
+
+/// The lines below the header.
+struct Rest<'a>(&'a Goroutine);
+
+impl fmt::Display for Rest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let g = self.0;
+        if let Some(name) = &g.name {
+            writeln!(f, "name {name:?}")?;
+        }
+        if let Some(at) = g.created_at {
+            match g.parent {
+                0 => writeln!(f, "created by a thread")?,
+                parent => writeln!(f, "created by goroutine {parent}")?,
+            }
+            writeln!(f, "\t{}:{}", at.file(), at.line())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Errors that end the process: a report on stderr and exit status 2, as in Go.
+
+use super::dump;
+use super::m;
+use crate::sys::fatal::{exit, write_stderr};
+
+/// Says `message` and ends the process with status 2.
+#[cold]
+pub(crate) fn throw(message: &str) -> ! {
+    write_stderr(message.as_bytes());
+    write_stderr(b"\n");
+    exit(2)
+}
+
+/// As [`throw`], with a dump of all goroutines, unless `GORT_TRACEBACK=none`.
+#[cold]
+pub(crate) fn throw_with_dump(message: &str) -> ! {
+    write_stderr(message.as_bytes());
+    write_stderr(b"\n\n");
+    if std::env::var_os("GORT_TRACEBACK").is_none_or(|v| v != "none") {
+        write_stderr(dump::dump().as_bytes());
+    }
+    exit(2)
+}
+
+/// Looks at a fault on this thread: in the guard of the running goroutine's stack it is an overflow, which is reported. Runs
+/// in a signal handler, on the M's alternate stack; allocates nothing.
+pub(crate) fn judge_fault(addr: usize) {
+    let Some(g) = m::current().and_then(|m| m.g()) else { return };
+    // SAFETY: the goroutine runs on this thread, which is in the handler, so nobody changes the slot.
+    let Some(slot) = (unsafe { (*g.slot.get()).as_ref() }) else { return };
+    if !slot.guard().contains(&addr) {
+        return;
+    }
+    let mut digits = [0; 20];
+    write_stderr(b"fatal error: stack overflow\n\ngoroutine ");
+    write_stderr(decimal(g.id(), &mut digits));
+    if let Some(name) = g.name_in_handler() {
+        write_stderr(b" (\"");
+        write_stderr(name.as_bytes());
+        write_stderr(b"\")");
+    }
+    write_stderr(b" exceeds its stack of ");
+    write_stderr(decimal(slot.stack().len() as u64, &mut digits));
+    write_stderr(b" bytes (in a slot of ");
+    write_stderr(decimal(slot.bytes() as u64, &mut digits));
+    write_stderr(
+        b")\nLarger stacks: gort::Builder::stack_size for one goroutine, \
+          gort::Runtime::builder().stack_size or the environment's GORT_STACK for all.\n",
+    );
+    exit(2)
+}
+
+/// `n` in decimal, without the allocation or the locks that `format!` may need.
+fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            return &digits[at..];
+        }
+    }
+}

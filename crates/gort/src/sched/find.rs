@@ -1,0 +1,376 @@
+//! What to run next, and how an M waits when there is nothing.
+//!
+//! # Order
+//! Timers of our P that are due; every 61st time the global queue and a look at the netpoller; `next`; the ring; the
+//! global queue; the netpoller; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are
+//! looked at once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all
+//! heaps, the others in the idle list.
+//!
+//! # The sleeper in the poll
+//! `UNTIL` is 0 while nobody sleeps there, else when that M will wake up. Its protocol with those who start timers is
+//! in `wake/README.md`, "Timers and the netpoller".
+
+use super::config::GLOBAL_EVERY;
+use super::g::{G, State};
+use super::m::M;
+use super::p::{self, P};
+use super::park::Wake;
+use super::ready::{current_m_with_p, push_behind, wake_p};
+use super::runq::global::GList;
+use super::state::{self, WAKE};
+use super::timers::{Fire, NEVER, TimerNode};
+use super::{netpoll, procs, threads};
+use crate::sys::clock;
+use crate::sys::sync::{AtomicU64, Ordering::*, fence, spin_hint};
+
+/// When the sleeper in the poll wakes up; 0: nobody is there, 1: it is just computing.
+static UNTIL: AtomicU64 = AtomicU64::new(0);
+
+/// When the netpoller was asked last.
+static LAST_POLL_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Looks at other Ps before giving up, as in Go.
+const STEAL_PASSES: u32 = 4;
+
+/// How long a running P's `next` is left alone: its owner is about to run it, and has it in its cache. Go's 3 µs.
+const NEXT_GRACE_NS: u64 = 3_000;
+
+/// Whether an M sleeps in the poll.
+pub(crate) fn somebody_polls() -> bool {
+    UNTIL.load(SeqCst) != 0
+}
+
+/// When the netpoller was asked last.
+pub(crate) fn last_poll_ns() -> u64 {
+    LAST_POLL_NS.load(Relaxed)
+}
+
+/// The next goroutine for `m` to run, and whether it inherits the time slice of the one before it. Sleeps until there is
+/// one. `None`: the thread is to end. On g0; enters and returns with a P (none at the thread's end).
+pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
+    loop {
+        let p = m.p.get().expect("`find` is entered with a P");
+        if p.id as usize >= p::procs() {
+            // GOMAXPROCS went down.
+            m.p.set(None);
+            if m.spinning.replace(false) {
+                WAKE.end_spinning();
+            }
+            procs::drain(p);
+            if !threads::stop_m(m) {
+                return None;
+            }
+            continue;
+        }
+        if let Some(found) = find_on(m, p) {
+            announce_timers(p);
+            return Some(found);
+        }
+        if let Some(g) = steal_work(m, p) {
+            announce_timers(p);
+            return Some((g, false));
+        }
+        if !idle(m, p) {
+            return None;
+        }
+    }
+}
+
+/// What our own P, the global queue and the netpoller have.
+#[inline]
+fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
+    let next_timer = p.timers.next_ns();
+    if next_timer != NEVER {
+        let now = clock::now_ns();
+        if next_timer <= now {
+            p.timers.run_due(now, Wake::ready);
+        }
+    }
+    if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
+        if netpoll::waiters() != 0 {
+            look_at_netpoll(p);
+        }
+        if !state::global_is_empty()
+            && let Some(g) = state::lock().pop_global(p, true)
+        {
+            return Some((g, false));
+        }
+    }
+    if let Some(next) = p.runq.take_next() {
+        if !p.preempt.load(Relaxed) {
+            return Some((next, !m.spinning.get()));
+        }
+        push_behind(p, next); // the slice that it would inherit is over
+    }
+    if let Some(g) = p.runq.pop() {
+        return Some((g, false));
+    }
+    if !state::global_is_empty()
+        && let Some(g) = state::lock().pop_global(p, false)
+    {
+        return Some((g, false));
+    }
+    if !somebody_polls() && netpoll::waiters() != 0 {
+        look_at_netpoll(p);
+        return p.runq.pop().map(|g| (g, false));
+    }
+    None
+}
+
+/// Looks what the kernel has for us, without sleeping, and queues it on `p`.
+fn look_at_netpoll(p: &P) {
+    let mut list = GList::new();
+    poll_into(Some(0), &mut list);
+    queue_on(p, list);
+}
+
+fn queue_on(p: &P, mut list: GList) {
+    let mut some = false;
+    while let Some(g) = list.pop_front() {
+        push_behind(p, g);
+        some = true;
+    }
+    if some && WAKE.must_wake() {
+        wake_p();
+    }
+}
+
+/// Asks the netpoller; goroutines that may run go to `list`, threads are woken at once.
+pub(crate) fn poll_into(timeout_ns: Option<u64>, list: &mut GList) {
+    netpoll::poll(timeout_ns, &mut |wake| collect(wake, list));
+    LAST_POLL_NS.store(clock::now_ns(), Relaxed);
+}
+
+/// Makes what was woken ready: into `list` if it is a goroutine.
+pub(crate) fn collect(wake: Wake, list: &mut GList) {
+    if let Some(g) = wake.into_goroutine() {
+        g.set_state(State::Runnable);
+        list.push_back(std::ptr::from_ref(g).cast_mut());
+    }
+}
+
+/// Looks at other Ps, as a spinning M, unless enough others do.
+fn steal_work(m: &'static M, p: &'static P) -> Option<*mut G> {
+    let procs = p::procs() as u32;
+    if procs == 1 {
+        return None;
+    }
+    if !m.spinning.get() {
+        let busy = procs.saturating_sub(WAKE.idle_ps());
+        if 2 * WAKE.spinning() >= busy {
+            return None;
+        }
+        m.spinning.set(true);
+        WAKE.begin_spinning();
+    }
+    for pass in 1..=STEAL_PASSES {
+        let start = p.random(procs);
+        for i in 0..procs {
+            let victim = p::get(((start + i) % procs) as usize);
+            if std::ptr::eq(victim, p) {
+                continue;
+            }
+            if let Some(g) = victim.runq.steal_into(&p.runq) {
+                p.stats.steals.add(1);
+                return Some(g);
+            }
+            if pass < STEAL_PASSES {
+                continue;
+            }
+            if victim.timers.next_ns() != NEVER {
+                victim.timers.run_due(clock::now_ns(), Wake::ready);
+                if let Some(g) = p.runq.take_next().or_else(|| p.runq.pop()) {
+                    return Some(g);
+                }
+            }
+            if let Some(next) = victim.runq.peek_next() {
+                let until = clock::now_ns() + NEXT_GRACE_NS;
+                while clock::now_ns() < until && victim.runq.peek_next() == Some(next) {
+                    spin_hint();
+                }
+                if victim.runq.steal_next(next) {
+                    p.stats.steals.add(1);
+                    return Some(next);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Nothing to run: gives the P up and sleeps until there is. False: the thread is to end.
+fn idle(m: &'static M, p: &'static P) -> bool {
+    {
+        let mut s = state::lock();
+        if !s.global_is_empty() || p.id as usize >= p::procs() {
+            return true;
+        }
+        m.p.set(None);
+        p.unannounced.set(false); // told below
+        s.put_idle_p(p);
+    }
+    if m.spinning.replace(false) {
+        WAKE.end_spinning();
+    }
+    let work = !state::global_is_empty() || p::all().any(|p| !p.runq.is_empty());
+    if work && take_p_spinning(m) {
+        announce_all();
+        return true;
+    }
+    if sleep_in_poll(m) {
+        return true;
+    }
+    threads::stop_m(m)
+}
+
+/// Takes an idle P, to look for work with it. False: none idles, so all are looked after.
+fn take_p_spinning(m: &'static M) -> bool {
+    let Some(p) = state::lock().take_idle_p() else { return false };
+    m.wire(p);
+    m.spinning.set(true);
+    WAKE.begin_spinning();
+    true
+}
+
+/// The earliest timer of all heaps.
+pub(crate) fn earliest_timer() -> u64 {
+    p::all_ever().map(|p| p.timers.next_ns()).min().unwrap_or(NEVER)
+}
+
+/// Fires what is due in any heap.
+pub(crate) fn run_all_due(list: &mut GList) {
+    let now = clock::now_ns();
+    for p in p::all_ever() {
+        p.timers.run_due(now, |wake| collect(wake, list));
+    }
+}
+
+/// Sleeps in the kernel's poll, unless somebody else does or nobody waits for time or I/O. True: `m` has a P again, and
+/// work or a reason to look for it.
+fn sleep_in_poll(m: &'static M) -> bool {
+    loop {
+        if UNTIL.compare_exchange(0, 1, SeqCst, Relaxed).is_err() {
+            let until = UNTIL.load(SeqCst);
+            if earliest_timer() < until && until > 1 {
+                netpoll::wake();
+            }
+            return false;
+        }
+        let mut until = earliest_timer();
+        loop {
+            UNTIL.store(until.max(2), SeqCst);
+            fence(SeqCst);
+            let now = earliest_timer();
+            if now >= until {
+                break;
+            }
+            until = now;
+        }
+        if until == NEVER && netpoll::waiters() == 0 {
+            // Nothing to wait for. Whoever starts a timer from here on sees 0 or was seen just now.
+            UNTIL.store(0, SeqCst);
+            fence(SeqCst);
+            if earliest_timer() == NEVER && netpoll::waiters() == 0 {
+                return false;
+            }
+            continue;
+        }
+        let mut list = GList::new();
+        let timeout = (until != NEVER).then(|| until.saturating_sub(clock::now_ns()));
+        // A time-out of 0 would only look; that is right, the timer is due.
+        poll_into(timeout, &mut list);
+        UNTIL.store(0, SeqCst);
+        fence(SeqCst);
+        run_all_due(&mut list);
+        if let Some(g) = list.pop_front() {
+            let idle = state::lock().take_idle_p();
+            let Some(p) = idle else {
+                list.push_front(g);
+                state::lock().push_global(&mut list);
+                if WAKE.must_wake() {
+                    wake_p();
+                }
+                return false;
+            };
+            m.wire(p);
+            m.spinning.set(true);
+            WAKE.begin_spinning();
+            push_behind(p, g);
+            queue_on(p, list);
+            return true;
+        }
+        // Woken to look again, or by a signal. Work that came meanwhile had its own M started.
+    }
+}
+
+/// Leaving with work while a timer of ours may be unknown to the sleeper in the poll (steps T2, T3).
+#[inline]
+fn announce_timers(p: &P) {
+    if p.unannounced.replace(false) {
+        announce(p.timers.next_ns());
+    }
+}
+
+/// Makes sure that somebody wakes up at `when_ns`: tells the sleeper, or has somebody come to sleep.
+pub(crate) fn announce(when_ns: u64) {
+    fence(SeqCst);
+    let until = UNTIL.load(Relaxed);
+    if until == 0 {
+        if WAKE.must_wake() {
+            wake_p();
+        }
+    } else if until > when_ns {
+        netpoll::wake();
+    }
+}
+
+/// Where timers go: the current P's heap, or the first P's where none is at hand.
+pub(crate) struct TimerHost;
+
+impl TimerHost {
+    /// Starts `node`.
+    ///
+    /// # Safety
+    /// As [`TimerNode::start`].
+    pub(crate) unsafe fn start(node: &TimerNode, when_ns: u64, fire: Fire, arg: *const (), seq: usize) {
+        let p = current_m_with_p().map_or_else(any_p, |(_, p)| p);
+        // SAFETY: the caller's promise.
+        if unsafe { node.start(&p.timers, when_ns, fire, arg, seq) } {
+            announce(when_ns);
+        }
+    }
+
+    /// As [`start`](TimerHost::start), by a goroutine that parks at once: its M comes through `find` and tells the sleeper
+    /// only if it does not become that itself.
+    ///
+    /// # Safety
+    /// As [`TimerNode::start`]; the caller parks next, on the same P.
+    pub(crate) unsafe fn start_and_park(node: &TimerNode, when_ns: u64, fire: Fire, arg: *const ()) {
+        let (_, p) = current_m_with_p().expect("a goroutine that parks has a P");
+        // SAFETY: the caller's promise.
+        if unsafe { node.start(&p.timers, when_ns, fire, arg, 0) } {
+            p.unannounced.set(true);
+        }
+    }
+}
+
+/// The first P; without a runtime there is none yet, and it is started: a plain thread may use a timer before anything else.
+fn any_p() -> &'static P {
+    if p::procs() == 0
+        && let Err(e) = super::start::start()
+    {
+        panic!("a timer needs the gort runtime, which cannot start: {e}");
+    }
+    p::get(0)
+}
+
+/// A moment that every sleeper in the poll is right for: only asks that there is one.
+pub(crate) const SOON_ENOUGH: u64 = NEVER;
+
+/// Makes sure that somebody wakes up for the earliest of all timers, for those who leave heaps behind.
+pub(crate) fn announce_all() {
+    let earliest = earliest_timer();
+    if earliest != NEVER {
+        announce(earliest);
+    }
+}

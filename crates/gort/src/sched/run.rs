@@ -1,0 +1,162 @@
+//! The scheduler's loop: what an M does on g0.
+//!
+//! ```text
+//!   find a goroutine ──▶ execute: attach a stack, switch ──▶ it parks │ yields │ exits ──▶ settle ──▶ find ...
+//! ```
+//!
+//! # Bound goroutines
+//! A G with `bound_m` runs on that M alone: it comes out of `blocking` without a P, holds `lock_os_thread`, or unwinds in
+//! shared mode. Whoever finds it in a queue hands its own P to that M ([`threads::wake_with`]) and stops. An M whose bound goroutine
+//! has parked hands its P off and sleeps until somebody does that.
+//!
+//! # Invariants
+//! 1. After a park is committed nobody here touches the G: it may run on another M already.
+//! 2. A stack is put away on g0, when the goroutine has left it for good.
+
+use super::find;
+use super::g::{G, State};
+use super::m::{Action, M};
+use super::p::P;
+use super::start::fixed;
+use super::state::{self, WAKE};
+use super::{ready, syscall, task, threads};
+use crate::stack::{slab, switch};
+use crate::sys::sync::Ordering::*;
+use std::ptr::null_mut;
+
+/// Runs goroutines until the thread is to end. On g0, with a P.
+pub(crate) fn schedule(m: &'static M) {
+    while let Some((g, inherits)) = find::find(m) {
+        // SAFETY: descriptors are never freed.
+        let g: &'static G = unsafe { &*g };
+        let bound = g.bound_m.load(Acquire);
+        if bound.is_null() || std::ptr::eq(bound, m) {
+            if !execute(m, g, inherits) {
+                return;
+            }
+            continue;
+        }
+        let p = m.p.take().expect("`find` returns with a P");
+        end_spinning(m);
+        // SAFETY: descriptors of Ms are never freed.
+        threads::wake_with(unsafe { &*bound }, p);
+        if !threads::stop_m(m) {
+            return;
+        }
+    }
+}
+
+/// An M that has found work is no longer looking for it; if others should, it starts one (steps F1 to S4 of the wake
+/// protocol).
+pub(crate) fn end_spinning(m: &M) {
+    if m.spinning.replace(false) {
+        WAKE.end_spinning();
+        if WAKE.must_wake() {
+            ready::wake_p();
+        }
+    }
+}
+
+/// Runs `g`, which we took from a queue, until it parks, yields or ends. False: the thread is to end.
+fn execute(m: &'static M, g: &'static G, mut inherits: bool) -> bool {
+    end_spinning(m);
+    loop {
+        let p = m.p.get().expect("an M that executes has a P");
+        if !inherits {
+            p.tick.store(p.tick.load(Relaxed).wrapping_add(1), Relaxed);
+            p.preempt.store(false, Relaxed);
+        }
+        p.stats.schedules.add(1);
+        if g.sp.get() == 0 {
+            attach(p, g);
+        }
+        g.set_state(State::Running);
+        m.g.store(std::ptr::from_ref(g).cast_mut(), Relaxed);
+        // SAFETY: we took `g` from a queue (or resumed it below), so it is ours; this is g0.
+        unsafe { m.switch_to(g) };
+        m.g.store(null_mut(), Relaxed);
+        let bound = std::ptr::eq(g.bound_m.load(Relaxed), m);
+        match m.action.get() {
+            Action::Park => {
+                g.set_state(State::Waiting);
+                if !g.waiter.commit_park() {
+                    // A waker was first. It goes on as if nothing had been.
+                    inherits = true;
+                    continue;
+                }
+            }
+            Action::Yield => {
+                g.set_state(State::Runnable);
+                let p = m.p.get().expect("it yielded with a P");
+                if bound {
+                    state::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
+                } else {
+                    ready::push_behind(p, std::ptr::from_ref(g).cast_mut());
+                }
+            }
+            Action::Exit => return retire(m, g),
+        }
+        if !bound {
+            return true;
+        }
+        // Not ours any more, but nobody else may run it.
+        state::lock().waiting_bound += 1;
+        syscall::hand_off(m.p.take().expect("it parked with a P"));
+        m.sleep(None);
+        state::lock().waiting_bound -= 1;
+        m.take_next_p();
+        inherits = false;
+    }
+}
+
+/// Gives a goroutine that has not run yet its stack.
+fn attach(p: &P, g: &'static G) {
+    let fixed = fixed();
+    // SAFETY: `g` is ours.
+    let place = unsafe { &mut *g.slot.get() };
+    if place.is_none() {
+        let class = g.class.get();
+        *place = Some(p.take_slot(class).unwrap_or_else(|| match slab::allocate(class) {
+            Ok(slot) => slot,
+            Err(e) => super::fatal::throw(&format!(
+                "gort: cannot allocate a stack for goroutine {}: {e}{}\nfatal error: out of memory (stack)",
+                g.id(),
+                slab::advice()
+            )),
+        }));
+    }
+    let slot = place.as_mut().expect("set above");
+    if let Some(layout) = &fixed.layout
+        && !slot.ensure_block(layout)
+    {
+        super::fatal::throw("fatal error: out of memory (a goroutine's thread-locals)");
+    }
+    // SAFETY: the slot is ours, nobody is on its stack, and its top is aligned.
+    g.sp.set(unsafe { switch::prepare(slot.stack_top(), task::entry, std::ptr::from_ref(g) as usize) });
+}
+
+/// Puts an ended goroutine's stack away. False: the thread was locked to it and ends too.
+fn retire(m: &'static M, g: &'static G) -> bool {
+    let fixed = fixed();
+    let p = m.p.get().expect("it exited with a P");
+    // SAFETY: the goroutine has left the stack and will not come back.
+    let mut slot = unsafe { (*g.slot.get()).take() }.expect("it ran");
+    if g.gives_up_slot.get() {
+        // SAFETY: running its destructors is what this goroutine was for.
+        unsafe { slot.give_up(fixed.layout.as_ref()) };
+        slab::free(std::iter::once(slot));
+    } else {
+        p.put_slot(slot, fixed.class);
+    }
+    let locked = g.is_locked_to_thread();
+    g.bound_m.store(null_mut(), Relaxed);
+    g.set_state(State::Dead);
+    task::release(g);
+    if !locked {
+        return true;
+    }
+    let p = m.p.take().expect("as above");
+    state::lock().threads -= 1;
+    syscall::hand_off(p);
+    false
+}

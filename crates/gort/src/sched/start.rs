@@ -1,0 +1,289 @@
+//! Starting the runtime: once per process, by whoever comes first.
+
+use super::config::{Config, ThreadLocals};
+use super::park::WaiterRef;
+use super::reason::WaitReason;
+use super::{fatal, m, netpoll, p, state, sysmon, task};
+use crate::stack::switch::FsMode;
+use crate::stack::tls::{Layout, LayoutError};
+use crate::stack::{overflow, slab};
+use crate::sys::sync::{AtomicUsize, Ordering::*};
+use crate::sys::{clock, fs, signal};
+use std::panic::resume_unwind;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use thiserror::Error;
+
+/// What does not change once the runtime runs.
+pub(crate) struct Fixed {
+    pub(crate) mode: FsMode,
+    pub(crate) thread_locals: ThreadLocals,
+    /// None in shared mode.
+    pub(crate) layout: Option<Layout>,
+    /// Where the pointer to the M is in a block, see `m.rs`.
+    pub(crate) current_offset: isize,
+    /// The words of malloc that stay with the M.
+    pub(crate) malloc_words: Option<[isize; 2]>,
+    /// The class of default slots.
+    pub(crate) class: u8,
+    pub(crate) thread_cap: usize,
+    pub(crate) blocking_limit: usize,
+}
+
+static FIXED: OnceLock<Fixed> = OnceLock::new();
+
+/// See [`Fixed`]. Only after the start.
+#[inline]
+pub(crate) fn fixed() -> &'static Fixed {
+    FIXED.get().expect("the runtime was started")
+}
+
+/// OS threads that wait in `run`.
+static RUNNERS: AtomicUsize = AtomicUsize::new(0);
+
+/// See [`RUNNERS`].
+pub(crate) fn runners() -> usize {
+    RUNNERS.load(Acquire)
+}
+
+/// Why the runtime cannot start, or not as asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The runtime runs already; there is one a process, and these settings come too late.
+    #[error("the gort runtime runs already, so its settings cannot be changed any more")]
+    TooLate,
+    /// A setting that cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// This libc is not laid out as goroutines with their own thread-locals need it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The system refused something (descriptors, threads, memory).
+    #[error("the gort runtime cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl From<LayoutError> for StartError {
+    fn from(e: LayoutError) -> StartError {
+        StartError::Unsupported(e.to_string())
+    }
+}
+
+/// The runtime; there is one a process. Its knobs are in [`Runtime::builder`].
+#[derive(Debug)]
+pub struct Runtime(());
+
+impl Runtime {
+    /// The settings for a runtime that does not run yet; what is not set comes from the environment, or is the default.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder(Config::new())
+    }
+}
+
+/// Settings for the start, see [`Runtime::builder`].
+///
+/// ```
+/// let n = gort::Runtime::builder().gomaxprocs(2).run(gort::gomaxprocs).unwrap();
+/// assert_eq!(n, 2);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "the settings do nothing before `run` or `start`"]
+pub struct RuntimeBuilder(Config);
+
+impl RuntimeBuilder {
+    /// How many goroutines may run at once, 1 to 1024. Default: the environment's `GOMAXPROCS`, else the CPUs that affinity
+    /// and cgroup quota allow.
+    pub fn gomaxprocs(mut self, n: usize) -> RuntimeBuilder {
+        self.0.gomaxprocs = Some(n);
+        self
+    }
+
+    /// The bytes of address space for a goroutine's stack, rounded up to a power of two. Default: `GORT_STACK`, else 256 KiB.
+    pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
+        self.0.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// The most OS threads; one more is a fatal error. Default: `GORT_THREAD_CAP`, else 10 000.
+    pub fn thread_cap(mut self, n: usize) -> RuntimeBuilder {
+        self.0.thread_cap = Some(n);
+        self
+    }
+
+    /// How many goroutines may be inside [`blocking`](crate::blocking) at once; more of them park. 0, the default, is no limit.
+    pub fn blocking_limit(mut self, n: usize) -> RuntimeBuilder {
+        self.0.blocking_limit = Some(n);
+        self
+    }
+
+    /// Goroutines use the thread-locals of the OS thread they happen to be on: less memory, faster switches.
+    ///
+    /// # Safety
+    ///
+    /// Nothing that is bound to a thread may live across a gort call that parks: no borrow of a `thread_local!`, no
+    /// `StdoutLock`, no `ThreadRng`, no lock guard that must be unlocked by its thread; and no code may keep a
+    /// thread-local's address across one.
+    pub unsafe fn shared_thread_locals(mut self) -> RuntimeBuilder {
+        self.0.thread_locals = Some(ThreadLocals::Shared);
+        self
+    }
+
+    /// Starts the runtime and leaves the calling thread a plain thread.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn start(self) -> Result<(), StartError> {
+        start_with(&self.0)
+    }
+
+    /// Starts the runtime, runs `f` as a goroutine and waits for it, as [`run`].
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; then `f` was not called.
+    pub fn run<F: FnOnce() -> R + Send, R: Send>(self, f: F) -> Result<R, StartError> {
+        start_with(&self.0)?;
+        Ok(run_started(f))
+    }
+}
+
+/// Runs `f` as the main goroutine, starting the runtime if it does not run yet, and gives what `f` returns.
+///
+/// Other goroutines go on after that, until the process ends. It may be called again, from several threads at once, and from
+/// goroutines. `f` may borrow from the caller.
+///
+/// # Blocking
+///
+/// G: yes. M: no. P: no. A plain thread waits.
+///
+/// # Panics
+///
+/// If `f` does: the panic goes on here. If the runtime cannot start (see [`StartError`]).
+///
+/// # Examples
+///
+/// ```
+/// let words = ["one", "two"];
+/// let n = gort::run(|| words.len());
+/// assert_eq!(n, 2);
+/// ```
+#[track_caller]
+pub fn run<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
+    match Runtime::builder().run(f) {
+        Ok(r) => r,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// Starts the runtime, if it does not run yet, and leaves the calling thread a plain thread: for programs whose main thread
+/// belongs to somebody else (GUI loops, C hosts).
+///
+/// # Errors
+///
+/// [`StartError`].
+///
+/// # Examples
+///
+/// ```
+/// gort::start().unwrap();
+/// let h = gort::go(|| "from a goroutine");
+/// assert_eq!(h.join().unwrap(), "from a goroutine");
+/// ```
+pub fn start() -> Result<(), StartError> {
+    start_with(&Config::new())
+}
+
+fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
+    // SAFETY: we wait for the goroutine below, whatever happens, and take its result.
+    let main = unsafe { task::spawn_unchecked(f, task::Builder::new()) }.expect("nothing is asked for");
+    let thread = WaiterRef::current().is_thread();
+    if thread {
+        RUNNERS.fetch_add(1, AcqRel);
+    }
+    let result = main.join();
+    let result = match result {
+        Err(e) if e.is_goexit() => loop {
+            let me = WaiterRef::current();
+            me.arm();
+            me.wait(WaitReason::Run, None);
+        },
+        Err(e) => Err(e.into_panic()),
+        Ok(r) => Ok(r),
+    };
+    if thread {
+        RUNNERS.fetch_sub(1, AcqRel);
+    }
+    result.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+/// Held while the runtime starts.
+static STARTING: Mutex<()> = Mutex::new(());
+
+fn start_with(config: &Config) -> Result<(), StartError> {
+    if p::procs() != 0 && config.is_default() {
+        return Ok(());
+    }
+    let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if p::procs() != 0 {
+        return if config.is_default() { Ok(()) } else { Err(StartError::TooLate) };
+    }
+    let procs = config.procs()?;
+    let bytes = config.stack();
+    let class = slab::class_for(bytes).ok_or_else(|| {
+        StartError::Invalid(format!("a stack of {bytes} bytes is more than the largest, {}", slab::MAX_SLOT_BYTES))
+    })?;
+    let layout = match config.mode() {
+        ThreadLocals::Own => Some(Layout::discover()?),
+        ThreadLocals::Shared => None,
+    };
+    let mode = match &layout {
+        None => FsMode::Shared,
+        Some(_) if fs::has_fsgsbase() => FsMode::Wrfsbase,
+        Some(_) => {
+            eprintln!("gort: this machine has no FSGSBASE; each switch of goroutines costs two system calls");
+            FsMode::ArchPrctl
+        }
+    };
+    netpoll::start()?;
+    let malloc_words = layout.as_ref().and_then(|l| <[isize; 2]>::try_from(l.malloc_words()).ok());
+    let fixed = Fixed {
+        mode,
+        thread_locals: config.mode(),
+        layout,
+        current_offset: m::current_offset(),
+        malloc_words,
+        class,
+        thread_cap: config.cap(),
+        blocking_limit: config.limit(),
+    };
+    FIXED.set(fixed).unwrap_or_else(|_| unreachable!("set once, under STARTING"));
+    clock::ns_of(std::time::Instant::now()); // the two clocks meet before anybody asks
+    overflow::install(fatal::judge_fault);
+    signal::wrap_setxid(m::on_own_block);
+    sysmon::start()?;
+    p::make(procs);
+    let mut s = state::lock();
+    s.reserve(256);
+    p::set_procs(procs);
+    (0..procs).rev().for_each(|id| s.put_idle_p(p::get(id)));
+    Ok(())
+}
+
+/// Panics if there is no runtime yet.
+#[inline]
+#[track_caller]
+pub(crate) fn require_started(what: &str) {
+    if p::procs() == 0 {
+        panic!("{}", not_started(what));
+    }
+}
+
+/// The sentence for those who came too early.
+#[cold]
+pub(crate) fn not_started(what: &str) -> String {
+    format!(
+        "gort::{what} was called before the runtime was started: call it inside gort::run(|| ...) \
+         (or a #[gort::main] function), or call gort::start() first"
+    )
+}

@@ -1,0 +1,84 @@
+//! Numbers, for observers.
+
+use super::{netpoll, p, procs, start, state, task};
+use crate::stack::slab;
+
+/// What the runtime counts, at one moment (roughly: the numbers are read one after the other).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Goroutines that there are.
+    pub goroutines: usize,
+    /// Goroutines ever made.
+    pub goroutines_created: u64,
+    /// Goroutines that are queued to run.
+    pub runnable: usize,
+    /// OS threads that run goroutines, or could, and the runtime's monitor.
+    pub threads: usize,
+    /// Those of them that sleep for want of work.
+    pub threads_idle: usize,
+    /// GOMAXPROCS.
+    pub gomaxprocs: usize,
+    /// Those of GOMAXPROCS that nobody uses.
+    pub procs_idle: usize,
+    /// How often a goroutine was switched to.
+    pub schedules: u64,
+    /// How often a P took work from another.
+    pub steals: u64,
+    /// Goroutines and threads that wait for I/O.
+    pub io_waiters: usize,
+    /// How often the kernel was asked for I/O events.
+    pub polls: u64,
+    /// How many events it gave.
+    pub poll_events: u64,
+    /// Pending timers.
+    pub timers: usize,
+    /// Stack slots that exist, in use or not.
+    pub stacks: usize,
+    /// Stack slots that wait to be used again (not counting those that Ps keep warm).
+    pub stacks_free: usize,
+}
+
+/// The numbers of this moment. Before the runtime was started they are zero.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no; it takes the runtime's locks for a moment, one after the other.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let s = gort::metrics::snapshot();
+///     assert!(s.goroutines >= 1 && s.threads >= 1);
+/// })
+/// ```
+pub fn snapshot() -> Snapshot {
+    if p::procs() == 0 {
+        return Snapshot { gomaxprocs: procs::gomaxprocs(), ..Snapshot::default() };
+    }
+    debug_assert!(start::fixed().thread_cap > 0);
+    let (threads, threads_idle) = {
+        let s = state::lock();
+        (s.threads + 1, s.idle_ms.len())
+    };
+    let (stacks, stacks_free) = slab::counts();
+    let (polls, poll_events) = netpoll::counters();
+    Snapshot {
+        goroutines: task::num_goroutine(),
+        goroutines_created: task::created(),
+        runnable: state::global_len() + p::all().map(|p| p.runq.len()).sum::<usize>(),
+        threads,
+        threads_idle,
+        gomaxprocs: p::procs(),
+        procs_idle: state::WAKE.idle_ps() as usize,
+        schedules: p::all_ever().map(|p| p.stats.schedules.get()).sum(),
+        steals: p::all_ever().map(|p| p.stats.steals.get()).sum(),
+        io_waiters: netpoll::waiters(),
+        polls: polls as u64,
+        poll_events: poll_events as u64,
+        timers: p::all_ever().map(|p| p.timers.len()).sum(),
+        stacks,
+        stacks_free,
+    }
+}

@@ -1,0 +1,246 @@
+//! `blocking`: the thread may block, the P goes on without it.
+//!
+//! # The word of an M
+//! `syscall` is `count << 32 | P's id << 2 | state`; the count makes each stay's word unique.
+//! ```text
+//!          enter                exit: compare-and-swap
+//!   OUT ─────────▶ IN(count, P) ─────────────────────▶ OUT       the M has its P again
+//!                       │
+//!                       └──────▶ TAKEN                            the P is the taker's; the exit waits for another
+//!                        retake: compare-and-swap
+//! ```
+//! # Invariants
+//! 1. While IN, the P belongs to the word: who swaps it away from IN owns the P. Its run queue may be stolen from
+//!    meanwhile, as always.
+//! 2. While an M is inside, it has no P (`m.p` is none), and its goroutine counts as an OS thread: it waits on a futex, and
+//!    what it wakes or spawns goes to the global queue. So nothing inside migrates it.
+//! 3. A goroutine that comes out and finds its P taken goes on on its own thread: it is queued bound to its M, which sleeps.
+//!
+//! # Why no P is lost
+//! Only `exit` and `retake` leave IN, both by compare-and-swap from the same unique value, so exactly one gets the P.
+//! sysmon looks at every M inside each tick; a P that it leaves there (nothing else to do) is either found by the exit or
+//! taken later. Model: `crates/gort-models/tests/syscall.rs`.
+
+use super::config;
+use super::find;
+use super::g::{G, State};
+use super::m::{self, M};
+use super::p::{self, P};
+use super::park::{WaiterRef, Wake};
+use super::reason::WaitReason;
+use super::start::fixed;
+use super::state::{self, WAKE};
+use super::waiter::FIRST_TOKEN;
+use super::{netpoll, procs, ready, threads};
+use crate::sys::clock;
+use crate::sys::lock::Lock;
+use crate::sys::sync::Ordering::*;
+use std::collections::VecDeque;
+
+const OUT: u64 = 0;
+const IN: u64 = 1;
+const TAKEN: u64 = 2;
+
+/// Runs `f`, which may block the thread: files, `getaddrinfo`, foreign code. Other goroutines go on meanwhile.
+///
+/// Inside, the goroutine keeps its thread and its thread-locals; gort's own waits work as on a plain thread. On a
+/// plain thread, and inside another `blocking`, this only calls `f`.
+///
+/// # Blocking
+///
+/// G: yes. M: yes, as long as `f` takes, and then until a P is free. P: no, it is handed off after some 20 µs if there is
+/// other work. At the limit of [`Builder::blocking_limit`](crate::RuntimeBuilder::blocking_limit) the goroutine parks first.
+///
+/// # Panics
+///
+/// If `f` does.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let text = gort::blocking(|| std::fs::read_to_string("/proc/self/comm")).unwrap();
+///     assert!(!text.is_empty());
+/// })
+/// ```
+pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
+    let Some(m) = m::current() else { return f() };
+    let Some(g) = m.g() else { return f() };
+    if m.in_blocking.load(Relaxed) {
+        return f();
+    }
+    let limit = m.fixed.blocking_limit;
+    if limit != 0 {
+        LIMIT.enter(limit);
+    }
+    // The limit may have parked us, and we may have come back on another M.
+    let m = m::current().expect("a goroutine runs on an M");
+    enter(m, g);
+    let _exit = Exit { limited: limit != 0 };
+    f()
+}
+
+/// Leaves at the end of `blocking`, also when it ends by a panic.
+struct Exit {
+    limited: bool,
+}
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        let m = m::current().expect("inside, the goroutine stays on its thread");
+        exit(m, m.g().expect("as above"));
+        if self.limited {
+            LIMIT.leave();
+        }
+    }
+}
+
+fn enter(m: &'static M, g: &'static G) {
+    g.set_reason(WaitReason::None, find::last_poll_ns().max(super::sysmon::coarse_ns()));
+    g.set_state(State::Blocked);
+    let p = m.p.take().expect("a goroutine that runs has a P");
+    m.in_blocking.store(true, Relaxed);
+    let count = (m.syscall.load(Relaxed) >> 32).wrapping_add(1);
+    m.syscall.store(count << 32 | u64::from(p.id) << 2 | IN, Release);
+}
+
+fn exit(m: &'static M, g: &'static G) {
+    let word = m.syscall.load(Relaxed);
+    if word & 3 == IN && m.syscall.compare_exchange(word, word & !3 | OUT, AcqRel, Relaxed).is_ok() {
+        m.p.set(Some(p::get((word as u32 >> 2) as usize)));
+    } else {
+        wait_for_p(m, g);
+    }
+    m.in_blocking.store(false, Relaxed);
+    g.set_state(State::Running);
+}
+
+/// Our P was taken: waits for one, on this thread.
+#[cold]
+fn wait_for_p(m: &'static M, g: &'static G) {
+    let locked = !g.bound_m.load(Relaxed).is_null();
+    {
+        let mut s = state::lock();
+        if let Some(p) = s.take_idle_p() {
+            drop(s);
+            return m.wire(p);
+        }
+        g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
+        g.set_state(State::Runnable);
+        s.push_global_one(std::ptr::from_ref(g).cast_mut());
+    }
+    if WAKE.must_wake() {
+        ready::wake_p();
+    }
+    m.sleep(None);
+    m.take_next_p();
+    if !locked {
+        g.bound_m.store(std::ptr::null_mut(), Relaxed);
+    }
+}
+
+/// What an M inside `blocking` holds: changes with every stay. `None` if `p` is not there.
+pub(crate) fn stay(p: &P) -> Option<u64> {
+    let word = p.m()?.syscall.load(Acquire);
+    (word & 3 == IN && word as u32 >> 2 == p.id).then_some(word)
+}
+
+/// Takes `p` from the M that is inside with it, if the stay is still `word`. True: the P is the caller's.
+pub(crate) fn retake(p: &'static P, word: u64) -> bool {
+    let Some(m) = p.m() else { return false };
+    m.syscall.compare_exchange(word, word & !3 | TAKEN, AcqRel, Relaxed).is_ok()
+}
+
+/// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.
+pub(crate) fn hand_off(p: &'static P) {
+    if p.id as usize >= p::procs() {
+        return procs::drain(p);
+    }
+    if !p.runq.is_empty() || !state::global_is_empty() {
+        return threads::start_m(p, false);
+    }
+    if WAKE.begin_spinning_alone() {
+        return threads::start_m(p, true);
+    }
+    {
+        let mut s = state::lock();
+        if p.id as usize >= p::procs() {
+            drop(s);
+            return procs::drain(p);
+        }
+        if !s.global_is_empty() {
+            drop(s);
+            return threads::start_m(p, false);
+        }
+        p.unannounced.set(false);
+        s.put_idle_p(p);
+    }
+    let work = !state::global_is_empty() || p::all().any(|p| !p.runq.is_empty());
+    if work && WAKE.must_wake() {
+        ready::wake_p();
+    }
+    if netpoll::waiters() != 0 {
+        find::announce(find::SOON_ENOUGH);
+    }
+    find::announce_all();
+}
+
+/// How many goroutines are inside at once, where that is bounded.
+struct BlockingLimit(Lock<Inside>);
+
+struct Inside {
+    count: usize,
+    waiting: VecDeque<WaiterRef>,
+}
+
+static LIMIT: BlockingLimit = BlockingLimit(Lock::new(Inside { count: 0, waiting: VecDeque::new() }));
+
+impl BlockingLimit {
+    /// Parks while `limit` others are inside.
+    fn enter(&self, limit: usize) {
+        let me = {
+            let mut inside = self.0.lock();
+            if inside.count < limit {
+                inside.count += 1;
+                return;
+            }
+            let me = WaiterRef::current();
+            me.arm();
+            inside.waiting.push_back(me);
+            me
+        };
+        // Who leaves hands its place over.
+        me.wait(WaitReason::BlockingLimit, None);
+    }
+
+    fn leave(&self) {
+        let wake = {
+            let mut inside = self.0.lock();
+            match inside.waiting.pop_front() {
+                Some(waiter) => waiter.try_select(FIRST_TOKEN).expect("only the place ends this wait"),
+                None => {
+                    inside.count -= 1;
+                    Wake::NONE
+                }
+            }
+        };
+        wake.ready();
+    }
+}
+
+/// How long sysmon leaves a P with an M inside `blocking` when there is nothing to run: Go's 10 ms.
+pub(crate) const UNUSED_GRACE_NS: u64 = config::SLICE.as_nanos() as u64;
+
+/// Whether sysmon should take `p`, whose M has been inside since `since_ns`.
+pub(crate) fn is_wanted(p: &P, since_ns: u64) -> bool {
+    let others_look = WAKE.spinning() + WAKE.idle_ps() > 0;
+    !p.runq.is_empty()
+        || !others_look
+        || p.id as usize >= p::procs()
+        || clock::now_ns() >= since_ns + UNUSED_GRACE_NS
+}
+
+/// The thread cap and the limit, for observers.
+pub(crate) fn limits() -> (usize, usize) {
+    (fixed().thread_cap, fixed().blocking_limit)
+}

@@ -1,0 +1,205 @@
+//! The monitor: a thread without a P that sees to what nobody else would.
+//!
+//! # Duties
+//! | when                                                        | what                                              |
+//! | ----------------------------------------------------------- | ------------------------------------------------- |
+//! | a P is inside `blocking` since the last look, and is wanted | takes it and hands it off (`syscall.rs`)          |
+//! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind  |
+//! | nobody asked the netpoller for 10 ms                        | does                                              |
+//! | a timer is overdue by 10 ms (its P runs a hog)              | fires it                                          |
+//! | many free stacks are left from a peak                       | gives some back                                   |
+//! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
+//!
+//! It looks every 20 µs while there is something to take, after a millisecond without it sleeps longer and longer, up to
+//! 10 ms. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
+
+use super::config::{KEEP_FREE_SLOTS, SLICE};
+use super::p::{self, P};
+use super::runq::global::GList;
+use super::start::fixed;
+use super::state::{self, WAKE};
+use super::{deadlock, find, netpoll, ready, syscall, task};
+use crate::stack::slab;
+use crate::sys::sync::{AtomicU64, Ordering::*};
+use crate::sys::{clock, thread};
+use std::time::Duration;
+
+/// The clock as of sysmon's last look, for times that need not be exact ("2 minutes").
+static COARSE_NS: AtomicU64 = AtomicU64::new(0);
+
+/// See [`COARSE_NS`].
+#[inline]
+pub(crate) fn coarse_ns() -> u64 {
+    COARSE_NS.load(Relaxed)
+}
+
+const MIN_SLEEP_NS: u64 = 20_000;
+const MAX_SLEEP_NS: u64 = 10_000_000;
+/// Looks in vain at the shortest sleep before it grows: about a millisecond, as in Go.
+const EAGER_LOOKS: u32 = 50;
+const SLICE_NS: u64 = SLICE.as_nanos() as u64;
+/// Looks that find all Ps idle and nothing done in between, before the deep sleep.
+const IDLE_LOOKS: u32 = 5;
+/// Slots given back at once.
+const TRIM_BATCH: usize = 64;
+const TRIM_EVERY_NS: u64 = 100_000_000;
+
+/// Starts the thread.
+pub(crate) fn start() -> std::io::Result<()> {
+    COARSE_NS.store(clock::now_ns(), Relaxed);
+    std::thread::Builder::new().name("gort-sysmon".into()).stack_size(256 << 10).spawn(|| {
+        thread::precise_sleeps();
+        Sysmon::default().watch()
+    })?;
+    Ok(())
+}
+
+/// What it saw of a P at the last looks.
+#[derive(Default, Clone, Copy)]
+struct Seen {
+    tick: u32,
+    tick_since_ns: u64,
+    stay: Option<u64>,
+    stay_since_ns: u64,
+}
+
+#[derive(Default)]
+struct Sysmon {
+    seen: Vec<Seen>,
+    looks_in_vain: u32,
+    sleep_ns: u64,
+    schedules: u64,
+    idle_looks: u32,
+    last_trim_ns: u64,
+    deadlock: deadlock::Check,
+}
+
+impl Sysmon {
+    fn watch(&mut self) -> ! {
+        loop {
+            self.sleep_ns = match self.looks_in_vain {
+                0..EAGER_LOOKS => MIN_SLEEP_NS,
+                _ => (self.sleep_ns * 2).min(MAX_SLEEP_NS),
+            };
+            std::thread::sleep(Duration::from_nanos(self.sleep_ns));
+            let mut now = clock::now_ns();
+            COARSE_NS.store(now, Relaxed);
+            if self.is_idle(now) {
+                self.sleep_deeply();
+                now = clock::now_ns();
+                COARSE_NS.store(now, Relaxed);
+                self.looks_in_vain = 0;
+            }
+            let retaken = self.look_at_ps(now);
+            self.looks_in_vain = if retaken { 0 } else { self.looks_in_vain.saturating_add(1) };
+            poll_if_nobody_does(now);
+            self.trim(now);
+        }
+    }
+
+    /// Whether nothing has happened for some looks, and nothing is left to be done.
+    fn is_idle(&mut self, now: u64) -> bool {
+        let schedules: u64 = p::all_ever().map(|p| p.stats.schedules.get()).sum();
+        let quiet = p::procs() != 0 && WAKE.idle_ps() as usize == p::procs() && schedules == self.schedules;
+        self.schedules = schedules;
+        self.idle_looks = if quiet { self.idle_looks + 1 } else { 0 };
+        self.idle_looks >= IDLE_LOOKS && self.sleep_ns == MAX_SLEEP_NS && !self.has_cold_slots(now)
+    }
+
+    /// Sleeps until a P leaves the idle list; looks for a deadlock before.
+    fn sleep_deeply(&mut self) {
+        let deadline = {
+            let mut s = state::lock();
+            if !s.all_ps_idle() {
+                return;
+            }
+            let verdict = self.deadlock.look(&mut s);
+            state::sysmon_falls_asleep(&mut s);
+            verdict
+        };
+        let deadline = match deadline {
+            deadlock::Verdict::Alive => None,
+            deadlock::Verdict::AskAgain(after) => Some(clock::now_ns() + after.as_nanos() as u64),
+            deadlock::Verdict::Dead(message) => super::fatal::throw_with_dump(message),
+        };
+        state::sysmon_sleep(deadline);
+        self.idle_looks = 0;
+    }
+
+    /// True if a P was taken from `blocking`.
+    fn look_at_ps(&mut self, now: u64) -> bool {
+        let mut retaken = false;
+        for (i, p) in p::all_ever().enumerate() {
+            if i == self.seen.len() {
+                self.seen.push(Seen::default());
+            }
+            let seen = &mut self.seen[i];
+            look_at_slice(p, seen, now);
+            let stay = syscall::stay(p);
+            if stay != seen.stay {
+                (seen.stay, seen.stay_since_ns) = (stay, now);
+                continue;
+            }
+            if let Some(word) = stay
+                && syscall::is_wanted(p, seen.stay_since_ns)
+                && syscall::retake(p, word)
+            {
+                retaken = true;
+                syscall::hand_off(p);
+            }
+        }
+        retaken
+    }
+
+    fn has_cold_slots(&self, _now: u64) -> bool {
+        slab::free_count(fixed().class) > KEEP_FREE_SLOTS
+    }
+
+    /// Gives some of the stacks that a peak left behind to the system, by goroutines that run their thread-locals'
+    /// destructors on them.
+    fn trim(&mut self, now: u64) {
+        if now < self.last_trim_ns + TRIM_EVERY_NS || p::procs() == 0 {
+            return;
+        }
+        self.last_trim_ns = now;
+        for mut slot in slab::take_cold(KEEP_FREE_SLOTS, TRIM_BATCH) {
+            let Some(layout) = fixed().layout.as_ref().filter(|_| slot.tp() != 0) else {
+                // SAFETY: nobody is on a free slot, and without a block there are no destructors.
+                unsafe { slot.give_up(None) };
+                slab::free(std::iter::once(slot));
+                continue;
+            };
+            task::spawn_on_cold_slot(slot, move || {
+                // SAFETY: this goroutine is the last user of the block, and this its last user code.
+                unsafe { layout.run_destructors() };
+            });
+        }
+    }
+}
+
+/// Marks a P whose slice is over.
+fn look_at_slice(p: &P, seen: &mut Seen, now: u64) {
+    let tick = p.tick.load(Relaxed);
+    if tick != seen.tick {
+        (seen.tick, seen.tick_since_ns) = (tick, now);
+    } else if now >= seen.tick_since_ns + SLICE_NS {
+        p.preempt.store(true, Relaxed);
+    }
+}
+
+fn poll_if_nobody_does(now: u64) {
+    let mut list = GList::new();
+    if netpoll::waiters() != 0 && !find::somebody_polls() && now >= find::last_poll_ns() + SLICE_NS {
+        find::poll_into(Some(0), &mut list);
+    }
+    if find::earliest_timer().saturating_add(SLICE_NS) <= now {
+        find::run_all_due(&mut list);
+    }
+    if list.is_empty() {
+        return;
+    }
+    state::lock().push_global(&mut list);
+    if WAKE.must_wake() {
+        ready::wake_p();
+    }
+}

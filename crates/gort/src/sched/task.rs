@@ -1,0 +1,618 @@
+//! A goroutine's work: from the closure to the result that `join` gives.
+//!
+//! # The join word
+//! ```text
+//!   RUNNING ──join──▶ waiter ──the task ends──▶ DONE      (the joiner is selected)
+//!      │  └───────────────────the task ends──▶ DONE
+//!      └──handle dropped──▶ DETACHED ─the task ends─▶     (the result is dropped by the task, on its own stack)
+//! ```
+//! # Invariants
+//! 1. The storage holds the closure until the task runs, then its result; DONE (Release) publishes the result to the handle.
+//! 2. Of the task's swap to DONE and the handle's compare-and-swap to DETACHED one comes first: whoever sees that the
+//!    other is gone drops the result.
+//! 3. The joiner's waiter is alive until it is selected, and only the task does that.
+//! 4. `refs` of the descriptor: one for the runtime, until the stack is put away, one for the handle.
+//!
+//! User code (closure, destructors of results and goroutine-locals) always runs on a goroutine's or a caller's
+//! stack, never on g0.
+
+use super::g::{G, STORAGE_WORDS, State};
+use super::local;
+use super::m::{self, Action};
+use super::p;
+use super::park::WaiterRef;
+use super::ready::{self, current_m_with_p};
+use super::reason::WaitReason;
+use super::start::{fixed, require_started};
+use super::waiter::FIRST_TOKEN;
+use crate::stack::slab;
+use crate::sys::sync::{AtomicU64, Ordering::*};
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+
+const RUNNING: usize = 0;
+const DONE: usize = 1;
+const DETACHED: usize = 2;
+
+/// What the runtime knows of a task's types.
+pub(crate) struct TaskVTable {
+    /// Runs the closure in the storage and leaves the result there.
+    run: unsafe fn(&G),
+    /// Drops the result in the storage.
+    drop_output: unsafe fn(&G),
+    /// Drops a closure that will not run.
+    drop_task: unsafe fn(&G),
+}
+
+type Output<T> = std::thread::Result<T>;
+
+/// The functions of a task `F` with the result `T`.
+struct Task<F, T>(PhantomData<(F, T)>);
+
+impl<F: FnOnce() -> T, T> Task<F, T> {
+    const VTABLE: TaskVTable =
+        TaskVTable { run: Self::run, drop_output: Self::drop_output, drop_task: Self::drop_task };
+
+    /// # Safety
+    /// The caller is the goroutine `g`, whose storage holds an `F`; once.
+    unsafe fn run(g: &G) {
+        // SAFETY: the caller's promise.
+        let f = unsafe { take::<F>(g) };
+        let mut output: Output<T> = catch_unwind(AssertUnwindSafe(f));
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| local::drop_all(g)))
+            && output.is_ok()
+        {
+            output = Err(payload);
+        }
+        // SAFETY: the storage is empty now, and still ours.
+        unsafe { put(g, output) };
+    }
+
+    /// # Safety
+    /// The storage of `g` holds an `Output<T>` that the caller owns.
+    unsafe fn drop_output(g: &G) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { take::<Output<T>>(g) });
+    }
+
+    /// # Safety
+    /// The storage of `g` holds an `F` that the caller owns.
+    unsafe fn drop_task(g: &G) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { take::<F>(g) });
+    }
+}
+
+const fn is_inline<V>() -> bool {
+    size_of::<V>() <= STORAGE_WORDS * size_of::<usize>() && align_of::<V>() <= align_of::<usize>()
+}
+
+/// Stores `v`, in a box if it is large.
+///
+/// # Safety
+/// The storage is empty and the caller's.
+unsafe fn put<V>(g: &G, v: V) {
+    let place = g.storage.get();
+    // SAFETY: the storage has room and is aligned for an inline V or a pointer.
+    unsafe {
+        if is_inline::<V>() {
+            place.cast::<V>().write(v);
+        } else {
+            place.cast::<*mut V>().write(Box::into_raw(Box::new(v)));
+        }
+    }
+}
+
+/// Takes the `V` out again.
+///
+/// # Safety
+/// The storage holds a `V` that [`put`] stored, and is the caller's.
+unsafe fn take<V>(g: &G) -> V {
+    let place = g.storage.get();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if is_inline::<V>() { place.cast::<V>().read() } else { *Box::from_raw(place.cast::<*mut V>().read()) }
+    }
+}
+
+/// Goroutines that were made, or ended, where no P was at hand.
+static ELSEWHERE_CREATED: AtomicU64 = AtomicU64::new(0);
+
+/// How many goroutines were ever made.
+pub(crate) fn created() -> u64 {
+    ELSEWHERE_CREATED.load(Acquire) + p::all_ever().map(|p| p.stats.created.get()).sum::<u64>()
+}
+
+/// How many goroutines there are: made, and not yet at their end. A goroutine whose `join` has returned is not
+/// counted any more; those of the runtime itself never are.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let before = gort::num_goroutine();
+///     let h = gort::go(|| gort::sleep(std::time::Duration::from_millis(1)));
+///     assert_eq!(gort::num_goroutine(), before + 1);
+///     h.join().unwrap();
+///     assert_eq!(gort::num_goroutine(), before);
+/// })
+/// ```
+pub fn num_goroutine() -> usize {
+    // Ends first: one that begins and ends in between must not be counted as ended only.
+    let finished: u64 = p::all_ever().map(|p| p.stats.finished.get()).sum();
+    created().saturating_sub(finished) as usize
+}
+
+/// What `spawn` may be told.
+#[derive(Default)]
+struct Options {
+    name: Option<String>,
+    class: Option<u8>,
+}
+
+/// Takes a descriptor and puts `f` into it.
+///
+/// # Safety
+/// What `f` borrows lives until the task has ended, and so does what its result borrows, until that is dropped.
+unsafe fn make<F: FnOnce() -> T, T>(f: F, options: Options, refs: u32, at: &'static Location<'static>) -> &'static G {
+    let class = options.class.unwrap_or(fixed().class);
+    let (g, id, parent) = match current_m_with_p() {
+        Some((m, p)) => (p.take_g(), p.new_id(), m.g().map_or(0, G::id)),
+        None => {
+            let mut one = Vec::with_capacity(1);
+            super::g::allocate(1, &mut one);
+            let parent = m::current().and_then(|m| m.g()).map_or(0, G::id);
+            (one[0], p::fresh_id(), parent)
+        }
+    };
+    // SAFETY: descriptors are never freed, and this one is dead and ours.
+    let g: &'static G = unsafe { &*g };
+    g.begin(id, parent, class, at, refs);
+    // SAFETY: ours, and empty.
+    unsafe { put(g, f) };
+    g.vtable.set(Some(&Task::<F, T>::VTABLE));
+    if let Some(name) = options.name {
+        g.set_name(Some(name));
+    }
+    local::inherit(g);
+    g
+}
+
+/// Counts a goroutine that begins.
+fn count_created() {
+    match current_m_with_p() {
+        Some((_, p)) => p.stats.created.add(1),
+        None => {
+            ELSEWHERE_CREATED.fetch_add(1, Release);
+        }
+    }
+}
+
+/// Starts a goroutine that may borrow.
+///
+/// # Safety
+/// What `f` and its result borrow lives until the task has ended and the result was dropped.
+unsafe fn spawn_with<F, T>(f: F, options: Options, at: &'static Location<'static>) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    // SAFETY: the caller's promise.
+    let g = unsafe { make(f, options, 2, at) };
+    count_created();
+    ready::ready(g);
+    JoinHandle { g, _result: PhantomData }
+}
+
+/// As [`go`], for closures that borrow: `scope` and `run` wait for them.
+///
+/// # Safety
+/// What `f` and its result borrow lives until the task has ended and the result was dropped.
+#[track_caller]
+pub(crate) unsafe fn spawn_unchecked<F: FnOnce() -> T + Send, T: Send>(f: F, builder: Builder) -> io::Result<JoinHandle<T>> {
+    let options = builder.options()?;
+    // SAFETY: the caller's promise.
+    Ok(unsafe { spawn_with(f, options, Location::caller()) })
+}
+
+/// Starts a goroutine: `f` runs at the same time as the caller, on some thread.
+///
+/// Dropping the handle detaches it. A panic in `f` ends only this goroutine; `join` gives it.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Panics
+///
+/// If the runtime was not started: call it inside [`run`](crate::run), or after [`start`](crate::start).
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let h = gort::go(|| 6 * 7);
+///     assert_eq!(h.join().unwrap(), 42);
+/// })
+/// ```
+#[track_caller]
+pub fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    require_started("go");
+    // SAFETY: nothing is borrowed.
+    unsafe { spawn_with(f, Options::default(), Location::caller()) }
+}
+
+/// A goroutine to be started with a name or a stack size of its own; as `std::thread::Builder`.
+#[derive(Debug, Default, Clone)]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// Without a name, with the default stack.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The name, shown in dumps and in the report of a stack overflow.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The bytes of address space to reserve for the stack and the goroutine's thread-locals, rounded up to a power of two;
+    /// memory is used as it is touched. Default: 256 KiB, or `GORT_STACK`.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts the goroutine.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the stack is larger than 1 GiB, `Other` if the runtime was not started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let h = gort::Builder::new().name("deep").stack_size(1 << 20).spawn(|| "done").unwrap();
+    ///     assert_eq!(h.join().unwrap(), "done");
+    /// })
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: nothing is borrowed.
+        unsafe { spawn_unchecked(f, self) }
+    }
+
+    fn options(self) -> io::Result<Options> {
+        if p::procs() == 0 {
+            return Err(io::Error::other(super::start::not_started("Builder::spawn")));
+        }
+        let class = match self.stack_size {
+            None => None,
+            Some(bytes) => Some(slab::class_for(bytes).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("a stack of {bytes} bytes is more than the largest, {}", slab::MAX_SLOT_BYTES),
+                )
+            })?),
+        };
+        Ok(Options { name: self.name, class })
+    }
+}
+
+/// The right to wait for a goroutine and to have its result. Dropping it detaches the goroutine.
+pub struct JoinHandle<T> {
+    g: &'static G,
+    _result: PhantomData<T>,
+}
+
+// SAFETY: the handle owns the result in the descriptor's storage, nothing else.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: by reference it only asks an atomic.
+unsafe impl<T> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// Waits until the goroutine has ended and gives its result.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`] if it panicked or called [`goexit`](crate::goexit).
+    pub fn join(self) -> Result<T, JoinError> {
+        let this = ManuallyDrop::new(self);
+        let g = this.g;
+        if g.join.load(Acquire) == RUNNING {
+            let me = WaiterRef::current();
+            me.arm();
+            let word = me.to_ptr().as_ptr() as usize;
+            if g.join.compare_exchange(RUNNING, word, AcqRel, Acquire).is_ok() {
+                me.wait(WaitReason::Join, None);
+            }
+        }
+        debug_assert_eq!(g.join.load(Acquire), DONE);
+        // SAFETY: DONE was seen, so the storage holds the result, and the handle owns it.
+        let output = unsafe { take::<Output<T>>(g) };
+        release(g);
+        output.map_err(JoinError)
+    }
+
+    /// Whether the goroutine has ended. Then `join` does not wait.
+    pub fn is_finished(&self) -> bool {
+        self.g.join.load(Acquire) == DONE
+    }
+
+    /// The goroutine's id, as dumps show it.
+    pub fn id(&self) -> u64 {
+        self.g.id()
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let g = self.g;
+        if g.join.compare_exchange(RUNNING, DETACHED, AcqRel, Acquire).is_err() {
+            let vtable = g.vtable.get().expect("set at its start");
+            // SAFETY: the word was DONE: the result is there and the handle owns it.
+            unsafe { (vtable.drop_output)(g) };
+        }
+        release(g);
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("goroutine", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Why a goroutine has no result: it panicked, or it called [`goexit`](crate::goexit).
+pub struct JoinError(Box<dyn Any + Send>);
+
+impl JoinError {
+    /// Whether it panicked.
+    pub fn is_panic(&self) -> bool {
+        !self.is_goexit()
+    }
+
+    /// Whether it called [`goexit`](crate::goexit).
+    pub fn is_goexit(&self) -> bool {
+        is_goexit(&*self.0)
+    }
+
+    /// What it panicked with, for [`resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// If it did not panic.
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        assert!(self.is_panic(), "the goroutine called goexit, it did not panic");
+        self.0
+    }
+
+    /// The error for what a goroutine unwound with.
+    pub(crate) fn from_payload(payload: Box<dyn Any + Send>) -> JoinError {
+        JoinError(payload)
+    }
+
+    fn message(&self) -> Option<&str> {
+        self.0.downcast_ref::<&str>().copied().or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_goexit() {
+            true => f.write_str("JoinError::Goexit"),
+            false => f.debug_tuple("JoinError::Panic").field(&self.message().unwrap_or("..")).finish(),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.is_goexit(), self.message()) {
+            (true, _) => f.write_str("the goroutine called goexit"),
+            (false, Some(message)) => write!(f, "the goroutine panicked: {message}"),
+            (false, None) => f.write_str("the goroutine panicked"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// The payload of `goexit`.
+struct Goexit;
+
+/// Whether `payload`, which `catch_unwind` gave, is a `goexit` on its way; who caught it must resume it.
+pub(crate) fn is_goexit(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Goexit>()
+}
+
+/// Ends the calling goroutine: runs the destructors of its frames and lets nothing after this happen. `join` gives an
+/// error that says so.
+///
+/// In the main goroutine of [`run`](crate::run), its caller goes on waiting.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Panics
+///
+/// If the caller is no goroutine. With `panic = "abort"` nothing can unwind: that is a fatal error.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let h = gort::go(|| gort::goexit());
+///     assert!(h.join().unwrap_err().is_goexit());
+/// })
+/// ```
+pub fn goexit() -> ! {
+    if cfg!(panic = "abort") {
+        super::fatal::throw("fatal error: goexit needs unwinding, and this program was built with panic = \"abort\"");
+    }
+    assert!(m::current().is_some_and(|m| m.g().is_some()), "goexit was called outside a goroutine");
+    resume_unwind(Box::new(Goexit))
+}
+
+/// Lets others run: the goroutine goes behind those that are runnable. On a plain thread, the kernel's `sched_yield`.
+///
+/// # Blocking
+///
+/// G: yes. M: no. P: no.
+pub fn yield_now() {
+    if let Some((m, _)) = current_m_with_p()
+        && let Some(g) = m.g()
+    {
+        // SAFETY: `g` runs here; that is us.
+        unsafe { m.switch_to_g0(g, Action::Yield) };
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+/// The first frame of every goroutine.
+pub(crate) extern "sysv64" fn entry(arg: usize) -> ! {
+    // SAFETY: `attach` passes the goroutine's descriptor.
+    let g: &'static G = unsafe { &*(arg as *const G) };
+    let vtable = g.vtable.get().expect("set at its start");
+    // SAFETY: this is the goroutine, for the first time.
+    unsafe { (vtable.run)(g) };
+    finish(g, vtable);
+    let m = m::current().expect("a goroutine runs on an M");
+    // SAFETY: `g` runs here and never comes back.
+    unsafe { m.switch_to_g0(g, Action::Exit) };
+    unreachable!("an ended goroutine was resumed")
+}
+
+/// Gives the result to who wants it. Out of line, so that nothing of it is on the stack for good.
+#[inline(never)]
+fn finish(g: &'static G, vtable: &TaskVTable) {
+    if g.has_name() {
+        g.set_name(None);
+    }
+    super::lock_thread::at_end(g);
+    if g.join.load(Acquire) == DETACHED {
+        drop_detached(g, vtable);
+        return count_finished(g);
+    }
+    count_finished(g);
+    match g.join.swap(DONE, AcqRel) {
+        RUNNING => {}
+        DETACHED => drop_detached(g, vtable),
+        waiter => {
+            let waiter = std::ptr::NonNull::new(waiter as *mut ()).expect("a joiner");
+            // SAFETY: the joiner stored its waiter and does not leave before we select it.
+            let waiter = unsafe { WaiterRef::from_ptr(waiter) };
+            waiter.try_select(FIRST_TOKEN).expect("only we end a join").ready();
+        }
+    }
+}
+
+fn count_finished(g: &G) {
+    if !g.is_system() {
+        let (_, p) = current_m_with_p().expect("a goroutine that ends has a P");
+        p.stats.finished.add(1);
+    }
+}
+
+/// Drops a result that nobody wants. As in std, a panic of that destructor cannot be given to anybody.
+fn drop_detached(g: &G, vtable: &TaskVTable) {
+    // SAFETY: the handle is gone, so the result is ours.
+    if catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.drop_output)(g) })).is_err() {
+        super::fatal::throw("fatal error: the result of a detached goroutine panicked on drop");
+    }
+}
+
+/// Gives up one reference to the descriptor; the last one recycles it.
+pub(crate) fn release(g: &'static G) {
+    if g.refs.fetch_sub(1, AcqRel) != 1 {
+        return;
+    }
+    let g = std::ptr::from_ref(g).cast_mut();
+    match current_m_with_p() {
+        Some((_, p)) => p.put_g(g),
+        None => super::g::free(std::iter::once(g)),
+    }
+}
+
+/// Makes a goroutine that waits already: whoever selects its waiter starts it. It is the runtime's own until `f` calls
+/// [`begin_counting`].
+///
+/// # Safety
+/// Exactly one party either selects it, once, or calls [`cancel`].
+pub(crate) unsafe fn make_waiting<F: FnOnce() + Send + 'static>(f: F, at: &'static Location<'static>) -> &'static G {
+    // SAFETY: nothing is borrowed.
+    let g = unsafe { make(f, Options::default(), 1, at) };
+    g.system.store(true, Relaxed);
+    g.join.store(DETACHED, Relaxed);
+    g.set_reason(WaitReason::AfterFunc, super::sysmon::coarse_ns());
+    g.set_state(State::Waiting);
+    WaiterRef::of(g).arm();
+    let parked = g.waiter.commit_park();
+    debug_assert!(parked, "nobody knows it yet");
+    g
+}
+
+/// The running goroutine, made by [`make_waiting`], is an ordinary one from here on.
+pub(crate) fn begin_counting() {
+    let g = m::current().and_then(|m| m.g()).expect("called by the goroutine");
+    g.system.store(false, Relaxed);
+    count_created();
+}
+
+/// Ends a goroutine of [`make_waiting`] that has not been selected: drops its closure.
+///
+/// # Safety
+/// The caller is the one party, and nobody selects it any more.
+pub(crate) unsafe fn cancel(g: &'static G) {
+    let vtable = g.vtable.get().expect("set at its start");
+    g.set_state(State::Dead);
+    // SAFETY: it has not run, so the storage holds the closure, which is the caller's.
+    unsafe { (vtable.drop_task)(g) };
+    local::drop_all(g);
+    release(g);
+}
+
+/// Starts a goroutine of the runtime's own on a stack of the caller's choice, which goes back to the system at its end.
+#[track_caller]
+pub(crate) fn spawn_on_cold_slot(slot: slab::Slot, f: impl FnOnce() + Send + 'static) {
+    // SAFETY: nothing is borrowed.
+    let g = unsafe { make(f, Options { name: None, class: Some(slot.class()) }, 1, Location::caller()) };
+    g.system.store(true, Relaxed);
+    g.gives_up_slot.set(true);
+    g.join.store(DETACHED, Relaxed);
+    // SAFETY: `g` is ours until it is queued.
+    unsafe { *g.slot.get() = Some(slot) };
+    ready::ready(g);
+}
