@@ -33,6 +33,11 @@ mod shim {
         }
     }
 
+    /// Runs `f` with the stack of a std thread.
+    pub fn with_2_mib(f: impl FnOnce() + Send + 'static) {
+        gort::Builder::new().stack_size(2 << 20).spawn(f).unwrap().join().unwrap();
+    }
+
     /// crossbeam-utils' scope, by joining all that was spawned before it returns.
     pub fn scope<'env, R>(f: impl FnOnce(&Scope<'env>) -> R) -> Result<R, Box<dyn Any + Send>> {
         let scope = Scope { handles: Arc::default(), env: PhantomData };

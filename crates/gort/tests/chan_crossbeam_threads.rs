@@ -15,6 +15,11 @@ mod shim {
     use std::sync::{Arc, Condvar, Mutex};
     pub use std::thread;
 
+    /// Runs `f`; a thread has 2 MiB of stack.
+    pub fn with_2_mib(f: impl FnOnce()) {
+        f();
+    }
+
     /// crossbeam-utils' scope: `spawn` hands the scope to its closure, and a panic comes out as an error.
     pub fn scope<'env, R>(f: impl for<'s> FnOnce(&Scope<'s, 'env>) -> R) -> thread::Result<R> {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread::scope(|scope| f(&Scope(scope)))))

@@ -27,7 +27,7 @@ pub(crate) struct AfterFunc(Arc<Pending>);
 /// Runs `f` in a goroutine of its own at `when`, unless stopped before.
 #[track_caller]
 pub(crate) fn after_func(when: Instant, f: Box<dyn FnOnce() + Send>) -> AfterFunc {
-    super::start::require_started("context (with a deadline)");
+    super::find::ensure_started();
     let pending = Arc::new(Pending { timer: TimerNode::new(), g: OnceLock::new() });
     let own = pending.clone();
     let start = move || {

@@ -354,14 +354,19 @@ impl TimerHost {
     }
 }
 
-/// The first P; without a runtime there is none yet, and it is started: a plain thread may use a timer before anything else.
+/// The first P.
 fn any_p() -> &'static P {
+    ensure_started();
+    p::get(0)
+}
+
+/// Timers need the runtime, and a plain thread may use one before anything else.
+pub(crate) fn ensure_started() {
     if p::procs() == 0
         && let Err(e) = super::start::start()
     {
         panic!("a timer needs the gort runtime, which cannot start: {e}");
     }
-    p::get(0)
 }
 
 /// A moment that every sleeper in the poll is right for: only asks that there is one.

@@ -8,19 +8,16 @@ use super::g::G;
 use super::m::M;
 use super::p::{self, P};
 use super::runq::global::GList;
+use super::sysmon;
 use super::wake::WakeState;
-use crate::sys::futex;
 use crate::sys::lock::{Guard, Lock};
-use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicUsize, Ordering::*};
 
 /// Who idles and how much is looked for, see `wake/README.md`.
 pub(crate) static WAKE: WakeState = WakeState::new();
 
 /// The length of the global queue, for looks without the lock.
 static GLOBAL_LEN: AtomicUsize = AtomicUsize::new(0);
-
-/// 1 while sysmon sleeps until a P leaves the idle list.
-static SYSMON_ASLEEP: AtomicU32 = AtomicU32::new(0);
 
 /// See the module's head.
 pub(crate) struct Shared {
@@ -109,9 +106,7 @@ impl Shared {
     pub(crate) fn take_idle_p(&mut self) -> Option<&'static P> {
         let p = self.idle_ps.pop()?;
         WAKE.p_leaves_idle();
-        if SYSMON_ASLEEP.load(Relaxed) != 0 {
-            wake_sysmon();
-        }
+        sysmon::wake_from(sysmon::SLEEPS);
         Some(p)
     }
 
@@ -140,27 +135,4 @@ impl Shared {
         self.all_ms.reserve(threads);
         self.free_ms.reserve(threads);
     }
-}
-
-/// Says, under the lock and with all Ps idle, that sysmon is about to sleep.
-pub(crate) fn sysmon_falls_asleep(_: &mut Shared) {
-    SYSMON_ASLEEP.store(1, SeqCst);
-}
-
-/// Sysmon's sleep: until a P leaves the idle list, or the deadline.
-pub(crate) fn sysmon_sleep(deadline_ns: Option<u64>) {
-    while SYSMON_ASLEEP.load(Acquire) == 1 {
-        if deadline_ns.is_some_and(|d| crate::sys::clock::now_ns() >= d) {
-            SYSMON_ASLEEP.store(0, Relaxed);
-            return;
-        }
-        futex::wait(&SYSMON_ASLEEP, 1, deadline_ns);
-    }
-}
-
-/// Ends sysmon's sleep.
-#[cold]
-pub(crate) fn wake_sysmon() {
-    SYSMON_ASLEEP.store(0, Release);
-    futex::wake(&SYSMON_ASLEEP, 1);
 }

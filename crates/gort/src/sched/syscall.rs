@@ -21,18 +21,15 @@
 //! sysmon looks at every M inside each tick; a P that it leaves there (nothing else to do) is either found by the exit or
 //! taken later. Model: `crates/gort-models/tests/syscall.rs`.
 
-use super::config;
 use super::find;
 use super::g::{G, State};
 use super::m::{self, M};
 use super::p::{self, P};
 use super::park::{WaiterRef, Wake};
 use super::reason::WaitReason;
-use super::start::fixed;
 use super::state::{self, WAKE};
 use super::waiter::FIRST_TOKEN;
-use super::{netpoll, procs, ready, threads};
-use crate::sys::clock;
+use super::{netpoll, procs, ready, sysmon, threads};
 use crate::sys::lock::Lock;
 use crate::sys::sync::Ordering::*;
 use std::collections::VecDeque;
@@ -96,12 +93,15 @@ impl Drop for Exit {
 }
 
 fn enter(m: &'static M, g: &'static G) {
-    g.set_reason(WaitReason::None, find::last_poll_ns().max(super::sysmon::coarse_ns()));
+    g.set_reason(WaitReason::None, sysmon::coarse_ns());
     g.set_state(State::Blocked);
     let p = m.p.take().expect("a goroutine that runs has a P");
     m.in_blocking.store(true, Relaxed);
     let count = (m.syscall.load(Relaxed) >> 32).wrapping_add(1);
-    m.syscall.store(count << 32 | u64::from(p.id) << 2 | IN, Release);
+    m.syscall.swap(count << 32 | u64::from(p.id) << 2 | IN, SeqCst);
+    if is_wanted(p) {
+        sysmon::wake_from(sysmon::NAPS);
+    }
 }
 
 fn exit(m: &'static M, g: &'static G) {
@@ -228,19 +228,7 @@ impl BlockingLimit {
     }
 }
 
-/// How long sysmon leaves a P with an M inside `blocking` when there is nothing to run: Go's 10 ms.
-pub(crate) const UNUSED_GRACE_NS: u64 = config::SLICE.as_nanos() as u64;
-
-/// Whether sysmon should take `p`, whose M has been inside since `since_ns`.
-pub(crate) fn is_wanted(p: &P, since_ns: u64) -> bool {
-    let others_look = WAKE.spinning() + WAKE.idle_ps() > 0;
-    !p.runq.is_empty()
-        || !others_look
-        || p.id as usize >= p::procs()
-        || clock::now_ns() >= since_ns + UNUSED_GRACE_NS
-}
-
-/// The thread cap and the limit, for observers.
-pub(crate) fn limits() -> (usize, usize) {
-    (fixed().thread_cap, fixed().blocking_limit)
+/// Whether others have a use for `p`, whose M is inside: goroutines are queued on it, or nobody else looks for work.
+pub(crate) fn is_wanted(p: &P) -> bool {
+    !p.runq.is_empty() || WAKE.spinning() + WAKE.idle_ps() == 0 || p.id as usize >= p::procs()
 }

@@ -10,8 +10,18 @@
 //! | many free stacks are left from a peak                       | gives some back                                   |
 //! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
 //!
-//! It looks every 20 µs while there is something to take, after a millisecond without it sleeps longer and longer, up to
+//! It looks every 20 µs while there is something to take; after a millisecond in vain it naps longer and longer, up to
 //! 10 ms. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
+//!
+//! # Who wakes it
+//! | `STATE` | sysmon                     | woken by                                                             |
+//! | ------- | -------------------------- | -------------------------------------------------------------------- |
+//! | AWAKE   | looks, or naps 20 µs       |                                                                      |
+//! | NAPS    | naps longer                | who enters `blocking` with a P that others could use                 |
+//! | SLEEPS  | sleeps, all Ps idle        | who takes a P out of the idle list (under the scheduler's lock)      |
+//!
+//! `enter` publishes its stay and then reads `STATE`, sysmon sets NAPS and then looks for stays once more, both
+//! sequentially consistent: one of them sees the other.
 
 use super::config::{KEEP_FREE_SLOTS, SLICE};
 use super::p::{self, P};
@@ -20,8 +30,8 @@ use super::start::fixed;
 use super::state::{self, WAKE};
 use super::{deadlock, find, netpoll, ready, syscall, task};
 use crate::stack::slab;
-use crate::sys::sync::{AtomicU64, Ordering::*};
-use crate::sys::{clock, thread};
+use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
+use crate::sys::{clock, futex, thread};
 use std::time::Duration;
 
 /// The clock as of sysmon's last look, for times that need not be exact ("2 minutes").
@@ -31,6 +41,40 @@ static COARSE_NS: AtomicU64 = AtomicU64::new(0);
 #[inline]
 pub(crate) fn coarse_ns() -> u64 {
     COARSE_NS.load(Relaxed)
+}
+
+pub(crate) const AWAKE: u32 = 0;
+/// See the module's head.
+pub(crate) const NAPS: u32 = 1;
+/// See the module's head.
+pub(crate) const SLEEPS: u32 = 2;
+
+static STATE: AtomicU32 = AtomicU32::new(AWAKE);
+
+/// Wakes sysmon if it is in `state`.
+#[inline]
+pub(crate) fn wake_from(state: u32) {
+    if STATE.load(SeqCst) == state {
+        wake(state);
+    }
+}
+
+#[cold]
+fn wake(state: u32) {
+    if STATE.compare_exchange(state, AWAKE, SeqCst, Relaxed).is_ok() {
+        futex::wake(&STATE, 1);
+    }
+}
+
+/// Waits while `STATE` is `state`, which the caller has set. True if somebody woke us.
+fn wait_in(state: u32, deadline_ns: Option<u64>) -> bool {
+    while STATE.load(SeqCst) == state {
+        if deadline_ns.is_some_and(|d| clock::now_ns() >= d) {
+            return STATE.compare_exchange(state, AWAKE, SeqCst, Relaxed).is_err();
+        }
+        futex::wait(&STATE, state, deadline_ns);
+    }
+    true
 }
 
 const MIN_SLEEP_NS: u64 = 20_000;
@@ -81,7 +125,9 @@ impl Sysmon {
                 0..EAGER_LOOKS => MIN_SLEEP_NS,
                 _ => (self.sleep_ns * 2).min(MAX_SLEEP_NS),
             };
-            std::thread::sleep(Duration::from_nanos(self.sleep_ns));
+            if self.nap() {
+                self.looks_in_vain = 0;
+            }
             let mut now = clock::now_ns();
             COARSE_NS.store(now, Relaxed);
             if self.is_idle(now) {
@@ -95,6 +141,20 @@ impl Sysmon {
             poll_if_nobody_does(now);
             self.trim(now);
         }
+    }
+
+    /// True if somebody wants us.
+    fn nap(&self) -> bool {
+        if self.sleep_ns > MIN_SLEEP_NS {
+            STATE.store(NAPS, SeqCst);
+            let wanted = p::all_ever().any(|p| syscall::stay(p).is_some() && syscall::is_wanted(p));
+            if !wanted {
+                return wait_in(NAPS, Some(clock::now_ns() + self.sleep_ns));
+            }
+            STATE.store(AWAKE, SeqCst);
+        }
+        std::thread::sleep(Duration::from_nanos(MIN_SLEEP_NS));
+        false
     }
 
     /// Whether nothing has happened for some looks, and nothing is left to be done.
@@ -114,7 +174,7 @@ impl Sysmon {
                 return;
             }
             let verdict = self.deadlock.look(&mut s);
-            state::sysmon_falls_asleep(&mut s);
+            STATE.store(SLEEPS, SeqCst);
             verdict
         };
         let deadline = match deadline {
@@ -122,7 +182,7 @@ impl Sysmon {
             deadlock::Verdict::AskAgain(after) => Some(clock::now_ns() + after.as_nanos() as u64),
             deadlock::Verdict::Dead(message) => super::fatal::throw_with_dump(message),
         };
-        state::sysmon_sleep(deadline);
+        wait_in(SLEEPS, deadline);
         self.idle_looks = 0;
     }
 
@@ -141,7 +201,7 @@ impl Sysmon {
                 continue;
             }
             if let Some(word) = stay
-                && syscall::is_wanted(p, seen.stay_since_ns)
+                && (syscall::is_wanted(p) || now >= seen.stay_since_ns + SLICE_NS)
                 && syscall::retake(p, word)
             {
                 retaken = true;

@@ -312,8 +312,8 @@ impl Layout {
                 PatchValue::StackSize
             } else if value == donor.bounds.guard {
                 PatchValue::GuardSize
-            } else if stack.contains(&value) || value == donor.start {
-                continue // its start routine, and where pthread_exit would jump to on its stack
+            } else if stack.contains(&value) || value == donor.start || value == donor.arg {
+                continue // its start routine and argument, and where pthread_exit would jump to on its stack
             } else {
                 PatchValue::Const(seen)
             };
@@ -422,6 +422,8 @@ pub(crate) struct Snapshot {
     pub(crate) bounds: Bounds,
     /// The address of the donor's start routine, which its descriptor keeps.
     pub(crate) start: usize,
+    /// And its argument.
+    pub(crate) arg: usize,
     /// From `tls_start()` to the end of the descriptor.
     pub(crate) words: Vec<u64>,
 }
@@ -508,7 +510,8 @@ impl Snapshot {
             end: errand.stack_low + errand.stack_size,
             guard: errand.guard,
         };
-        Ok(Snapshot { tp: errand.tp, bounds, start: donate as *const () as usize, words })
+        let arg = (&raw const errand) as usize;
+        Ok(Snapshot { tp: errand.tp, bounds, start: donate as *const () as usize, arg, words })
     }
 }
 
@@ -547,7 +550,7 @@ mod tests {
                 || off == layout.tid_off as isize
                 || off == list || off == list + 8 // points to itself, so that fork may unlink it
                 || (rseq..rseq + 32).contains(&off) // not registered with the kernel
-                || v == donor.start // no start routine
+                || v == donor.start || v == donor.arg // no start routine
                 || (donor.bounds.low..donor.bounds.end).contains(&v); // pthread_exit's jump buffer
             if !same && !explained {
                 unexplained.push(format!("tp{off:+}: thread {theirs:#x}, block {ours:#x}"));
