@@ -21,7 +21,7 @@
 use super::buffer::{Buffer, Memory, Need};
 use super::core::{Core, PLAIN, Patience, Permit, State, UNBOUNDED};
 use super::waitq::{DONE, HELD, Outcome, WaitNode, Wakes};
-use crate::sched::{TIMED_OUT, WaitReason, WaiterRef, Wake};
+use crate::sched::{self, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::Guard;
 use crate::sys::sync::{AtomicBool, AtomicUsize, Ordering::*};
 use std::cell::UnsafeCell;
@@ -70,6 +70,12 @@ enum Take<T> {
     Meet(Wake),
     Empty,
     Gone,
+}
+
+/// Begins an operation: gives way to others once in a while.
+#[inline]
+fn checkpoint(patience: Patience) {
+    if patience == Patience::None { sched::checkpoint() } else { sched::checkpoint_parking() }
 }
 
 impl<T> Chan<T> {
@@ -159,6 +165,7 @@ impl<T> Chan<T> {
     /// Sends `message`, waiting as long as `patience` lasts.
     #[inline]
     pub(super) fn send(&self, message: T, patience: Patience) -> Result<(), Refused<T>> {
+        checkpoint(patience);
         let mut state = self.core.state.lock();
         // The common case, which `offer` would find last.
         if !state.receivers_gone && state.recvq.is_empty() && state.has_space() {
@@ -294,6 +301,7 @@ impl<T> Chan<T> {
     /// Receives, waiting as long as `patience` lasts.
     #[inline]
     pub(super) fn recv(&self, patience: Patience) -> Result<T, Nothing> {
+        checkpoint(patience);
         let mut state = self.core.state.lock();
         if state.has_message() {
             let (message, memory) = self.pop(&mut state);
@@ -543,11 +551,13 @@ impl<T> Chan<T> {
     }
 
     pub(super) fn len(&self) -> usize {
+        sched::checkpoint();
         let state = self.core.state.lock();
         if state.cap == 0 { 0 } else { state.len - state.claimed }
     }
 
     pub(super) fn is_full(&self) -> bool {
+        sched::checkpoint();
         !self.core.state.lock().has_space()
     }
 

@@ -28,7 +28,7 @@ use super::error::{
 use super::timer::TimerChan;
 use super::waitq::{FIRST_ARM, HELD, RETRY, WaitNode};
 use super::{Receiver, Sender};
-use crate::sched::{TIMED_OUT, WaitReason, WaiterRef};
+use crate::sched::{self, TIMED_OUT, WaitReason, WaiterRef};
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::rng::Rng;
 use std::cell::Cell;
@@ -302,6 +302,7 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
         wait_for_nothing(patience);
         return None;
     }
+    if patience == Patience::None { sched::checkpoint() } else { sched::checkpoint_parking() }
     let arms = Arms::new(arms, order, biased);
     let mut over = patience == Patience::None;
     loop {
@@ -358,6 +359,7 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
 
 /// As `run`, but only says which operation is ready.
 fn run_ready(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: bool) -> Option<usize> {
+        if patience == Patience::None { sched::checkpoint() } else { sched::checkpoint_parking() }
     if arms.is_empty() {
         wait_for_nothing(patience);
         return None;

@@ -16,6 +16,7 @@
 use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
 use super::g::{self, G};
 use super::m::M;
+use super::preempt::BUDGET;
 use super::runq::local::LocalQueue;
 use super::timers::Timers;
 use crate::stack::slab::{self, Slot};
@@ -39,6 +40,8 @@ pub(crate) struct P {
     pub(crate) tick: AtomicU32,
     /// The slice is over: whoever is `next` goes behind the others.
     pub(crate) preempt: AtomicBool,
+    /// Calls until the goroutine looks who else wants to run, see `preempt.rs`. Owner only.
+    pub(crate) budget: Cell<u32>,
     /// The sleeper in the poll may not know the earliest timer here yet, see `find.rs`. Owner only.
     pub(crate) unannounced: Cell<bool>,
     pub(crate) stats: Stats,
@@ -140,6 +143,7 @@ impl P {
             timers: Timers::new(),
             tick: AtomicU32::new(0),
             preempt: AtomicBool::new(false),
+            budget: Cell::new(BUDGET),
             unannounced: Cell::new(false),
             stats: Stats::default(),
             rng: UnsafeCell::new(Rng::new(u64::from(id) ^ crate::sys::clock::now_ns())),

@@ -17,6 +17,7 @@ use super::find;
 use super::g::{G, State};
 use super::m::{Action, M};
 use super::p::P;
+use super::preempt::BUDGET;
 use super::start::fixed;
 use super::state::{self, WAKE};
 use super::{ready, syscall, task, threads};
@@ -37,6 +38,7 @@ pub(crate) fn schedule(m: &'static M) {
             continue;
         }
         let p = m.p.take().expect("`find` returns with a P");
+        begin_slice(p, inherits);
         end_spinning(m);
         // SAFETY: descriptors of Ms are never freed.
         threads::wake_with(unsafe { &*bound }, p);
@@ -44,6 +46,17 @@ pub(crate) fn schedule(m: &'static M) {
             return;
         }
     }
+}
+
+/// Counts a goroutine that is about to run on `p`, here or on the M it is bound to.
+#[inline]
+fn begin_slice(p: &P, inherits: bool) {
+    if !inherits {
+        p.tick.store(p.tick.load(Relaxed).wrapping_add(1), Relaxed);
+        p.preempt.store(false, Relaxed);
+    }
+    p.budget.set(BUDGET);
+    p.stats.schedules.add(1);
 }
 
 /// An M that has found work is no longer looking for it; if others should, it starts one (steps F1 to S4 of the wake
@@ -62,11 +75,7 @@ fn execute(m: &'static M, g: &'static G, mut inherits: bool) -> bool {
     end_spinning(m);
     loop {
         let p = m.p.get().expect("an M that executes has a P");
-        if !inherits {
-            p.tick.store(p.tick.load(Relaxed).wrapping_add(1), Relaxed);
-            p.preempt.store(false, Relaxed);
-        }
-        p.stats.schedules.add(1);
+        begin_slice(p, inherits);
         if g.sp.get() == 0 {
             attach(p, g);
         }

@@ -30,6 +30,7 @@ use super::reason::WaitReason;
 use super::state::{self, WAKE};
 use super::waiter::FIRST_TOKEN;
 use super::{netpoll, procs, ready, sysmon, threads};
+use crate::sys::clock;
 use crate::sys::lock::Lock;
 use crate::sys::sync::Ordering::*;
 use std::collections::VecDeque;
@@ -118,25 +119,31 @@ fn exit(m: &'static M, g: &'static G) {
 /// Our P was taken: waits for one, on this thread.
 #[cold]
 fn wait_for_p(m: &'static M, g: &'static G) {
-    let locked = !g.bound_m.load(Relaxed).is_null();
-    {
-        let mut s = state::lock();
-        if let Some(p) = s.take_idle_p() {
-            drop(s);
-            return m.wire(p);
-        }
-        g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
-        g.set_state(State::Runnable);
-        s.push_global_one(std::ptr::from_ref(g).cast_mut());
+    let idle = state::lock().take_idle_p();
+    match idle {
+        Some(p) => m.wire(p),
+        None => come_back(m, g, || ()),
     }
+}
+
+/// Queues `g`, which runs here without a P, bound to its M, and sleeps until somebody hands over a P. `queued` is called in
+/// between.
+pub(crate) fn come_back(m: &'static M, g: &'static G, queued: impl FnOnce()) {
+    let bound = !g.bound_m.load(Relaxed).is_null();
+    g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
+    g.set_state(State::Runnable);
+    state::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
+    queued();
+    // A P may have come to the idle list since we looked.
     if WAKE.must_wake() {
         ready::wake_p();
     }
     m.sleep(None);
     m.take_next_p();
-    if !locked {
+    if !bound {
         g.bound_m.store(std::ptr::null_mut(), Relaxed);
     }
+    g.set_state(State::Running);
 }
 
 /// What an M inside `blocking` holds: changes with every stay. `None` if `p` is not there.
@@ -156,7 +163,7 @@ pub(crate) fn hand_off(p: &'static P) {
     if p.id as usize >= p::procs() {
         return procs::drain(p);
     }
-    if !p.runq.is_empty() || !state::global_is_empty() {
+    if !p.runq.is_empty() || !state::global_is_empty() || p.timers.next_ns() <= clock::now_ns() {
         return threads::start_m(p, false);
     }
     if WAKE.begin_spinning_alone() {

@@ -129,6 +129,7 @@ impl Semaphore {
     ///
     /// G: no. M: no. P: no.
     pub fn try_acquire(&self, n: usize) -> Option<SemaphorePermit<'_>> {
+        crate::sched::checkpoint();
         self.try_take(n).then(|| SemaphorePermit { semaphore: self, n })
     }
 
