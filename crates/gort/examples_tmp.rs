@@ -1,9 +1,10 @@
 use std::time::*;
 fn main() {
     let spin: usize = std::env::args().nth(1).unwrap().parse().unwrap();
+    let burn: u64 = std::env::args().nth(2).unwrap().parse().unwrap();
     gort::run(move || {
         let (tx, rx) = gort::chan::bounded::<()>(0);
-        for _ in 0..spin { let rx = rx.clone(); gort::go(move || loop { if let Err(gort::chan::TryRecvError::Disconnected) = rx.try_recv() { break } }); }
+        for _ in 0..spin { let rx = rx.clone(); gort::go(move || loop { let t = Instant::now(); while t.elapsed() < Duration::from_micros(burn) {} if let Err(gort::chan::TryRecvError::Disconnected) = rx.try_recv() { break } }); }
         let hs: Vec<_> = (0..20).map(|i| gort::go(move || {
             let mut worst = Duration::ZERO; let mut sum = Duration::ZERO;
             for k in 0..100 { let t = Instant::now(); let d = Duration::from_micros(900 + i * 37 + k); gort::sleep(d); let late = t.elapsed() - d; worst = worst.max(late); sum += late; }

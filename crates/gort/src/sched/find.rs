@@ -79,6 +79,13 @@ pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
 /// What our own P, the global queue and the netpoller have.
 #[inline]
 fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
+    if p.preempt.load(Relaxed) {
+        // The slice that `next` would inherit is over. Whom timers and the netpoller ready from here on may go first.
+        if let Some(next) = p.runq.take_next() {
+            push_behind(p, next);
+        }
+        p.begin_slice();
+    }
     let next_timer = p.timers.next_ns();
     if next_timer != NEVER {
         let now = clock::now_ns();
@@ -97,10 +104,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         }
     }
     if let Some(next) = p.runq.take_next() {
-        if !p.preempt.load(Relaxed) {
-            return Some((next, !m.spinning.get()));
-        }
-        push_behind(p, next); // the slice that it would inherit is over
+        return Some((next, !m.spinning.get()));
     }
     if let Some(g) = p.runq.pop() {
         return Some((g, false));

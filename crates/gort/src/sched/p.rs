@@ -154,6 +154,13 @@ impl P {
         }
     }
 
+    /// A time slice begins. Owner only.
+    #[inline]
+    pub(crate) fn begin_slice(&self) {
+        self.tick.store(self.tick.load(Relaxed).wrapping_add(1), Relaxed);
+        self.preempt.store(false, Relaxed);
+    }
+
     /// A random number below `n`. Owner only.
     #[inline]
     pub(crate) fn random(&self, n: u32) -> u32 {

@@ -13,7 +13,7 @@ use super::p::P;
 use super::ready::current_m_with_p;
 use super::{state, syscall};
 use crate::sys::clock;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::Ordering::Relaxed;
 
 /// Calls between two looks at who else wants to run: long enough that a hand-off (some 10 µs) is a small part.
 pub(crate) const BUDGET: u32 = 1024;
@@ -52,8 +52,7 @@ fn look_around(m: &'static M, p: &'static P, may_migrate: bool) {
     let due = || p.timers.next_ns() <= clock::now_ns();
     if p.runq.is_empty() && state::global_is_empty() && !due() {
         // Nobody else wants to run: a new slice.
-        p.tick.store(p.tick.load(Relaxed).wrapping_add(1), Relaxed);
-        p.preempt.store(false, Relaxed);
+        p.begin_slice();
     } else if may_migrate {
         // SAFETY: `g` runs here; that is us.
         unsafe { m.switch_to_g0(g, Action::Yield) };

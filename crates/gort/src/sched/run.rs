@@ -52,8 +52,7 @@ pub(crate) fn schedule(m: &'static M) {
 #[inline]
 fn begin_slice(p: &P, inherits: bool) {
     if !inherits {
-        p.tick.store(p.tick.load(Relaxed).wrapping_add(1), Relaxed);
-        p.preempt.store(false, Relaxed);
+        p.begin_slice();
     }
     p.budget.set(BUDGET);
     p.stats.schedules.add(1);
@@ -97,7 +96,8 @@ fn execute(m: &'static M, g: &'static G, mut inherits: bool) -> bool {
             Action::Yield => {
                 g.set_state(State::Runnable);
                 let p = m.p.get().expect("it yielded with a P");
-                if bound {
+                // One that has used its slice up goes behind all, as in Go; one that is only polite behind its P's others.
+                if bound || p.preempt.load(Relaxed) {
                     state::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
                 } else {
                     ready::push_behind(p, std::ptr::from_ref(g).cast_mut());

@@ -74,6 +74,12 @@ impl Shared {
         GLOBAL_LEN.store(self.global.len(), SeqCst);
     }
 
+    /// Puts runnable goroutines that are late already in front of the others. As [`push_global`](Self::push_global).
+    pub(crate) fn push_global_front(&mut self, gs: &mut GList) {
+        self.global.prepend(gs);
+        GLOBAL_LEN.store(self.global.len(), SeqCst);
+    }
+
     /// Puts one runnable goroutine behind the others. As [`push_global`](Self::push_global).
     pub(crate) fn push_global_one(&mut self, g: *mut G) {
         self.global.push_back(g);

@@ -123,7 +123,7 @@ impl Sysmon {
         loop {
             self.sleep_ns = match self.looks_in_vain {
                 0..EAGER_LOOKS => MIN_SLEEP_NS,
-                _ => (self.sleep_ns * 2).min(MAX_SLEEP_NS),
+                _ => (self.sleep_ns * 2).min(MAX_SLEEP_NS).min(self.next_slice_end()),
             };
             if self.nap() {
                 self.looks_in_vain = 0;
@@ -211,6 +211,12 @@ impl Sysmon {
         retaken
     }
 
+    /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
+    fn next_slice_end(&self) -> u64 {
+        let oldest = self.seen.iter().map(|s| s.tick_since_ns + SLICE_NS).filter(|&end| end > coarse_ns()).min();
+        oldest.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(SLICE_NS / 10))
+    }
+
     fn has_cold_slots(&self, _now: u64) -> bool {
         slab::free_count(fixed().class) > KEEP_FREE_SLOTS
     }
@@ -258,7 +264,7 @@ fn poll_if_nobody_does(now: u64) {
     if list.is_empty() {
         return;
     }
-    state::lock().push_global(&mut list);
+    state::lock().push_global_front(&mut list);
     if WAKE.must_wake() {
         ready::wake_p();
     }
