@@ -60,7 +60,7 @@ impl Client {
         channel: &str,
     ) -> Result<Client, LoadError> {
         let io = |source| LoadError::Connect { addr: to, source };
-        let stream = net::connect_from(from, to).map_err(io)?;
+        let stream = net::TcpStream::connect_from(from, to).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         stream.set_read_deadline(Some(Instant::now() + CONNECT_TIMEOUT)).map_err(io)?;
         let mut client =

@@ -72,12 +72,6 @@ enum Take<T> {
     Gone,
 }
 
-/// Begins an operation: gives way to others once in a while.
-#[inline]
-fn checkpoint(patience: Patience) {
-    if patience == Patience::None { sched::checkpoint() } else { sched::checkpoint_parking() }
-}
-
 impl<T> Chan<T> {
     pub(super) fn new(cap: usize) -> NonNull<Chan<T>> {
         let buffer = if cap == 0 || cap == UNBOUNDED { Buffer::blocks() } else { Buffer::ring(cap) };
@@ -165,7 +159,7 @@ impl<T> Chan<T> {
     /// Sends `message`, waiting as long as `patience` lasts.
     #[inline]
     pub(super) fn send(&self, message: T, patience: Patience) -> Result<(), Refused<T>> {
-        checkpoint(patience);
+        sched::checkpoint(patience != Patience::None);
         let mut state = self.core.state.lock();
         // The common case, which `offer` would find last.
         if !state.receivers_gone && state.recvq.is_empty() && state.has_space() {
@@ -301,7 +295,7 @@ impl<T> Chan<T> {
     /// Receives, waiting as long as `patience` lasts.
     #[inline]
     pub(super) fn recv(&self, patience: Patience) -> Result<T, Nothing> {
-        checkpoint(patience);
+        sched::checkpoint(patience != Patience::None);
         let mut state = self.core.state.lock();
         if state.has_message() {
             let (message, memory) = self.pop(&mut state);
@@ -551,13 +545,13 @@ impl<T> Chan<T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        sched::checkpoint();
+        sched::checkpoint(false);
         let state = self.core.state.lock();
         if state.cap == 0 { 0 } else { state.len - state.claimed }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        sched::checkpoint();
+        sched::checkpoint(false);
         !self.core.state.lock().has_space()
     }
 

@@ -302,7 +302,7 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
         wait_for_nothing(patience);
         return None;
     }
-    if patience == Patience::None { sched::checkpoint() } else { sched::checkpoint_parking() }
+    sched::checkpoint(patience != Patience::None);
     let arms = Arms::new(arms, order, biased);
     let mut over = patience == Patience::None;
     loop {
@@ -359,7 +359,7 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
 
 /// As `run`, but only says which operation is ready.
 fn run_ready(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: bool) -> Option<usize> {
-        if patience == Patience::None { sched::checkpoint() } else { sched::checkpoint_parking() }
+        sched::checkpoint(patience != Patience::None);
     if arms.is_empty() {
         wait_for_nothing(patience);
         return None;

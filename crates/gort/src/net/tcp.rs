@@ -55,7 +55,7 @@ impl TcpStream {
     /// # Errors
     /// The last address's error, or `InvalidInput` if there is none.
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
-        each_addr(addr, |addr| TcpStream::connect_until(addr, None))
+        each_addr(addr, |addr| TcpStream::connect_until(addr, None, None))
     }
 
     /// Connects to `addr`, and gives up after `timeout`.
@@ -70,12 +70,30 @@ impl TcpStream {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
         }
         let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        TcpStream::connect_until(*addr, Some(clock::now_ns().saturating_add(timeout_ns)))
+        TcpStream::connect_until(*addr, None, Some(clock::now_ns().saturating_add(timeout_ns)))
     }
 
-    fn connect_until(addr: SocketAddr, deadline_ns: Option<u64>) -> io::Result<TcpStream> {
+    /// Connects from the local address `from` to `to`: a port of 0 lets the kernel choose, late, so that one local address has its
+    /// 64 000 ports for each remote one.
+    ///
+    /// # Blocking
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    /// The kernel's: `AddrNotAvailable`, `AddrInUse`, and those of connecting.
+    pub fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect_until(to, Some(from), None)
+    }
+
+    fn connect_until(addr: SocketAddr, from: Option<SocketAddr>, deadline_ns: Option<u64>) -> io::Result<TcpStream> {
         let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let fd = rustix::net::socket_with(family, SocketType::STREAM, SOCKET_FLAGS, None)?;
+        if let Some(from) = from {
+            if from.port() == 0 {
+                crate::sys::socket::choose_port_late(fd.as_fd())?;
+            }
+            rustix::net::bind(&fd, &from)?;
+        }
         // Interrupted, it goes on in the background like one in progress.
         let in_progress = match rustix::net::connect(&fd, &addr) {
             Ok(()) => false,

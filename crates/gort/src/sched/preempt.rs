@@ -18,23 +18,13 @@ use crate::sys::sync::Ordering::Relaxed;
 /// Calls between two looks at who else wants to run: long enough that a hand-off (some 10 µs) is a small part.
 pub(crate) const BUDGET: u32 = 1024;
 
-/// Begins a gort call that does not park; with no lock held.
+/// Begins a gort call, with no lock held. `parks`: it may park anyway, so it may migrate too.
 #[inline]
-pub(crate) fn checkpoint() {
+pub(crate) fn checkpoint(parks: bool) {
     if let Some((m, p)) = current_m_with_p()
         && is_over(p)
     {
-        look_around(m, p, false);
-    }
-}
-
-/// Begins a gort call that may park; with no lock held.
-#[inline]
-pub(crate) fn checkpoint_parking() {
-    if let Some((m, p)) = current_m_with_p()
-        && is_over(p)
-    {
-        look_around(m, p, true);
+        look_around(m, p, parks);
     }
 }
 
@@ -46,14 +36,14 @@ fn is_over(p: &P) -> bool {
 }
 
 #[cold]
-fn look_around(m: &'static M, p: &'static P, may_migrate: bool) {
+fn look_around(m: &'static M, p: &'static P, parks: bool) {
     p.budget.set(BUDGET);
     let Some(g) = m.g() else { return };
     let due = || p.timers.next_ns() <= clock::now_ns();
     if p.runq.is_empty() && state::global_is_empty() && !due() {
         // Nobody else wants to run: a new slice.
         p.begin_slice();
-    } else if may_migrate {
+    } else if parks {
         // SAFETY: `g` runs here; that is us.
         unsafe { m.switch_to_g0(g, Action::Yield) };
     } else {

@@ -366,7 +366,7 @@ impl<T> JoinHandle<T> {
 
     /// Whether the goroutine has ended. Then `join` does not wait.
     pub fn is_finished(&self) -> bool {
-        super::checkpoint();
+        super::checkpoint(false);
         self.g.join.load(Acquire) == DONE
     }
 

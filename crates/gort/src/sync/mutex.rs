@@ -113,7 +113,7 @@ impl<T: ?Sized> Mutex<T> {
     /// poisoned.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        crate::sched::checkpoint();
+        crate::sched::checkpoint(false);
         if self.raw.try_lock() { Ok(MutexGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
     }
 

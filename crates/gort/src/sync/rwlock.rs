@@ -112,7 +112,7 @@ impl<T: ?Sized> RwLock<T> {
     /// [`TryLockError::WouldBlock`], or [`TryLockError::Poisoned`] with the guard.
     #[inline]
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
-        crate::sched::checkpoint();
+        crate::sched::checkpoint(false);
         if self.raw.try_read() { Ok(RwLockReadGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
     }
 
@@ -142,7 +142,7 @@ impl<T: ?Sized> RwLock<T> {
     /// [`TryLockError::WouldBlock`], or [`TryLockError::Poisoned`] with the guard.
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
-        crate::sched::checkpoint();
+        crate::sched::checkpoint(false);
         if self.raw.try_write() { Ok(RwLockWriteGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
     }
 

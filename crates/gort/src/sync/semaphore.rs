@@ -129,7 +129,7 @@ impl Semaphore {
     ///
     /// G: no. M: no. P: no.
     pub fn try_acquire(&self, n: usize) -> Option<SemaphorePermit<'_>> {
-        crate::sched::checkpoint();
+        crate::sched::checkpoint(false);
         self.try_take(n).then(|| SemaphorePermit { semaphore: self, n })
     }
 

@@ -11,5 +11,6 @@ pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod rng;
 pub(crate) mod signal;
+pub(crate) mod socket;
 pub(crate) mod sync;
 pub(crate) mod thread;
