@@ -29,7 +29,9 @@ pub fn test(attr: TokenStream, item: TokenStream) -> TokenStream {
 /// Replaces the body `{ B }` of a function without parameters by `{ ::gort::run(move || -> R { B }) }`.
 fn wrap(attr: TokenStream, item: TokenStream, name: &str) -> Result<TokenStream, TokenStream> {
     if !attr.is_empty() {
-        return Err(error(&format!("#[gort::{name}] takes no arguments; the knobs are in gort::Runtime::builder()")));
+        return Err(error(&format!(
+            "#[gort::{name}] takes no arguments; the knobs are in gort::Runtime::builder()"
+        )));
     }
     let tokens: Vec<TokenTree> = item.into_iter().collect();
     let is_ident = |t: &TokenTree, s: &str| matches!(t, TokenTree::Ident(i) if i.to_string() == s);

@@ -64,7 +64,8 @@ struct Http {
 impl Http {
     fn connect(plan: &LoadPlan) -> Result<Http, LoadError> {
         let io = |source| LoadError::Connect { addr: plan.addr, source };
-        let stream = net::TcpStream::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
+        let stream =
+            net::TcpStream::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         Ok(Http { stream, path: format!("/apps/{}/events", plan.app.id) })
     }

@@ -359,7 +359,7 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
 
 /// As `run`, but only says which operation is ready.
 fn run_ready(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: bool) -> Option<usize> {
-        sched::checkpoint(patience != Patience::None);
+    sched::checkpoint(patience != Patience::None);
     if arms.is_empty() {
         wait_for_nothing(patience);
         return None;

@@ -85,7 +85,11 @@ impl TcpStream {
         TcpStream::connect_until(to, Some(from), None)
     }
 
-    fn connect_until(addr: SocketAddr, from: Option<SocketAddr>, deadline_ns: Option<u64>) -> io::Result<TcpStream> {
+    fn connect_until(
+        addr: SocketAddr,
+        from: Option<SocketAddr>,
+        deadline_ns: Option<u64>,
+    ) -> io::Result<TcpStream> {
         let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let fd = rustix::net::socket_with(family, SocketType::STREAM, SOCKET_FLAGS, None)?;
         if let Some(from) = from {

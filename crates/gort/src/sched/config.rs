@@ -45,7 +45,13 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) const fn new() -> Config {
-        Config { gomaxprocs: None, stack_bytes: None, thread_cap: None, blocking_limit: None, thread_locals: None }
+        Config {
+            gomaxprocs: None,
+            stack_bytes: None,
+            thread_cap: None,
+            blocking_limit: None,
+            thread_locals: None,
+        }
     }
 
     /// Whether the caller asked for anything in particular.
@@ -61,7 +67,9 @@ impl Config {
     pub(crate) fn procs(&self) -> Result<usize, StartError> {
         match self.gomaxprocs {
             Some(n) if (1..=MAX_PROCS).contains(&n) => Ok(n),
-            Some(n) => Err(StartError::Invalid(format!("gomaxprocs({n}): must be between 1 and {MAX_PROCS}"))),
+            Some(n) => {
+                Err(StartError::Invalid(format!("gomaxprocs({n}): must be between 1 and {MAX_PROCS}")))
+            }
             None => Ok(Config::default_procs()),
         }
     }

@@ -253,8 +253,9 @@ pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
             continue;
         }
         if heap.used == CHUNK {
-            let chunk = map::reserve(CHUNK * size_of::<G>())
-                .unwrap_or_else(|e| super::fatal::throw(&format!("fatal error: cannot allocate goroutine descriptors: {e}")));
+            let chunk = map::reserve(CHUNK * size_of::<G>()).unwrap_or_else(|e| {
+                super::fatal::throw(&format!("fatal error: cannot allocate goroutine descriptors: {e}"))
+            });
             heap.chunks.push(chunk);
             heap.used = 0;
         }

@@ -43,11 +43,11 @@
 
 mod word;
 
+use super::find::{self, TimerHost};
 use super::park::{WaiterRef, Wake};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::FIRST_TOKEN;
-use super::find::{self, TimerHost};
 use crate::poll::{Events, Poller};
 use crate::sys::clock;
 use crate::sys::lock::Lock;

@@ -231,7 +231,10 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     let procs = config.procs()?;
     let bytes = config.stack();
     let class = slab::class_for(bytes).ok_or_else(|| {
-        StartError::Invalid(format!("a stack of {bytes} bytes is more than the largest, {}", slab::MAX_SLOT_BYTES))
+        StartError::Invalid(format!(
+            "a stack of {bytes} bytes is more than the largest, {}",
+            slab::MAX_SLOT_BYTES
+        ))
     })?;
     let layout = match config.mode() {
         ThreadLocals::Own => Some(Layout::discover()?),

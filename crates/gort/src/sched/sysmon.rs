@@ -213,7 +213,8 @@ impl Sysmon {
 
     /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
     fn next_slice_end(&self) -> u64 {
-        let oldest = self.seen.iter().map(|s| s.tick_since_ns + SLICE_NS).filter(|&end| end > coarse_ns()).min();
+        let oldest =
+            self.seen.iter().map(|s| s.tick_since_ns + SLICE_NS).filter(|&end| end > coarse_ns()).min();
         oldest.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(SLICE_NS / 10))
     }
 

@@ -115,7 +115,11 @@ unsafe fn take<V>(g: &G) -> V {
     let place = g.storage.get();
     // SAFETY: the caller's promise.
     unsafe {
-        if is_inline::<V>() { place.cast::<V>().read() } else { *Box::from_raw(place.cast::<*mut V>().read()) }
+        if is_inline::<V>() {
+            place.cast::<V>().read()
+        } else {
+            *Box::from_raw(place.cast::<*mut V>().read())
+        }
     }
 }
 
@@ -162,7 +166,12 @@ struct Options {
 ///
 /// # Safety
 /// What `f` borrows lives until the task has ended, and so does what its result borrows, until that is dropped.
-unsafe fn make<F: FnOnce() -> T, T>(f: F, options: Options, refs: u32, at: &'static Location<'static>) -> &'static G {
+unsafe fn make<F: FnOnce() -> T, T>(
+    f: F,
+    options: Options,
+    refs: u32,
+    at: &'static Location<'static>,
+) -> &'static G {
     let class = options.class.unwrap_or(fixed().class);
     let (g, id, parent) = match current_m_with_p() {
         Some((m, p)) => (p.take_g(), p.new_id(), m.g().map_or(0, G::id)),
@@ -217,7 +226,10 @@ where
 /// # Safety
 /// What `f` and its result borrow lives until the task has ended and the result was dropped.
 #[track_caller]
-pub(crate) unsafe fn spawn_unchecked<F: FnOnce() -> T + Send, T: Send>(f: F, builder: Builder) -> io::Result<JoinHandle<T>> {
+pub(crate) unsafe fn spawn_unchecked<F: FnOnce() -> T + Send, T: Send>(
+    f: F,
+    builder: Builder,
+) -> io::Result<JoinHandle<T>> {
     let options = builder.options()?;
     // SAFETY: the caller's promise.
     Ok(unsafe { spawn_with(f, options, Location::caller()) })
@@ -480,7 +492,9 @@ pub(crate) fn is_goexit(payload: &(dyn Any + Send)) -> bool {
 /// ```
 pub fn goexit() -> ! {
     if cfg!(panic = "abort") {
-        super::fatal::throw("fatal error: goexit needs unwinding, and this program was built with panic = \"abort\"");
+        super::fatal::throw(
+            "fatal error: goexit needs unwinding, and this program was built with panic = \"abort\"",
+        );
     }
     assert!(m::current().is_some_and(|m| m.g().is_some()), "goexit was called outside a goroutine");
     resume_unwind(Box::new(Goexit))
@@ -572,7 +586,10 @@ pub(crate) fn release(g: &'static G) {
 ///
 /// # Safety
 /// Exactly one party either selects it, once, or calls [`cancel`].
-pub(crate) unsafe fn make_waiting<F: FnOnce() + Send + 'static>(f: F, at: &'static Location<'static>) -> &'static G {
+pub(crate) unsafe fn make_waiting<F: FnOnce() + Send + 'static>(
+    f: F,
+    at: &'static Location<'static>,
+) -> &'static G {
     // SAFETY: nothing is borrowed.
     let g = unsafe { make(f, Options::default(), 1, at) };
     g.system.store(true, Relaxed);

@@ -10,8 +10,8 @@ use super::run;
 use super::start::fixed;
 use super::state;
 use crate::sys::signal::AltStack;
-use crate::sys::{clock, fs, thread};
 use crate::sys::sync::Ordering::*;
+use crate::sys::{clock, fs, thread};
 
 /// The stack of an M's thread: g0 runs the scheduler and what `on_system_stack` is given.
 const G0_STACK_BYTES: usize = 256 << 10;

@@ -122,7 +122,8 @@ where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
     let children = Children { running: 0, unheard_panic: false, owner: None };
-    let scope = Scope { shared: Arc::new(Shared(Lock::new(children))), _scope: PhantomData, _env: PhantomData };
+    let scope =
+        Scope { shared: Arc::new(Shared(Lock::new(children))), _scope: PhantomData, _env: PhantomData };
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     scope.shared.wait();
     match result {

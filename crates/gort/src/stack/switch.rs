@@ -221,7 +221,7 @@ unsafe extern "sysv64" fn call_on_wrfsbase(
     fs: usize,
     back: usize,
 ) {
-    call_on_body!(["wrfsbase rcx"] ["wrfsbase r12"])
+    call_on_body!(["wrfsbase rcx"]["wrfsbase r12"])
 }
 
 #[unsafe(naked)]

@@ -35,8 +35,10 @@ use thiserror::Error;
 
 /// Why goroutines cannot own their thread-locals in this process.
 #[derive(Debug, Clone, Error)]
-#[error("this libc is not laid out as gort needs it for goroutines that own their thread-locals: {0}; \
-         use Runtime::builder().shared_thread_locals() (unsafe) to run without")]
+#[error(
+    "this libc is not laid out as gort needs it for goroutines that own their thread-locals: {0}; \
+         use Runtime::builder().shared_thread_locals() (unsafe) to run without"
+)]
 pub(crate) struct LayoutError(String);
 
 /// Linux never gives a thread an id at or above this; the blocks' own ids begin here.
@@ -165,7 +167,9 @@ impl Layout {
             // SAFETY (three): these are the functions' types in every glibc since 2.34.
             allocate: unsafe { std::mem::transmute::<usize, AllocateTls>(symbol(c"_dl_allocate_tls")?) },
             // SAFETY: as above.
-            deallocate: unsafe { std::mem::transmute::<usize, DeallocateTls>(symbol(c"_dl_deallocate_tls")?) },
+            deallocate: unsafe {
+                std::mem::transmute::<usize, DeallocateTls>(symbol(c"_dl_deallocate_tls")?)
+            },
             // SAFETY: as above.
             call_dtors: unsafe {
                 std::mem::transmute::<usize, unsafe extern "C" fn()>(symbol(c"__call_tls_dtors")?)
@@ -303,7 +307,7 @@ impl Layout {
             } else if in_rseq {
                 if rseq == Some(off) { PatchValue::Rseq } else { continue }
             } else if seen == plain || off == 8 {
-                continue // equal, or the dtv, which is each block's own
+                continue; // equal, or the dtv, which is each block's own
             } else if block.contains(&value) {
                 PatchValue::Own(value.wrapping_sub(donor.tp) as isize)
             } else if value == donor.bounds.low {
@@ -313,7 +317,7 @@ impl Layout {
             } else if value == donor.bounds.guard {
                 PatchValue::GuardSize
             } else if stack.contains(&value) || value == donor.start || value == donor.arg {
-                continue // its start routine and argument, and where pthread_exit would jump to on its stack
+                continue; // its start routine and argument, and where pthread_exit would jump to on its stack
             } else {
                 PatchValue::Const(seen)
             };
@@ -323,7 +327,10 @@ impl Layout {
         unsafe { (self.deallocate)(bare as *mut u8, true) };
         let has = |v: PatchValue| patches.iter().any(|p| p.value == v);
         require(has(PatchValue::Own(0)), "a thread's descriptor does not point to itself")?;
-        require(has(PatchValue::StackLow) && has(PatchValue::StackSize), "a thread's stack bounds were not found")?;
+        require(
+            has(PatchValue::StackLow) && has(PatchValue::StackSize),
+            "a thread's stack bounds were not found",
+        )?;
         Ok(patches)
     }
 
@@ -505,11 +512,8 @@ impl Snapshot {
             let e = std::io::Error::from_raw_os_error(rc);
             return Err(LayoutError(format!("a thread could not be started to look at: {e}")));
         }
-        let bounds = Bounds {
-            low: errand.stack_low,
-            end: errand.stack_low + errand.stack_size,
-            guard: errand.guard,
-        };
+        let bounds =
+            Bounds { low: errand.stack_low, end: errand.stack_low + errand.stack_size, guard: errand.guard };
         let arg = (&raw const errand) as usize;
         Ok(Snapshot { tp: errand.tp, bounds, start: donate as *const () as usize, arg, words })
     }

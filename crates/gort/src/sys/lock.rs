@@ -6,8 +6,8 @@
 //! It blocks the M (and so the P), so no user code and no park may happen under it. Locks follow the floors:
 //! a channel's lock may be held while taking the scheduler's, never the other way.
 
-use super::sync::{AtomicU32, Ordering::*, spin_hint};
 use super::futex;
+use super::sync::{AtomicU32, Ordering::*, spin_hint};
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 

@@ -115,7 +115,13 @@ pub(crate) fn wrap_setxid(on_own_block: OnOwnBlock) {
             return; // not glibc, or it has no threads yet and will not send this
         }
         let new = KernelSigaction { handler: on_setxid as *const () as usize, ..old };
-        libc::syscall(libc::SYS_rt_sigaction, SIGSETXID, &raw const new, std::ptr::null::<KernelSigaction>(), 8usize);
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            SIGSETXID,
+            &raw const new,
+            std::ptr::null::<KernelSigaction>(),
+            8usize,
+        );
     }
 }
 
