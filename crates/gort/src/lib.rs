@@ -1,17 +1,15 @@
 //! Go's goroutine runtime as a Rust library: plain blocking code, a million of them on a handful of OS threads.
 //!
 //! ```
-//! fn main() {
-//!     gort::run(|| {
-//!         let (tx, rx) = gort::chan::bounded(0);
-//!         let h = gort::go(move || {
-//!             tx.send(42).unwrap();
-//!             "done"
-//!         });
-//!         assert_eq!(rx.recv(), Ok(42));
-//!         assert_eq!(h.join().unwrap(), "done");
-//!     })
-//! }
+//! gort::run(|| {
+//!     let (tx, rx) = gort::chan::bounded(0);
+//!     let h = gort::go(move || {
+//!         tx.send(42).unwrap();
+//!         "done"
+//!     });
+//!     assert_eq!(rx.recv(), Ok(42));
+//!     assert_eq!(h.join().unwrap(), "done");
+//! })
 //! ```
 //!
 //! # Who waits
@@ -26,13 +24,11 @@
 //! # Starting
 //! [`run`] starts the runtime if need be; [`start`] does only that; [`Runtime::builder`] has the knobs. There is one runtime a
 //! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_THREAD_CAP`, `GORT_BLOCKING_LIMIT` give what was not set.
-#![cfg_attr(
-    not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")),
-    doc = "This platform is not supported."
-)]
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
-compile_error!("gort needs Linux on x86-64 with glibc: goroutines own their thread-locals, as that libc lays them");
+compile_error!(
+    "gort needs Linux on x86-64 with glibc: goroutines own their thread-locals, as that libc lays them"
+);
 
 pub mod chan;
 pub mod context;

@@ -14,6 +14,7 @@ pub(crate) mod local;
 mod lock_thread;
 mod m;
 pub(crate) mod netpoll;
+mod own_attr;
 mod p;
 pub(crate) mod park;
 mod preempt;

@@ -3,7 +3,7 @@
 use super::config::ThreadLocals;
 use super::find::TimerHost;
 use super::g::G;
-use super::m::{self, Action};
+use super::m::{self, Action, M};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::{TIMED_OUT, WaitWord, Won};
@@ -152,19 +152,8 @@ impl WaiterRef {
             unsafe { TimerHost::start_and_park(&timer, when_ns, fire_timeout, self.0.as_ptr().cast()) };
         }
         g.set_reason(reason, sysmon::coarse_ns());
-        let m = m::current().expect("a goroutine runs on an M");
-        // In shared mode the panic count is the thread's: who unwinds stays there.
-        let stays = m.fixed.thread_locals == ThreadLocals::Shared
-            && std::thread::panicking()
-            && g.bound_m.load(Relaxed).is_null();
-        if stays {
-            g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed);
-        }
         // SAFETY: the caller is the waiter itself, so `g` runs here.
-        unsafe { m.switch_to_g0(g, Action::Park) };
-        if stays {
-            g.bound_m.store(null_mut(), Relaxed);
-        }
+        unsafe { leave(m::current().expect("a goroutine runs on an M"), g, Action::Park) };
         if deadline_ns.is_some() {
             timer.stop();
         }
@@ -186,6 +175,26 @@ impl WaiterRef {
             }
         }
         word.selected().expect("the wait has ended")
+    }
+}
+
+/// Switches away from `g`, which says by `action` what it waits for; returns when it goes on.
+///
+/// In shared mode the panic count is the thread's: a goroutine that unwinds stays there.
+///
+/// # Safety
+/// The caller is `g`, on the M `m`.
+pub(crate) unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
+    let stays = m.fixed.thread_locals == ThreadLocals::Shared
+        && std::thread::panicking()
+        && g.bound_m.load(Relaxed).is_null();
+    if stays {
+        g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { m.switch_to_g0(g, action) };
+    if stays {
+        g.bound_m.store(null_mut(), Relaxed);
     }
 }
 

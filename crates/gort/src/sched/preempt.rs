@@ -10,6 +10,7 @@
 use super::g::G;
 use super::m::{Action, M};
 use super::p::P;
+use super::park;
 use super::ready::current_m_with_p;
 use super::{state, syscall};
 use crate::sys::clock;
@@ -45,7 +46,7 @@ fn look_around(m: &'static M, p: &'static P, parks: bool) {
         p.begin_slice();
     } else if parks {
         // SAFETY: `g` runs here; that is us.
-        unsafe { m.switch_to_g0(g, Action::Yield) };
+        unsafe { park::leave(m, g, Action::Yield) };
     } else {
         give_way(m, p, g);
     }

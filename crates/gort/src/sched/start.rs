@@ -1,6 +1,6 @@
 //! Starting the runtime: once per process, by whoever comes first.
 
-use super::config::{Config, ThreadLocals};
+use super::config::{self, Config, ThreadLocals};
 use super::park::WaiterRef;
 use super::reason::WaitReason;
 use super::{fatal, m, netpoll, p, state, sysmon, task};
@@ -229,6 +229,9 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         return if config.is_default() { Ok(()) } else { Err(StartError::TooLate) };
     }
     let procs = config.procs()?;
+    if config::debug_knob("guards").is_some_and(|kind| kind == "mprotect") {
+        slab::force_mprotect_guards();
+    }
     let bytes = config.stack();
     let class = slab::class_for(bytes).ok_or_else(|| {
         StartError::Invalid(format!(

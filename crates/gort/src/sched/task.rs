@@ -20,7 +20,7 @@ use super::g::{G, STORAGE_WORDS, State};
 use super::local;
 use super::m::{self, Action};
 use super::p;
-use super::park::WaiterRef;
+use super::park::{self, WaiterRef};
 use super::ready::{self, current_m_with_p};
 use super::reason::WaitReason;
 use super::start::{fixed, require_started};
@@ -510,7 +510,7 @@ pub fn yield_now() {
         && let Some(g) = m.g()
     {
         // SAFETY: `g` runs here; that is us.
-        unsafe { m.switch_to_g0(g, Action::Yield) };
+        unsafe { park::leave(m, g, Action::Yield) };
     } else {
         std::thread::yield_now();
     }

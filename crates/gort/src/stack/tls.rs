@@ -164,7 +164,7 @@ impl Layout {
             tid_off,
             patches: Vec::new(),
             malloc_words: Vec::new(),
-            // SAFETY (three): these are the functions' types in every glibc since 2.34.
+            // SAFETY: these (three) are the functions' types in every glibc since 2.34.
             allocate: unsafe { std::mem::transmute::<usize, AllocateTls>(symbol(c"_dl_allocate_tls")?) },
             // SAFETY: as above.
             deallocate: unsafe {
@@ -181,23 +181,9 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Bytes that a block takes at the top of a slot.
-    pub(crate) fn block_bytes(&self) -> usize {
-        self.static_size.next_multiple_of(self.align.max(64)) + self.align.max(64)
-    }
-
     /// Where static TLS begins, as an offset from the thread pointer (negative).
     pub(crate) fn tls_start(&self) -> isize {
         self.pthread_size as isize - self.static_size as isize
-    }
-
-    /// The bytes of the descriptor at and above the thread pointer.
-    pub(crate) fn pthread_size(&self) -> usize {
-        self.pthread_size
-    }
-
-    pub(crate) fn patches(&self) -> &[Patch] {
-        &self.patches
     }
 
     #[inline]
@@ -533,7 +519,7 @@ mod tests {
         let bounds = Bounds { low: memory, end: memory + 64 * PAGE, guard: PAGE };
         // SAFETY: fresh memory of ours.
         let block = unsafe { layout.build(bounds) }.expect("a block");
-        let range = donor.tp.wrapping_add_signed(layout.tls_start())..donor.tp + layout.pthread_size();
+        let range = donor.tp.wrapping_add_signed(layout.tls_start())..donor.tp + layout.pthread_size;
         let rseq = symbol(c"__rseq_offset").map_or(isize::MAX - 64, |p| {
             // SAFETY: a ptrdiff_t of glibc's.
             unsafe { *(p as *const isize) }
