@@ -85,7 +85,7 @@ const SLICE_NS: u64 = SLICE.as_nanos() as u64;
 /// Looks that find all Ps idle and nothing done in between, before the deep sleep.
 const IDLE_LOOKS: u32 = 5;
 /// Slots given back at once.
-const TRIM_BATCH: usize = 64;
+const TRIM_BATCH: usize = 512;
 const TRIM_EVERY_NS: u64 = 100_000_000;
 
 /// Starts the thread.

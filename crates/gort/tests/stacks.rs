@@ -1,0 +1,244 @@
+//! Stacks: overflow, how many there can be, what they cost. What ends the process runs in a child.
+
+use gort::chan;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Which scene the child plays.
+const SCENE: &str = "GORT_TEST_SCENE";
+
+/// How long something that must happen may take before it counts as a hang.
+const HANG: Duration = Duration::from_secs(60);
+
+/// Runs this test alone in a child process that plays `scene`.
+fn child(test: &str, scene: &str, env: &[(&str, &str)]) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(SCENE, scene)
+        .env("RUST_BACKTRACE", "0")
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn scene() -> Option<String> {
+    std::env::var(SCENE).ok()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[inline(never)]
+fn recurse(depth: usize) -> usize {
+    let frame = std::hint::black_box([depth; 16]);
+    if depth == 0 { 0 } else { recurse(depth - 1) + frame[depth % 16] - depth + 1 }
+}
+
+/// Touches a frame of half a megabyte; the compiler probes it page by page.
+#[inline(never)]
+fn big_frame() -> u8 {
+    let big = std::hint::black_box([1u8; 512 << 10]);
+    big[big.len() / 2]
+}
+
+fn shared(f: impl FnOnce() + Send) {
+    // SAFETY: the scenes keep nothing that is bound to a thread across a park.
+    unsafe { gort::Runtime::builder().shared_thread_locals() }.run(f).unwrap();
+}
+
+fn overflow() {
+    let deep = gort::Builder::new().name("deep one").stack_size(64 << 10).spawn(|| recurse(1 << 20)).unwrap();
+    println!("{:?}", deep.join());
+}
+
+/// GO-CASES A2: an overflow is reported with the goroutine, its size and the knobs, and ends the process with status 2;
+/// in both modes, from recursion and from one big frame, with both kinds of guards.
+#[test]
+fn overflow_is_reported() {
+    match scene().as_deref() {
+        Some("recursion") => return gort::run(overflow),
+        Some("shared") => return shared(overflow),
+        Some("frame") => return gort::run(|| assert_eq!(big_frame(), 1)),
+        _ => {}
+    }
+    for (scene, env, name) in [
+        ("recursion", &[][..], Some("(\"deep one\")")),
+        ("shared", &[], Some("(\"deep one\")")),
+        ("recursion", &[("GORT_DEBUG", "guards=mprotect")], Some("(\"deep one\")")),
+        ("frame", &[], None),
+    ] {
+        let output = child("overflow_is_reported", scene, env);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{scene}: {said}");
+        assert!(said.contains("fatal error: stack overflow\n\ngoroutine "), "{scene}: {said}");
+        assert!(said.contains("Builder::stack_size") && said.contains("GORT_STACK"), "{scene}: {said}");
+        assert!(name.is_none_or(|name| said.contains(name)), "{scene}: {said}");
+        assert!(said.contains("(in a slot of "), "{scene}: {said}");
+    }
+}
+
+/// A fault that is no overflow kills the process as usual, and nobody calls it one.
+#[test]
+fn other_faults_are_not_called_overflows() {
+    if scene().is_some() {
+        return gort::run(|| {
+            // SAFETY: none: this is the fault that the test is about, in a child process.
+            unsafe { std::ptr::without_provenance_mut::<u8>(64).write_volatile(1) };
+        });
+    }
+    let output = child("other_faults_are_not_called_overflows", "null", &[]);
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{}", text(&output));
+    assert!(!text(&output).contains("stack overflow"), "{}", text(&output));
+}
+
+/// A handler that was there before the runtime gets the faults that are not ours.
+#[test]
+fn earlier_handlers_get_their_faults() {
+    extern "C" fn handler(_: libc::c_int) {
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(77) };
+    }
+    if scene().is_some() {
+        // SAFETY: the handler does only what one may.
+        unsafe { libc::signal(libc::SIGSEGV, handler as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+        return gort::run(|| {
+            // SAFETY: none, as above.
+            unsafe { std::ptr::without_provenance_mut::<u8>(64).write_volatile(1) };
+        });
+    }
+    assert_eq!(child("earlier_handlers_get_their_faults", "handler", &[]).status.code(), Some(77));
+}
+
+/// PEERS (may): recursion to the size that was asked for works, with `Builder::stack_size` and with `GORT_STACK`.
+#[test]
+fn stacks_are_as_large_as_asked_for() {
+    const FRAMES: usize = (900 << 10) / 512; // a frame of `recurse` takes less than 512 bytes
+    if scene().is_some() {
+        return gort::run(|| assert_eq!(gort::go(|| recurse(FRAMES)).join().unwrap(), FRAMES));
+    }
+    let output = child("stacks_are_as_large_as_asked_for", "env", &[("GORT_STACK", "1M")]);
+    assert!(output.status.success(), "{}", text(&output));
+    gort::run(|| {
+        let deep = gort::Builder::new().stack_size(1 << 20).spawn(|| recurse(FRAMES)).unwrap();
+        assert_eq!(deep.join().unwrap(), FRAMES);
+        let e = gort::Builder::new().stack_size(2 << 30).spawn(|| ()).unwrap_err();
+        assert_eq!(e.kind(), std::io::ErrorKind::InvalidInput);
+    });
+}
+
+/// Resident bytes of this process.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+/// Parks `n` goroutines and returns how to let them go.
+fn park(n: usize) -> impl FnOnce() {
+    let (hold, held) = chan::bounded::<()>(0);
+    let parked = Arc::new(gort::sync::WaitGroup::new());
+    parked.add(n);
+    let all: Vec<_> = (0..n)
+        .map(|_| {
+            let (held, parked) = (held.clone(), parked.clone());
+            gort::go(move || {
+                parked.done();
+                assert!(held.recv().is_err());
+            })
+        })
+        .collect();
+    parked.wait();
+    move || {
+        drop(hold);
+        all.into_iter().for_each(|h| h.join().unwrap());
+    }
+}
+
+const MANY: usize = 200_000;
+
+fn park_many() {
+    let (before, maps) = (resident(), mappings());
+    let release = park(MANY);
+    let each = (resident() - before) / MANY;
+    println!("each={each} maps={}", mappings() - maps);
+    release();
+}
+
+/// 200 000 goroutines are parked at once, three times `vm.max_map_count`: a stack is no mapping, and takes two pages,
+/// in shared mode one.
+#[test]
+fn stacks_are_no_mappings() {
+    match scene().as_deref() {
+        Some("own") => return gort::run(park_many),
+        Some(_) => return shared(park_many),
+        None => {}
+    }
+    for (scene, most) in [("own", 9 << 10), ("shared", 4_813)] {
+        let output = child("stacks_are_no_mappings", scene, &[]);
+        let said = text(&output);
+        assert!(output.status.success(), "{scene}: {said}");
+        let number = |key: &str| -> usize {
+            let at = said.split(key).nth(1).unwrap_or_else(|| panic!("{said}"));
+            at.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        // Unoptimised frames take a third page.
+        let most = if cfg!(debug_assertions) { most + (4 << 10) } else { most };
+        assert!(number("each=") <= most, "{scene}: {said}");
+        assert!(number("maps=") < 3_000, "{scene}: {said}");
+    }
+}
+
+/// Where each guard splits a mapping the number of stacks is bounded, and reaching it is said in words.
+#[test]
+fn running_out_of_mappings_is_said() {
+    if scene().is_some() {
+        return gort::run(|| drop(park(MANY)));
+    }
+    let output = child("running_out_of_mappings_is_said", "maps", &[("GORT_DEBUG", "guards=mprotect")]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("cannot allocate a stack for goroutine") && said.contains("vm.max_map_count"), "{said}");
+}
+
+/// A goroutine that has not run has no stack, and those that end leave theirs warm: a hundred thousand short ones touch a
+/// handful.
+#[test]
+fn short_goroutines_share_a_handful_of_stacks() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let all: Vec<_> = (0..100_000).map(|i| gort::go(move || i)).collect();
+            all.into_iter().enumerate().for_each(|(i, h)| assert_eq!(h.join().unwrap(), i));
+            println!("stacks={}", gort::metrics::snapshot().stacks);
+        });
+    }
+    let said = text(&child("short_goroutines_share_a_handful_of_stacks", "short", &[]));
+    let stacks = said.split("stacks=").nth(1).unwrap_or_else(|| panic!("{said}"));
+    let stacks: usize = stacks.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(stacks < 200, "{stacks} stacks");
+}
+
+/// After a peak the memory of most stacks goes back to the system.
+#[test]
+fn memory_comes_back_after_a_peak() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let before = resident();
+            let release = park(20_000);
+            let peak = resident() - before;
+            release();
+            let start = Instant::now();
+            while resident() - before > peak / 2 {
+                assert!(start.elapsed() < HANG, "{} of {peak} bytes are still there", resident() - before);
+                gort::sleep(Duration::from_millis(20));
+            }
+        });
+    }
+    let output = child("memory_comes_back_after_a_peak", "peak", &[]);
+    assert!(output.status.success(), "{}", text(&output));
+}
