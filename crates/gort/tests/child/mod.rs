@@ -1,0 +1,65 @@
+//! Scenes that end the process, or need one of their own: the test starts its own executable again, with the scene's name.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Which scene the child plays.
+const SCENE: &str = "GORT_TEST_SCENE";
+
+/// How long a scene may take before it counts as a hang.
+const HANG: Duration = Duration::from_secs(60);
+
+/// What a scene left behind.
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    /// stdout, then stderr.
+    pub(crate) text: String,
+}
+
+/// The scene that this process is to play, if it is a child.
+pub(crate) fn scene() -> Option<String> {
+    std::env::var(SCENE).ok()
+}
+
+/// Runs the test `test` alone in a child that plays `scene`. A child that hangs is killed, and the test fails.
+pub(crate) fn play(test: &str, scene: &str, env: &[(&str, &str)]) -> Outcome {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(SCENE, scene)
+        .env("RUST_BACKTRACE", "0")
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait(child, scene)
+}
+
+fn wait(mut child: Child, scene: &str) -> Outcome {
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let read_out = std::thread::spawn(move || {
+        let mut text = String::new();
+        out.read_to_string(&mut text).map(|_| text).unwrap()
+    });
+    let read_err = std::thread::spawn(move || {
+        let mut text = String::new();
+        err.read_to_string(&mut text).map(|_| text).unwrap()
+    });
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if start.elapsed() > HANG => break None,
+            None => std::thread::park_timeout(Duration::from_millis(2)),
+        }
+    };
+    if status.is_none() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let text = format!("{}\n{}", read_out.join().unwrap(), read_err.join().unwrap());
+    let status = status.unwrap_or_else(|| panic!("{scene} hangs: {text}"));
+    Outcome { code: status.code(), text }
+}

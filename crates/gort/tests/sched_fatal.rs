@@ -1,0 +1,320 @@
+//! How a process ends (GO-CASES A2): deadlocks, exits, and what is no deadlock.
+//!
+//! A deadlock is only certain where no foreign thread is in the process, and libtest has one: so this test has a `main` of its own.
+//! Without arguments it runs all checks; with a scene in the environment it plays that.
+
+mod child;
+
+use child::{Outcome, play, scene};
+use gort::chan;
+use std::time::Duration;
+
+const DEADLOCK: &str = "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine ";
+const NO_GOROUTINES: &str = "fatal error: no goroutines (main called goexit) - deadlock!";
+
+/// What is played in a child, and what its end must be.
+struct Case {
+    name: &'static str,
+    scene: fn(),
+    check: fn(&Outcome),
+}
+
+const CASES: &[Case] = &[
+    // GO-CASES D1: the main goroutine waits for what cannot come.
+    Case {
+        name: "d1_simple_deadlock",
+        scene: || gort::run(wait_for_ever),
+        check: |end| fatal(end, &[DEADLOCK, "[chan receive]:\n"]),
+    },
+    // As D1, from a sleep that ends: the detector was asleep too.
+    Case {
+        name: "d1_deadlock_later",
+        scene: || {
+            gort::run(|| {
+                gort::sleep(Duration::from_millis(300));
+                wait_for_ever();
+            })
+        },
+        check: |end| fatal(end, &[DEADLOCK]),
+    },
+    // GO-CASES D3: a deadlocked goroutine that is locked to its thread says so.
+    Case {
+        name: "d3_locked_deadlock",
+        scene: || {
+            gort::run(|| {
+                let _lock = gort::lock_os_thread();
+                wait_for_ever();
+            })
+        },
+        check: |end| fatal(end, &[DEADLOCK, "[chan receive, locked to thread]:\n"]),
+    },
+    // GO-CASES D4: both are listed, the locked child too.
+    Case {
+        name: "d4_locked_child_deadlock",
+        scene: || {
+            gort::run(|| {
+                gort::Builder::new()
+                    .name("the child")
+                    .spawn(|| {
+                        let _lock = gort::lock_os_thread();
+                        wait_for_ever();
+                    })
+                    .unwrap();
+                gort::sleep(Duration::from_millis(1));
+                wait_for_ever();
+            })
+        },
+        check: |end| {
+            fatal(
+                end,
+                &[
+                    DEADLOCK,
+                    "[chan receive, locked to thread]:\nname \"the child\"\ncreated by goroutine ",
+                    "[chan receive]:\n",
+                ],
+            );
+        },
+    },
+    // GO-CASES D5: the main goroutine calls goexit, and then nobody is left.
+    Case {
+        name: "d5_goexit_deadlock",
+        scene: || {
+            gort::run(|| {
+                gort::go(|| ());
+                gort::go(|| ());
+                gort::goexit();
+            })
+        },
+        check: |end| fatal(end, &[NO_GOROUTINES]),
+    },
+    // GO-CASES D6: those that are still there go on first.
+    Case {
+        name: "d6_goexit_exit",
+        scene: || {
+            gort::run(|| {
+                gort::go(|| {
+                    gort::sleep(Duration::from_millis(1));
+                    println!("the sleeper went on");
+                });
+                gort::goexit();
+            })
+        },
+        check: |end| fatal(end, &["the sleeper went on", NO_GOROUTINES]),
+    },
+    // GO-CASES D9: catching the unwinding of goexit and resuming it does not cancel it.
+    Case {
+        name: "d9_goexit_goes_on_when_resumed",
+        scene: || {
+            gort::run(|| {
+                let caught = std::panic::catch_unwind(|| gort::goexit());
+                println!("caught");
+                std::panic::resume_unwind(caught.unwrap_err());
+            })
+        },
+        check: |end| fatal(end, &["caught", NO_GOROUTINES]),
+    },
+    // Locks that wait for each other.
+    Case {
+        name: "abba_on_two_mutexes",
+        scene: || {
+            static A: gort::sync::Mutex<()> = gort::sync::Mutex::new(());
+            static B: gort::sync::Mutex<()> = gort::sync::Mutex::new(());
+            gort::run(|| {
+                let _a = A.lock().unwrap();
+                let h = gort::go(|| {
+                    let _b = B.lock().unwrap();
+                    gort::yield_now();
+                    let _a = A.lock().unwrap();
+                });
+                gort::sleep(Duration::from_millis(5));
+                let _b = B.lock().unwrap();
+                h.join().unwrap();
+            })
+        },
+        check: |end| fatal(end, &[DEADLOCK, "[sync.Mutex.Lock]:\n"]),
+    },
+    // A foreign thread could still send; when it has ended, nobody can.
+    Case {
+        name: "deadlock_after_the_last_foreign_thread",
+        scene: || {
+            gort::run(|| {
+                std::thread::spawn(|| std::thread::sleep(Duration::from_millis(300)));
+                wait_for_ever();
+            })
+        },
+        check: |end| fatal(end, &[DEADLOCK]),
+    },
+    // GO-CASES D14: one thread more than the cap.
+    Case {
+        name: "d14_thread_exhaustion",
+        scene: || {
+            gort::Runtime::builder().thread_cap(10).run(thread_exhaustion).unwrap();
+        },
+        check: |end| {
+            fatal(end, &["gort: program exceeds 10-thread limit\nfatal error: thread exhaustion"]);
+        },
+    },
+    // GO-CASES D27: `run` returns and the process ends, whoever is still there.
+    Case {
+        name: "d27_main_returns",
+        scene: || {
+            gort::run(|| (0..100).for_each(|_| drop(gort::go(wait_for_ever))));
+            println!("main returned");
+        },
+        check: |end| ended_well(end, "main returned"),
+    },
+    // The matrix of GO-CASES A2, what is no deadlock: somebody sleeps,
+    Case {
+        name: "alive_sleep",
+        scene: || gort::run(|| gort::sleep(Duration::from_millis(400))),
+        check: |end| ended_well(end, ""),
+    },
+    // a timer is waited for,
+    Case {
+        name: "alive_timer",
+        scene: || gort::run(|| drop(chan::after(Duration::from_millis(400)).recv())),
+        check: |end| ended_well(end, ""),
+    },
+    // somebody is inside `blocking`,
+    Case {
+        name: "alive_blocking",
+        scene: || {
+            gort::run(|| {
+                let (tx, rx) = chan::bounded(0);
+                gort::go(move || {
+                    gort::blocking(|| std::thread::sleep(Duration::from_millis(400)));
+                    tx.send(1).unwrap();
+                });
+                assert_eq!(rx.recv(), Ok(1));
+            })
+        },
+        check: |end| ended_well(end, ""),
+    },
+    // somebody waits for I/O (here the peer is another process),
+    Case {
+        name: "alive_io",
+        scene: || {
+            gort::run(|| {
+                let listener = gort::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                let port = listener.local_addr().unwrap().port();
+                let script = format!("sleep 0.4; exec 3<>/dev/tcp/127.0.0.1/{port}");
+                let mut client = std::process::Command::new("bash").args(["-c", &script]).spawn().unwrap();
+                listener.accept().unwrap();
+                gort::blocking(|| client.wait()).unwrap();
+            })
+        },
+        check: |end| ended_well(end, ""),
+    },
+    // a foreign thread is there that could send.
+    Case {
+        name: "alive_foreign_thread",
+        scene: || {
+            gort::run(|| {
+                let (tx, rx) = chan::bounded(0);
+                std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(400));
+                    tx.send(1).unwrap();
+                });
+                assert_eq!(rx.recv(), Ok(1));
+            })
+        },
+        check: |end| ended_well(end, ""),
+    },
+    // Who calls `start` is foreign: it may yet do something.
+    Case {
+        name: "alive_starter",
+        scene: || {
+            gort::start().unwrap();
+            gort::go(wait_for_ever);
+            std::thread::sleep(Duration::from_millis(400));
+        },
+        check: |end| ended_well(end, ""),
+    },
+    // GO-CASES A2's listener that nobody waits on: that is a deadlock.
+    Case {
+        name: "idle_listener_is_no_excuse",
+        scene: || {
+            gort::run(|| {
+                let _listener = gort::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                wait_for_ever();
+            })
+        },
+        check: |end| fatal(end, &[DEADLOCK]),
+    },
+    // Too early.
+    Case {
+        name: "go_before_run_says_what_to_do",
+        scene: || drop(gort::go(|| ())),
+        check: |end| {
+            assert_eq!(end.code, Some(101), "{}", end.text);
+            assert!(end.text.contains("gort::go was called before the runtime was started"), "{}", end.text);
+            assert!(end.text.contains("inside gort::run"), "{}", end.text);
+        },
+    },
+    // Too late.
+    Case {
+        name: "settings_too_late",
+        scene: || {
+            gort::run(|| ());
+            let e = gort::Runtime::builder().gomaxprocs(2).start().unwrap_err();
+            assert!(matches!(e, gort::StartError::TooLate), "{e}");
+            gort::start().unwrap();
+            assert!(gort::Runtime::builder().run(|| true).unwrap());
+            println!("{e}");
+        },
+        check: |end| ended_well(end, "runs already"),
+    },
+    // Nonsense.
+    Case {
+        name: "settings_that_cannot_be",
+        scene: || {
+            let e = gort::Runtime::builder().gomaxprocs(0).start().unwrap_err();
+            assert!(matches!(e, gort::StartError::Invalid(_)), "{e}");
+            let e = gort::Runtime::builder().stack_size(usize::MAX).start().unwrap_err();
+            assert!(matches!(e, gort::StartError::Invalid(_)), "{e}");
+            gort::run(|| println!("and then it started"));
+        },
+        check: |end| ended_well(end, "and then it started"),
+    },
+];
+
+/// Waits for ever, with nothing that could end it.
+fn wait_for_ever() {
+    let (_tx, rx) = chan::bounded::<()>(0);
+    let _ = rx.recv();
+}
+
+fn thread_exhaustion() {
+    let (_tx, rx) = chan::bounded::<()>(0);
+    for _ in 0..100 {
+        let rx = rx.clone();
+        gort::go(move || {
+            let _lock = gort::lock_os_thread();
+            let _ = rx.recv();
+        });
+    }
+    wait_for_ever();
+}
+
+fn fatal(end: &Outcome, words: &[&str]) {
+    assert_eq!(end.code, Some(2), "{}", end.text);
+    for words in words {
+        assert!(end.text.contains(words), "no {words:?} in {}", end.text);
+    }
+}
+
+fn ended_well(end: &Outcome, words: &str) {
+    assert_eq!(end.code, Some(0), "{}", end.text);
+    assert!(end.text.contains(words), "no {words:?} in {}", end.text);
+}
+
+fn main() {
+    if let Some(scene) = scene() {
+        return (CASES.iter().find(|case| case.name == scene).expect("a known scene").scene)();
+    }
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    for case in CASES.iter().filter(|case| case.name.contains(&filter)) {
+        (case.check)(&play("", case.name, &[]));
+        println!("test {} ... ok", case.name);
+    }
+}
