@@ -203,7 +203,10 @@ fn running_out_of_mappings_is_said() {
     let output = child("running_out_of_mappings_is_said", "maps", &[("GORT_DEBUG", "guards=mprotect")]);
     let said = text(&output);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("cannot allocate a stack for goroutine") && said.contains("vm.max_map_count"), "{said}");
+    assert!(
+        said.contains("cannot allocate a stack for goroutine") && said.contains("vm.max_map_count"),
+        "{said}"
+    );
 }
 
 /// A goroutine that has not run has no stack, and those that end leave theirs warm: a hundred thousand short ones touch a

@@ -22,7 +22,11 @@ pub(crate) fn kernel_tid() -> i32 {
 
 /// Parks so that whoever is free goes on with us.
 pub(crate) fn park(i: usize) {
-    if i.is_multiple_of(2) { gort::yield_now() } else { gort::sleep(Duration::from_micros(20 + i as u64 % 50)) }
+    if i.is_multiple_of(2) {
+        gort::yield_now()
+    } else {
+        gort::sleep(Duration::from_micros(20 + i as u64 % 50))
+    }
 }
 
 /// Runs `body(number)` in many goroutines and joins them.
