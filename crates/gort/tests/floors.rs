@@ -22,7 +22,8 @@ fn floor(folder: &str) -> Option<usize> {
 
 /// The folders that `text`, a file of `folder`, names by `crate::…`, outside comments.
 fn uses(text: &str) -> Vec<String> {
-    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let code =
+        text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         if code[..at].ends_with('$') {
@@ -117,14 +118,18 @@ fn the_check_can_fail() {
     assert_eq!(upward("sys", "use crate::sched::go;"), ["sched"]);
     assert_eq!(upward("chan", "fn f() { crate::context::background() }"), ["context"]);
     assert_eq!(upward("stack", "use crate::{sys::map, chan::{a, b}, poll};"), ["chan"]);
-    assert!(upward("chan", "use crate::sys::lock::Lock; // not crate::context\nuse crate::sync::x;").is_empty());
+    assert!(
+        upward("chan", "use crate::sys::lock::Lock; // not crate::context\nuse crate::sync::x;").is_empty()
+    );
     assert!(upward("chan", "$crate::context").is_empty());
 }
 
 #[test]
 fn assembly_is_in_two_files() {
     for (name, text) in texts() {
-        let has = text.lines().any(|l| !l.trim_start().starts_with("//") && (l.contains("asm!(") || l.contains("asm! (")));
+        let has = text
+            .lines()
+            .any(|l| !l.trim_start().starts_with("//") && (l.contains("asm!(") || l.contains("asm! (")));
         assert!(!has || ASSEMBLY.contains(&name.as_str()), "assembly in src/{name}");
     }
 }
@@ -134,7 +139,10 @@ fn assembly_is_in_two_files() {
 fn safe_floors_say_so() {
     let texts = texts();
     for module in ["context/mod.rs", "group/mod.rs", "future/mod.rs"] {
-        assert!(texts[module].contains("#![forbid(unsafe_code)]"), "src/{module} does not forbid unsafe code");
+        assert!(
+            texts[module].contains("#![forbid(unsafe_code)]"),
+            "src/{module} does not forbid unsafe code"
+        );
     }
     for root in ["../gort-hub/src/lib.rs", "../gort-cli/src/main.rs", "../gort-macros/src/lib.rs"] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(root)).unwrap();

@@ -1,0 +1,67 @@
+//! A million goroutines parked at once: how long it takes, what each holds, on how many OS threads.
+//!
+//! `cargo run --release -p gort --example million -- [N] [--shared]`
+
+use std::sync::Arc;
+use std::time::Instant;
+
+fn main() {
+    let mut n = 1_000_000;
+    let mut shared = false;
+    for arg in std::env::args().skip(1) {
+        match (arg.as_str(), arg.parse()) {
+            ("--shared", _) => shared = true,
+            (_, Ok(number)) if number > 0 => n = number,
+            _ => {
+                eprintln!("usage: million [N] [--shared]     N goroutines (default 1000000)");
+                std::process::exit(2);
+            }
+        }
+    }
+    if shared {
+        // SAFETY: nothing below is bound to a thread across a park.
+        unsafe { gort::Runtime::builder().shared_thread_locals() }
+            .run(|| park(n))
+            .expect("the first to start it");
+    } else {
+        gort::run(|| park(n));
+    }
+}
+
+fn park(n: usize) {
+    let before = resident_bytes();
+    let (hold, held) = gort::chan::bounded::<()>(0);
+    let parked = Arc::new(gort::sync::WaitGroup::new());
+    parked.add(n);
+
+    let start = Instant::now();
+    let all: Vec<_> = (0..n)
+        .map(|_| {
+            let (held, parked) = (held.clone(), parked.clone());
+            gort::go(move || {
+                parked.done();
+                held.recv().is_err()
+            })
+        })
+        .collect();
+    parked.wait();
+    let threads = gort::metrics::snapshot().threads;
+    let each = resident_bytes().saturating_sub(before) / n;
+    println!(
+        "{n} goroutines parked in {:.2?}: {each} bytes resident each, on {threads} OS threads",
+        start.elapsed()
+    );
+
+    let start = Instant::now();
+    drop(hold);
+    let woken =
+        all.into_iter().map(|h| h.join().expect("none panics")).filter(|&disconnected| disconnected).count();
+    assert_eq!(woken, n);
+    println!("all woken and joined in {:.2?}", start.elapsed());
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is there");
+    let pages: usize = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number of pages");
+    pages * 4096
+}
