@@ -1,2 +1,106 @@
-//! Benchmarks of gort beside its peers.
-fn main() {}
+//! Benchmarks of gort beside Go and tokio, in one run: see `bench/README.md`.
+#![forbid(unsafe_code)]
+
+mod on_gort;
+mod on_tokio;
+mod report;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures gort beside Go and tokio: every workload in processes of its own, one peer after the other, the median of
+/// several runs.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    child: Option<Child>,
+    /// Only workloads whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Runs of each workload and peer.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// GOMAXPROCS, and tokio's worker threads [default: the processors].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    procs: Option<u32>,
+    /// Multiplies the sizes: 0.01 for a quick try.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Where to write the numbers of each run.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Child {
+    /// One measurement in this process: prints the nanoseconds (or bytes) of one operation.
+    #[command(hide = true)]
+    Child { peer: String, workload: String, n: u64, procs: u32 },
+}
+
+/// What is measured: its name, how often at scale 1, and the unit of the result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) n: u64,
+    pub(crate) unit: &'static str,
+    pub(crate) what: &'static str,
+}
+
+const fn workload(name: &'static str, n: u64, unit: &'static str, what: &'static str) -> Workload {
+    Workload { name, n, unit, what }
+}
+
+pub(crate) const WORKLOADS: &[Workload] = &[
+    workload("spawn-join", 1_000_000, "ns", "start one, wait for it, and so on"),
+    workload("spawn-all", 1_000_000, "ns", "start all, then wait for all"),
+    workload("yield", 5_000_000, "ns", "two that yield"),
+    workload("yield-1000", 5_000_000, "ns", "a thousand that yield"),
+    workload("ping-pong", 1_000_000, "ns", "a round trip over two unbuffered channels"),
+    workload("chan-1-1", 2_000_000, "ns", "a message, one sender and one receiver, unbuffered"),
+    workload("chan-1-1-buf", 10_000_000, "ns", "the same with a buffer of 1 024"),
+    workload("chan-4-4", 2_000_000, "ns", "a message, four senders and four receivers, unbuffered"),
+    workload("chan-4-4-buf", 5_000_000, "ns", "the same with a buffer of 1 024"),
+    workload("mutex", 20_000_000, "ns", "lock and unlock, alone"),
+    workload("mutex-8", 4_000_000, "ns", "lock and unlock, by eight"),
+    workload("skynet", 1_000_000, "ns", "a leaf of a tree of ten children each, over channels"),
+    workload("sleep", 1_000_000, "ns", "10 000 that sleep 1 ms in turn; time over sleeps"),
+    workload("timeout", 1_000_000, "ns", "a receive with a time-out that is not reached"),
+    workload("echo", 400_000, "ns", "64 bytes there and back over TCP, 50 connections"),
+    workload("parked", 100_000, "B", "resident memory of one that waits at a channel"),
+];
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Child::Child { peer, workload, n, procs }) = cli.child {
+        let result = match peer.as_str() {
+            "gort" => on_gort::measure(&workload, n, procs as usize),
+            "tokio" => on_tokio::measure(&workload, n, procs as usize),
+            _ => None,
+        };
+        return match result {
+            Some(value) => {
+                println!("{value}");
+                ExitCode::SUCCESS
+            }
+            None => {
+                eprintln!("no workload {workload} on {peer}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match report::run(cli.only.as_deref(), cli.runs, cli.procs, cli.scale, cli.json.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("gort-bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Resident bytes of this process.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is there");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number of pages") * 4096
+}

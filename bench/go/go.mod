@@ -1,0 +1,3 @@
+module gort.bench/peer
+
+go 1.23
