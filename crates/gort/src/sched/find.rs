@@ -21,7 +21,8 @@ use super::state::{self, WAKE};
 use super::timers::{Fire, NEVER, TimerNode};
 use super::{netpoll, procs, threads};
 use crate::sys::clock;
-use crate::sys::sync::{AtomicU64, Ordering::*, fence, spin_hint};
+use crate::sys::sync::{AtomicU64, Ordering::*, fence};
+use std::time::Duration;
 
 /// When the sleeper in the poll wakes up; 0: nobody is there, 1: it is just computing.
 static UNTIL: AtomicU64 = AtomicU64::new(0);
@@ -32,8 +33,9 @@ static LAST_POLL_NS: AtomicU64 = AtomicU64::new(0);
 /// Looks at other Ps before giving up, as in Go.
 const STEAL_PASSES: u32 = 4;
 
-/// How long a running P's `next` is left alone: its owner is about to run it, and has it in its cache. Go's 3 µs.
-const NEXT_GRACE_NS: u64 = 3_000;
+/// How long a running P's `next` is left alone: its owner is about to run it, and has it in its cache. Go sleeps for 3 µs here, which
+/// are 50 with the kernel's usual slack; ours are what is said.
+const NEXT_GRACE: Duration = Duration::from_micros(20);
 
 /// Whether an M sleeps in the poll.
 pub(crate) fn somebody_polls() -> bool {
@@ -188,11 +190,10 @@ fn steal_work(m: &'static M, p: &'static P) -> Option<*mut G> {
                 }
             }
             if let Some(next) = victim.runq.peek_next() {
-                let until = clock::now_ns() + NEXT_GRACE_NS;
-                while clock::now_ns() < until && victim.runq.peek_next() == Some(next) {
-                    spin_hint();
-                }
-                if victim.runq.steal_next(next) {
+                let schedules = victim.stats.schedules.get();
+                std::thread::sleep(NEXT_GRACE);
+                // Only behind one that goes on computing: a pair that hands over to each other stays together.
+                if victim.stats.schedules.get() == schedules && victim.runq.steal_next(next) {
                     p.stats.steals.add(1);
                     return Some(next);
                 }

@@ -15,8 +15,9 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const WANTED: u32 = 2;
 
-/// Rounds of looking before the thread sleeps; a section is tens of nanoseconds, a sleep is microseconds.
-const SPIN_ROUNDS: u32 = 100;
+/// Looks before the thread sleeps. Each waits twice as long as the one before: a holder that comes back at once has the line
+/// in its cache meanwhile, and does several sections for one transfer. All together some microseconds, which is what a sleep takes.
+const LOOKS: u32 = 7;
 
 /// A value behind a raw lock.
 pub(crate) struct Lock<T: ?Sized> {
@@ -69,13 +70,15 @@ impl<T: ?Sized> Lock<T> {
 
     #[cold]
     fn lock_slow(&self) {
-        for _ in 0..SPIN_ROUNDS {
+        for look in 0..LOOKS {
+            for _ in 0..1 << look {
+                spin_hint();
+            }
             if self.state.load(Relaxed) == FREE
                 && self.state.compare_exchange_weak(FREE, HELD, Acquire, Relaxed).is_ok()
             {
                 return;
             }
-            spin_hint();
         }
         // From here on the state is left WANTED by us even if nobody else waits: one wake too many, never one
         // too few.
