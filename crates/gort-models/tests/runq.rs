@@ -1,0 +1,299 @@
+//! The run queue of one P (`sched/runq/local.rs`), with a ring of four: its owner against one and two thieves. Each
+//! goroutine is taken exactly once, with what was written before it was queued, and a look for work
+//! does not overlook what the owner is just moving.
+//!
+//! A goroutine is a cell here, which whoever takes it writes to: loom reports two takers as a race, and a taker that does
+//! not see what the one before it wrote.
+
+#![allow(dead_code, unreachable_pub, reason = "a module of the library, of which this uses a part")]
+
+use gort_models::{model, sys};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread::{self, JoinHandle};
+
+#[path = "../../gort/src/sched/runq/local.rs"]
+mod local;
+
+use local::LocalQueue;
+
+/// How often it was queued, and how often taken.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    queued: usize,
+    taken: usize,
+}
+
+type G = UnsafeCell<Count>;
+
+/// Two Ps, the goroutines of the model, and what overflowed.
+struct World {
+    p: LocalQueue<G, 4>,
+    thief: LocalQueue<G, 4>,
+    gs: Vec<G>,
+}
+
+impl World {
+    fn new(gs: usize) -> Arc<World> {
+        Arc::new(World {
+            p: LocalQueue::new(),
+            thief: LocalQueue::new(),
+            gs: (0..gs).map(|_| UnsafeCell::new(Count::default())).collect(),
+        })
+    }
+
+    /// The pointer of goroutine `i`, which the caller owns and is about to queue.
+    fn g(&self, i: usize) -> *mut G {
+        // SAFETY: it is in no queue, so the caller alone looks at it; loom checks that.
+        self.gs[i].with_mut(|g| unsafe { (*g).queued += 1 });
+        (&raw const self.gs[i]).cast_mut()
+    }
+
+    /// Appends goroutine `i` to the owner's ring.
+    fn push(&self, i: usize) {
+        assert!(self.p.push(self.g(i)).is_none(), "the ring has room");
+    }
+
+    /// Somebody took `g`, to run it.
+    fn take(&self, g: *mut G) {
+        assert!(self.gs.as_ptr_range().contains(&g.cast_const()));
+        // SAFETY: a pointer into `gs`; that we are the only taker is what loom checks.
+        unsafe {
+            (*g).with_mut(|g| {
+                (*g).taken += 1;
+                assert_eq!((*g).queued, (*g).taken, "taken once for each time it was queued");
+            });
+        }
+    }
+
+    fn take_any(&self, g: Option<*mut G>) -> bool {
+        if let Some(g) = g {
+            self.take(g);
+        }
+        g.is_some()
+    }
+
+    /// What a thief does with another P: half the ring into its own, and then that.
+    fn steal_all_at_once(&self) {
+        if self.take_any(self.p.steal_into(&self.thief)) {
+            while self.take_any(self.thief.pop()) {}
+        }
+    }
+
+    fn steal_next(&self) {
+        if let Some(g) = self.p.peek_next()
+            && self.p.steal_next(g)
+        {
+            self.take(g);
+        }
+    }
+
+    /// All have ended: takes what is left, and nothing is missing.
+    fn check(&self) {
+        for queue in [&self.p, &self.thief] {
+            let mut left = 0;
+            let len = queue.len();
+            assert_eq!(queue.is_empty(), len == 0);
+            while self.take_any(queue.take_next().or_else(|| queue.pop())) {
+                left += 1;
+            }
+            assert_eq!(left, len);
+            assert!(queue.is_empty());
+        }
+        for g in &self.gs {
+            // SAFETY: all others have ended.
+            let g = g.with(|g| unsafe { *g });
+            assert_eq!(g.taken, g.queued);
+        }
+    }
+}
+
+fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || f(&world))
+}
+
+/// The owner pushes and pops while a thief takes halves.
+#[test]
+fn owner_against_thief() {
+    model(3, || {
+        let world = World::new(4);
+        world.push(0);
+        let thief = spawn(&world, |w| {
+            w.steal_all_at_once();
+            w.steal_all_at_once();
+        });
+        world.push(1);
+        world.push(2);
+        world.take_any(world.p.pop());
+        world.push(3);
+        world.take_any(world.p.pop());
+        thief.join().unwrap();
+        world.check();
+    });
+}
+
+/// One thief fills its own ring, which another thief empties at once; that one then goes on to the first ring.
+#[test]
+fn a_thief_is_robbed() {
+    model(2, || {
+        let world = World::new(4);
+        (0..4).for_each(|i| world.push(i));
+        let thief = spawn(&world, |w| w.steal_all_at_once());
+        let robber = spawn(&world, |w| {
+            let own = LocalQueue::<G, 4>::new();
+            for victim in [&w.thief, &w.p] {
+                if w.take_any(victim.steal_into(&own)) {
+                    while w.take_any(own.pop()) {}
+                }
+            }
+        });
+        world.take_any(world.p.pop());
+        thief.join().unwrap();
+        robber.join().unwrap();
+        world.check();
+    });
+}
+
+/// The last one: the owner and two thieves want it, and one gets it.
+#[test]
+fn three_want_the_last() {
+    model(3, || {
+        let world = World::new(1);
+        world.push(0);
+        let thieves = [(); 2].map(|()| {
+            spawn(&world, |w| {
+                let own = LocalQueue::<G, 4>::new();
+                w.take_any(w.p.steal_into(&own));
+                assert!(own.is_empty());
+            })
+        });
+        world.take_any(world.p.pop());
+        thieves.into_iter().for_each(|t| t.join().unwrap());
+        world.check();
+    });
+}
+
+/// The ring is full: either half of it comes back with the new one, or a thief made room.
+#[test]
+fn overflow_against_thief() {
+    model(3, || {
+        let world = World::new(6);
+        (0..4).for_each(|i| world.push(i));
+        let thief = spawn(&world, |w| w.steal_all_at_once());
+        for i in 4..6 {
+            if let Some(overflow) = world.p.push(world.g(i)) {
+                assert_eq!(overflow.items().len(), 3);
+                overflow.items().iter().for_each(|&g| world.take(g));
+            }
+        }
+        thief.join().unwrap();
+        world.check();
+    });
+}
+
+/// A place is written again only when its reader has lost: the ring goes round under a thief that has copied it.
+#[test]
+fn the_ring_goes_round() {
+    model(3, || {
+        let world = World::new(7);
+        (0..4).for_each(|i| world.push(i));
+        let thief = spawn(&world, |w| w.steal_all_at_once());
+        for i in 4..7 {
+            world.take_any(world.p.pop());
+            world.push(i);
+        }
+        thief.join().unwrap();
+        world.check();
+    });
+}
+
+/// The owner puts one in front of the other, kicks that to the ring, and takes the first, while one thief wants `next` and
+/// one the ring.
+#[test]
+fn next_against_thieves() {
+    model(2, || {
+        let world = World::new(3);
+        let next = spawn(&world, |w| w.steal_next());
+        let ring = spawn(&world, |w| w.steal_all_at_once());
+        for i in 0..3 {
+            if let Some(old) = world.p.replace_next(world.g(i)) {
+                assert!(world.p.push(old).is_none());
+            }
+        }
+        world.take_any(world.p.take_next());
+        next.join().unwrap();
+        ring.join().unwrap();
+        world.check();
+    });
+}
+
+/// The thief waits a while between its look at `next` and the theft; the same goroutine may have run and come back
+/// meanwhile. It is taken once for each time.
+#[test]
+fn next_comes_back() {
+    model(3, || {
+        let world = World::new(1);
+        assert!(world.p.replace_next(world.g(0)).is_none());
+        let thieves = [(); 2].map(|()| spawn(&world, |w| w.steal_next()));
+        if world.take_any(world.p.take_next()) {
+            assert!(world.p.replace_next(world.g(0)).is_none());
+            world.take_any(world.p.take_next());
+        }
+        thieves.into_iter().for_each(|t| t.join().unwrap());
+        world.check();
+    });
+}
+
+/// Someone looks twice while the owner puts one into `next`, kicks it into the ring, and takes the one in front. There is
+/// always somebody queued.
+fn look_while_the_owner_moves(queued: fn(&LocalQueue<G, 4>) -> usize) {
+    model(3, move || {
+        let world = World::new(3);
+        world.push(0);
+        let looker = spawn(&world, move |w| {
+            assert_ne!(queued(&w.p), 0, "overlooked");
+            assert_ne!(queued(&w.p), 0, "overlooked");
+        });
+        assert!(world.p.replace_next(world.g(1)).is_none());
+        world.take_any(world.p.pop()); // 1 in `next`
+        let old = world.p.replace_next(world.g(2)).expect("nobody steals");
+        assert!(world.p.push(old).is_none()); // 1 in the ring
+        world.take_any(world.p.take_next());
+        looker.join().unwrap();
+        world.check();
+    });
+}
+
+/// Whoever looks for work while the owner moves `next` to the ring sees it in the one or in the other.
+#[test]
+fn a_look_overlooks_nobody() {
+    look_while_the_owner_moves(|p| usize::from(!p.is_empty()));
+}
+
+/// `is_empty` needs its second look at the tail: `len`, which reads the same three words once, overlooks.
+#[test]
+#[should_panic(expected = "overlooked")]
+fn one_look_is_not_enough() {
+    look_while_the_owner_moves(LocalQueue::len);
+}
+
+/// A goroutine that yields goes to the ring before its owner takes the next one out of it, so that a look sees
+/// one of them.
+#[test]
+fn a_look_against_yields() {
+    model(3, || {
+        let world = World::new(3);
+        world.push(0);
+        let looker = spawn(&world, |w| {
+            assert!(!w.p.is_empty(), "overlooked");
+            assert!(!w.p.is_empty(), "overlooked");
+        });
+        for i in 1..3 {
+            world.push(i);
+            world.take_any(world.p.pop());
+        }
+        looker.join().unwrap();
+        world.check();
+    });
+}
