@@ -8,8 +8,34 @@ pub mod sys {
     /// The one door for atomics.
     pub mod sync {
         pub use loom::sync::atomic::{
-            AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+            AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
         };
+        use std::cell::Cell;
+
+        thread_local! {
+            // The threads of a model share the OS thread that runs it.
+            static FENCES: Cell<bool> = const { Cell::new(true) };
+        }
+
+        /// A fence, unless the model is one [`without_fences`].
+        pub fn fence(order: Ordering) {
+            if FENCES.get() {
+                loom::sync::atomic::fence(order);
+            }
+        }
+
+        /// Runs a model in which fences do nothing, to see that it fails: a test that calls this expects a panic.
+        pub fn without_fences(f: impl FnOnce()) {
+            struct Restore;
+            impl Drop for Restore {
+                fn drop(&mut self) {
+                    FENCES.set(true);
+                }
+            }
+            FENCES.set(false);
+            let _restore = Restore;
+            f();
+        }
 
         /// Lets another thread run: a spin loop of a model has to make progress elsewhere.
         pub fn spin_hint() {

@@ -41,7 +41,7 @@ impl Check {
     /// Looks, under the scheduler's lock.
     pub(crate) fn look(&mut self, s: &mut Shared) -> Verdict {
         let asleep = s.idle_ms.len() + s.waiting_bound;
-        let somebody_acts = asleep < s.threads || find::somebody_polls();
+        let somebody_acts = asleep < s.threads || find::SLEEPER.is_there();
         let something_comes =
             !s.global_is_empty() || find::earliest_timer() != NEVER || netpoll::waiters() != 0;
         let goroutines = num_goroutine();

@@ -6,9 +6,7 @@
 //! looked at once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all
 //! heaps, the others in the idle list.
 //!
-//! # The sleeper in the poll
-//! `UNTIL` is 0 while nobody sleeps there, else when that M will wake up. Its protocol with those who start timers is
-//! in `wake/README.md`, "Timers and the netpoller".
+//! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers and the netpoller".
 
 use super::config::GLOBAL_EVERY;
 use super::g::{G, State};
@@ -19,13 +17,14 @@ use super::ready::{current_m_with_p, push_behind, wake_p};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
 use super::timers::{Fire, NEVER, TimerNode};
+use super::wake::sleeper::{PollSleeper, Told};
 use super::{netpoll, procs, threads};
 use crate::sys::clock;
-use crate::sys::sync::{AtomicU64, Ordering::*, fence};
+use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
-/// When the sleeper in the poll wakes up; 0: nobody is there, 1: it is just computing.
-static UNTIL: AtomicU64 = AtomicU64::new(0);
+/// The M that sleeps in the kernel's poll.
+pub(crate) static SLEEPER: PollSleeper = PollSleeper::new(AtomicU64::new(0));
 
 /// When the netpoller was asked last.
 static LAST_POLL_NS: AtomicU64 = AtomicU64::new(0);
@@ -36,11 +35,6 @@ const STEAL_PASSES: u32 = 4;
 /// How long a running P's `next` is left alone: its owner is about to run it, and has it in its cache. Go sleeps for 3 µs here, which
 /// are 50 with the kernel's usual slack; ours are what is said.
 const NEXT_GRACE: Duration = Duration::from_micros(20);
-
-/// Whether an M sleeps in the poll.
-pub(crate) fn somebody_polls() -> bool {
-    UNTIL.load(SeqCst) != 0
-}
 
 /// When the netpoller was asked last.
 pub(crate) fn last_poll_ns() -> u64 {
@@ -116,7 +110,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     {
         return Some((g, false));
     }
-    if !somebody_polls() && netpoll::waiters() != 0 {
+    if !SLEEPER.is_there() && netpoll::waiters() != 0 {
         look_at_netpoll(p);
         return p.runq.pop().map(|g| (g, false));
     }
@@ -254,27 +248,20 @@ pub(crate) fn run_all_due(list: &mut GList) {
 /// work or a reason to look for it.
 fn sleep_in_poll(m: &'static M) -> bool {
     loop {
-        if UNTIL.compare_exchange(0, 1, SeqCst, Relaxed).is_err() {
-            let until = UNTIL.load(SeqCst);
-            if earliest_timer() < until && until > 1 {
-                netpoll::wake();
+        if !SLEEPER.enter() {
+            match SLEEPER.tell(earliest_timer()) {
+                Told::InTime => return false,
+                Told::Late => {
+                    netpoll::wake();
+                    return false;
+                }
+                Told::Nobody => continue,
             }
-            return false;
         }
-        let mut until = earliest_timer();
-        loop {
-            UNTIL.store(until.max(2), SeqCst);
-            fence(SeqCst);
-            let now = earliest_timer();
-            if now >= until {
-                break;
-            }
-            until = now;
-        }
+        let until = SLEEPER.settle(earliest_timer);
         if until == NEVER && netpoll::waiters() == 0 {
             // Nothing to wait for. Whoever starts a timer from here on sees 0 or was seen just now.
-            UNTIL.store(0, SeqCst);
-            fence(SeqCst);
+            SLEEPER.leave();
             if earliest_timer() == NEVER && netpoll::waiters() == 0 {
                 return false;
             }
@@ -284,8 +271,7 @@ fn sleep_in_poll(m: &'static M) -> bool {
         let timeout = (until != NEVER).then(|| until.saturating_sub(clock::now_ns()));
         // A time-out of 0 would only look; that is right, the timer is due.
         poll_into(timeout, &mut list);
-        UNTIL.store(0, SeqCst);
-        fence(SeqCst);
+        SLEEPER.leave();
         run_all_due(&mut list);
         if let Some(g) = list.pop_front() {
             let idle = state::lock().take_idle_p();
@@ -318,14 +304,14 @@ fn announce_timers(p: &P) {
 
 /// Makes sure that somebody wakes up at `when_ns`: tells the sleeper, or has somebody come to sleep.
 pub(crate) fn announce(when_ns: u64) {
-    fence(SeqCst);
-    let until = UNTIL.load(Relaxed);
-    if until == 0 {
-        if WAKE.must_wake() {
-            wake_p();
+    match SLEEPER.tell(when_ns) {
+        Told::InTime => {}
+        Told::Late => netpoll::wake(),
+        Told::Nobody => {
+            if WAKE.must_wake() {
+                wake_p();
+            }
         }
-    } else if until > when_ns {
-        netpoll::wake();
     }
 }
 

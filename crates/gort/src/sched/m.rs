@@ -6,7 +6,7 @@
 //!   (none) ─────────▶ Running (has a P) ─────────────────────▶ Idle (in the idle list, sleeps)
 //!                      │   ▲      ▲                             │    │ too long, too many
 //!          blocking    ▼   │      └────────── start_m ──────────┘    ▼
-//!                   Blocked (its P may be taken: sched/syscall.rs)  ends
+//!                   Blocked (its P may be taken: sched/syscall)  ends
 //! ```
 //! An M runs on two kinds of stack: its thread's own, called g0, where the scheduler's loop lives, and those of
 //! goroutines. `g` is null on g0.
@@ -22,8 +22,9 @@
 use super::g::G;
 use super::p::P;
 use super::start::{Fixed, fixed};
+use super::syscall::word::SyscallWord;
 use crate::stack::switch::{self, FsMode};
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 use crate::sys::{fs, futex};
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
@@ -58,8 +59,8 @@ pub(crate) struct M {
     pub(crate) action: Cell<Action>,
     /// Inside `blocking`: the goroutine counts as an OS thread there.
     pub(crate) in_blocking: AtomicBool,
-    /// The word of the syscall protocol, see `syscall.rs`.
-    pub(crate) syscall: AtomicU64,
+    /// Who has the P while the M is inside `blocking`.
+    pub(crate) syscall: SyscallWord,
     /// 1: wake up (or do not fall asleep).
     park: AtomicU32,
     pub(crate) fixed: &'static Fixed,
@@ -103,7 +104,7 @@ impl M {
             spinning: Cell::new(false),
             action: Cell::new(Action::Park),
             in_blocking: AtomicBool::new(false),
-            syscall: AtomicU64::new(0),
+            syscall: SyscallWord::new(),
             park: AtomicU32::new(0),
             fixed: fixed(),
         }

@@ -2,7 +2,7 @@
 //!
 //! # States
 //! ```text
-//!   Idle (in the idle list) ◀──▶ Running (an M holds it) ◀──▶ with an M inside `blocking` (may be taken: syscall.rs)
+//!   Idle (in the idle list) ◀──▶ Running (an M holds it) ◀──▶ with an M inside `blocking` (may be taken: syscall/)
 //!      └────────────┬────────────────────┴──────────────────────────────────┘
 //!                   ▼
 //!                Stopped (the world is) ──▶ Idle | Dead (GOMAXPROCS went down)

@@ -89,8 +89,8 @@ fn resize(n: usize) -> usize {
             let seen = DRAINED.load(Acquire);
             for p in (n..old).map(p::get) {
                 // Those inside `blocking` may stay there for long, ours among them.
-                if let Some(word) = syscall::stay(p)
-                    && syscall::retake(p, word)
+                if let Some(stay) = syscall::stay(p)
+                    && syscall::retake(p, stay)
                 {
                     drain(p);
                 }

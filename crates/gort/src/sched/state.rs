@@ -10,11 +10,12 @@ use super::p::{self, P};
 use super::runq::global::GList;
 use super::sysmon;
 use super::wake::WakeState;
+use super::wake::nap::SLEEPS;
 use crate::sys::lock::{Guard, Lock};
-use crate::sys::sync::{AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering::*};
 
 /// Who idles and how much is looked for, see `wake/README.md`.
-pub(crate) static WAKE: WakeState = WakeState::new();
+pub(crate) static WAKE: WakeState = WakeState::new(AtomicU32::new(0), AtomicU32::new(0));
 
 /// The length of the global queue, for looks without the lock.
 static GLOBAL_LEN: AtomicUsize = AtomicUsize::new(0);
@@ -112,7 +113,7 @@ impl Shared {
     pub(crate) fn take_idle_p(&mut self) -> Option<&'static P> {
         let p = self.idle_ps.pop()?;
         WAKE.p_leaves_idle();
-        sysmon::wake_from(sysmon::SLEEPS);
+        sysmon::interrupt(SLEEPS);
         Some(p)
     }
 

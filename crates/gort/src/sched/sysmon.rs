@@ -3,7 +3,7 @@
 //! # Duties
 //! | when                                                        | what                                              |
 //! | ----------------------------------------------------------- | ------------------------------------------------- |
-//! | a P is inside `blocking` since the last look, and is wanted | takes it and hands it off (`syscall.rs`)          |
+//! | a P is inside `blocking` since the last look, and is wanted | takes it and hands it off (`syscall/`)            |
 //! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind  |
 //! | nobody asked the netpoller for 10 ms                        | does                                              |
 //! | a timer is overdue by 10 ms (its P runs a hog)              | fires it                                          |
@@ -13,21 +13,15 @@
 //! It looks every 20 µs while there is something to take; after a millisecond in vain it naps longer and longer, up to
 //! 10 ms. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
 //!
-//! # Who wakes it
-//! | `STATE` | sysmon                     | woken by                                                             |
-//! | ------- | -------------------------- | -------------------------------------------------------------------- |
-//! | AWAKE   | looks, or naps 20 µs       |                                                                      |
-//! | NAPS    | naps longer                | who enters `blocking` with a P that others could use                 |
-//! | SLEEPS  | sleeps, all Ps idle        | who takes a P out of the idle list (under the scheduler's lock)      |
-//!
-//! `enter` publishes its stay and then reads `STATE`, sysmon sets NAPS and then looks for stays once more, both
-//! sequentially consistent: one of them sees the other.
+//! Who wakes it: `wake/nap.rs`.
 
 use super::config::{KEEP_FREE_SLOTS, SLICE};
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::start::fixed;
 use super::state::{self, WAKE};
+use super::syscall::word::Stay;
+use super::wake::nap::{AWAKE, NAPS, Nap, SLEEPS};
 use super::{deadlock, find, netpoll, ready, syscall, task};
 use crate::stack::slab;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
@@ -43,36 +37,23 @@ pub(crate) fn coarse_ns() -> u64 {
     COARSE_NS.load(Relaxed)
 }
 
-pub(crate) const AWAKE: u32 = 0;
-/// See the module's head.
-pub(crate) const NAPS: u32 = 1;
-/// See the module's head.
-pub(crate) const SLEEPS: u32 = 2;
+static NAP: Nap = Nap::new(AtomicU32::new(AWAKE));
 
-static STATE: AtomicU32 = AtomicU32::new(AWAKE);
-
-/// Wakes sysmon if it is in `state`.
+/// Wakes sysmon if it is in `state`; what it is wanted for is published, and a fence (or the scheduler's lock) behind.
 #[inline]
-pub(crate) fn wake_from(state: u32) {
-    if STATE.load(SeqCst) == state {
-        wake(state);
+pub(crate) fn interrupt(state: u32) {
+    if NAP.interrupt(state) {
+        futex::wake(NAP.futex(), 1);
     }
 }
 
-#[cold]
-fn wake(state: u32) {
-    if STATE.compare_exchange(state, AWAKE, SeqCst, Relaxed).is_ok() {
-        futex::wake(&STATE, 1);
-    }
-}
-
-/// Waits while `STATE` is `state`, which the caller has set. True if somebody woke us.
-fn wait_in(state: u32, deadline_ns: Option<u64>) -> bool {
-    while STATE.load(SeqCst) == state {
+/// Sleeps through the nap that the caller has begun. True if somebody woke us.
+fn sleep_in(state: u32, deadline_ns: Option<u64>) -> bool {
+    while NAP.lasts(state) {
         if deadline_ns.is_some_and(|d| clock::now_ns() >= d) {
-            return STATE.compare_exchange(state, AWAKE, SeqCst, Relaxed).is_err();
+            return !NAP.end(state);
         }
-        futex::wait(&STATE, state, deadline_ns);
+        futex::wait(NAP.futex(), state, deadline_ns);
     }
     true
 }
@@ -103,7 +84,7 @@ pub(crate) fn start() -> std::io::Result<()> {
 struct Seen {
     tick: u32,
     tick_since_ns: u64,
-    stay: Option<u64>,
+    stay: Option<Stay>,
     stay_since_ns: u64,
 }
 
@@ -130,7 +111,7 @@ impl Sysmon {
             }
             let mut now = clock::now_ns();
             COARSE_NS.store(now, Relaxed);
-            if self.is_idle(now) {
+            if self.is_idle() {
                 self.sleep_deeply();
                 now = clock::now_ns();
                 COARSE_NS.store(now, Relaxed);
@@ -146,24 +127,25 @@ impl Sysmon {
     /// True if somebody wants us.
     fn nap(&self) -> bool {
         if self.sleep_ns > MIN_SLEEP_NS {
-            STATE.store(NAPS, SeqCst);
+            NAP.begin(NAPS);
             let wanted = p::all_ever().any(|p| syscall::stay(p).is_some() && syscall::is_wanted(p));
             if !wanted {
-                return wait_in(NAPS, Some(clock::now_ns() + self.sleep_ns));
+                return sleep_in(NAPS, Some(clock::now_ns() + self.sleep_ns));
             }
-            STATE.store(AWAKE, SeqCst);
+            NAP.end(NAPS);
         }
         std::thread::sleep(Duration::from_nanos(MIN_SLEEP_NS));
         false
     }
 
     /// Whether nothing has happened for some looks, and nothing is left to be done.
-    fn is_idle(&mut self, now: u64) -> bool {
+    fn is_idle(&mut self) -> bool {
         let schedules: u64 = p::all_ever().map(|p| p.stats.schedules.get()).sum();
         let quiet = p::procs() != 0 && WAKE.idle_ps() as usize == p::procs() && schedules == self.schedules;
         self.schedules = schedules;
         self.idle_looks = if quiet { self.idle_looks + 1 } else { 0 };
-        self.idle_looks >= IDLE_LOOKS && self.sleep_ns == MAX_SLEEP_NS && !self.has_cold_slots(now)
+        let cold_slots = slab::free_count(fixed().class) > KEEP_FREE_SLOTS;
+        self.idle_looks >= IDLE_LOOKS && self.sleep_ns == MAX_SLEEP_NS && !cold_slots
     }
 
     /// Sleeps until a P leaves the idle list; looks for a deadlock before.
@@ -174,7 +156,7 @@ impl Sysmon {
                 return;
             }
             let verdict = self.deadlock.look(&mut s);
-            STATE.store(SLEEPS, SeqCst);
+            NAP.begin(SLEEPS);
             verdict
         };
         let deadline = match deadline {
@@ -182,7 +164,7 @@ impl Sysmon {
             deadlock::Verdict::AskAgain(after) => Some(clock::now_ns() + after.as_nanos() as u64),
             deadlock::Verdict::Dead(message) => super::fatal::throw_with_dump(message),
         };
-        wait_in(SLEEPS, deadline);
+        sleep_in(SLEEPS, deadline);
         self.idle_looks = 0;
     }
 
@@ -200,9 +182,9 @@ impl Sysmon {
                 (seen.stay, seen.stay_since_ns) = (stay, now);
                 continue;
             }
-            if let Some(word) = stay
+            if let Some(stay) = stay
                 && (syscall::is_wanted(p) || now >= seen.stay_since_ns + SLICE_NS)
-                && syscall::retake(p, word)
+                && syscall::retake(p, stay)
             {
                 retaken = true;
                 syscall::hand_off(p);
@@ -216,10 +198,6 @@ impl Sysmon {
         let oldest =
             self.seen.iter().map(|s| s.tick_since_ns + SLICE_NS).filter(|&end| end > coarse_ns()).min();
         oldest.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(SLICE_NS / 10))
-    }
-
-    fn has_cold_slots(&self, _now: u64) -> bool {
-        slab::free_count(fixed().class) > KEEP_FREE_SLOTS
     }
 
     /// Gives some of the stacks that a peak left behind to the system, by goroutines that run their thread-locals'
@@ -256,7 +234,7 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64) {
 
 fn poll_if_nobody_does(now: u64) {
     let mut list = GList::new();
-    if netpoll::waiters() != 0 && !find::somebody_polls() && now >= find::last_poll_ns() + SLICE_NS {
+    if netpoll::waiters() != 0 && !find::SLEEPER.is_there() && now >= find::last_poll_ns() + SLICE_NS {
         find::poll_into(Some(0), &mut list);
     }
     if find::earliest_timer().saturating_add(SLICE_NS) <= now {

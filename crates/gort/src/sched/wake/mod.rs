@@ -1,6 +1,9 @@
 //! When to wake an M: the two counters of the wake protocol. The protocol and its proof are in `README.md` beside
 //! this file, the model in `crates/gort-models/tests/wake.rs`.
 
+pub(crate) mod nap;
+pub(crate) mod sleeper;
+
 use crate::sys::sync::{AtomicU32, Ordering::*, fence};
 
 /// How many Ps idle, how many Ms look for work.
@@ -10,8 +13,9 @@ pub(crate) struct WakeState {
 }
 
 impl WakeState {
-    pub(crate) const fn new() -> WakeState {
-        WakeState { idle_ps: AtomicU32::new(0), spinning: AtomicU32::new(0) }
+    /// Both are zero. (A model's atomics cannot be made in a constant, so the caller does.)
+    pub(crate) const fn new(idle_ps: AtomicU32, spinning: AtomicU32) -> WakeState {
+        WakeState { idle_ps, spinning }
     }
 
     /// Submitter, after the work is where all can see it: whether the caller must start an M with an idle P, as a spinning

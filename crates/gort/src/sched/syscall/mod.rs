@@ -1,7 +1,7 @@
 //! `blocking`: the thread may block, the P goes on without it.
 //!
-//! # The word of an M
-//! `syscall` is `count << 32 | P's id << 2 | state`; the count makes each stay's word unique.
+//! # The word of an M (`word.rs`)
+//! It holds a count, the P's id and the state; the count makes each stay's word unique.
 //! ```text
 //!          enter                exit: compare-and-swap
 //!   OUT ─────────▶ IN(count, P) ─────────────────────▶ OUT       the M has its P again
@@ -19,7 +19,9 @@
 //! # Why no P is lost
 //! Only `exit` and `retake` leave IN, both by compare-and-swap from the same unique value, so exactly one gets the P.
 //! sysmon looks at every M inside each tick; a P that it leaves there (nothing else to do) is either found by the exit or
-//! taken later. Model: `crates/gort-models/tests/syscall.rs`.
+//! taken later. `enter` publishes the stay before it asks whether sysmon naps (`wake/nap.rs`). Model: `crates/gort-models/tests/syscall.rs`.
+
+pub(crate) mod word;
 
 use super::find;
 use super::g::{G, State};
@@ -29,15 +31,13 @@ use super::park::{WaiterRef, Wake};
 use super::reason::WaitReason;
 use super::state::{self, WAKE};
 use super::waiter::FIRST_TOKEN;
+use super::wake::nap::NAPS;
 use super::{netpoll, procs, ready, sysmon, threads};
 use crate::sys::clock;
 use crate::sys::lock::Lock;
 use crate::sys::sync::Ordering::*;
 use std::collections::VecDeque;
-
-const OUT: u64 = 0;
-const IN: u64 = 1;
-const TAKEN: u64 = 2;
+use word::Stay;
 
 /// Runs `f`, which may block the thread: files, `getaddrinfo`, foreign code. Other goroutines go on meanwhile.
 ///
@@ -98,19 +98,16 @@ fn enter(m: &'static M, g: &'static G) {
     g.set_state(State::Blocked);
     let p = m.p.take().expect("a goroutine that runs has a P");
     m.in_blocking.store(true, Relaxed);
-    let count = (m.syscall.load(Relaxed) >> 32).wrapping_add(1);
-    m.syscall.swap(count << 32 | u64::from(p.id) << 2 | IN, SeqCst);
+    m.syscall.enter(p.id);
     if is_wanted(p) {
-        sysmon::wake_from(sysmon::NAPS);
+        sysmon::interrupt(NAPS);
     }
 }
 
 fn exit(m: &'static M, g: &'static G) {
-    let word = m.syscall.load(Relaxed);
-    if word & 3 == IN && m.syscall.compare_exchange(word, word & !3 | OUT, AcqRel, Relaxed).is_ok() {
-        m.p.set(Some(p::get((word as u32 >> 2) as usize)));
-    } else {
-        wait_for_p(m, g);
+    match m.syscall.exit() {
+        Some(p) => m.p.set(Some(p::get(p as usize))),
+        None => wait_for_p(m, g),
     }
     m.in_blocking.store(false, Relaxed);
     g.set_state(State::Running);
@@ -146,16 +143,14 @@ pub(crate) fn come_back(m: &'static M, g: &'static G, queued: impl FnOnce()) {
     g.set_state(State::Running);
 }
 
-/// What an M inside `blocking` holds: changes with every stay. `None` if `p` is not there.
-pub(crate) fn stay(p: &P) -> Option<u64> {
-    let word = p.m()?.syscall.load(Acquire);
-    (word & 3 == IN && word as u32 >> 2 == p.id).then_some(word)
+/// The stay inside `blocking` that `p`'s M has just now with it.
+pub(crate) fn stay(p: &P) -> Option<Stay> {
+    p.m()?.syscall.stay().filter(|stay| stay.p() == p.id)
 }
 
-/// Takes `p` from the M that is inside with it, if the stay is still `word`. True: the P is the caller's.
-pub(crate) fn retake(p: &'static P, word: u64) -> bool {
-    let Some(m) = p.m() else { return false };
-    m.syscall.compare_exchange(word, word & !3 | TAKEN, AcqRel, Relaxed).is_ok()
+/// Takes `p` from the M that is inside with it, if that is still the same stay. True: the P is the caller's.
+pub(crate) fn retake(p: &'static P, stay: Stay) -> bool {
+    p.m().is_some_and(|m| m.syscall.retake(stay))
 }
 
 /// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.

@@ -1,0 +1,70 @@
+//! The one M that sleeps in the kernel's poll, and when it will wake up. The steps T1 to T3 and P1 to P5, and why no timer
+//! is overslept, are in `README.md` beside this file, the model in `crates/gort-models/tests/wake.rs`.
+
+use crate::sys::sync::{AtomicU64, Ordering::*, fence};
+
+const NOBODY: u64 = 0;
+/// It is there, and looks at the heaps.
+const LOOKS: u64 = 1;
+
+/// See the module's head. Times are in nanoseconds, as timers have them.
+pub(crate) struct PollSleeper {
+    until: AtomicU64,
+}
+
+/// What the sleeper will do about a timer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// It wakes up in time, or looks at the heaps just now.
+    InTime,
+    /// It sleeps longer: break the poll.
+    Late,
+    /// There is none: somebody has to come.
+    Nobody,
+}
+
+impl PollSleeper {
+    pub(crate) const fn new(nobody: AtomicU64) -> PollSleeper {
+        PollSleeper { until: nobody }
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.until.load(Relaxed) != NOBODY
+    }
+
+    /// P1: becomes the sleeper, if nobody is.
+    pub(crate) fn enter(&self) -> bool {
+        self.until.compare_exchange(NOBODY, LOOKS, AcqRel, Relaxed).is_ok()
+    }
+
+    /// P2 to P4: says until when it sleeps, which is the earliest timer that `earliest` knows.
+    pub(crate) fn settle(&self, earliest: impl Fn() -> u64) -> u64 {
+        let mut until = earliest();
+        loop {
+            self.until.store(until.max(LOOKS + 1), Release);
+            fence(SeqCst);
+            let now = earliest();
+            if now >= until {
+                return until;
+            }
+            until = now;
+        }
+    }
+
+    /// The sleeper leaves; it looks at the heaps once more after this.
+    pub(crate) fn leave(&self) {
+        self.until.store(NOBODY, Release);
+        fence(SeqCst);
+    }
+
+    /// T2 and T3, after the timer is where all can see it.
+    #[inline]
+    pub(crate) fn tell(&self, when_ns: u64) -> Told {
+        fence(SeqCst);
+        match self.until.load(Relaxed) {
+            NOBODY => Told::Nobody,
+            until if until > when_ns => Told::Late,
+            _ => Told::InTime,
+        }
+    }
+}
