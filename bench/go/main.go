@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,8 @@ func main() {
 		"mutex-8":      func(n int) int64 { return mutex(8, n) },
 		"skynet":       skynet,
 		"sleep":        sleep,
+		"late-p50":     func(n int) int64 { return late(50, n) },
+		"late-p99":     func(n int) int64 { return late(99, n) },
 		"timeout":      timeout,
 		"echo":         echo,
 		"parked":       parked,
@@ -202,6 +205,18 @@ func sleep(n int) int64 {
 	}
 	wg.Wait()
 	return nanos(start)
+}
+
+func late(percent, n int) int64 {
+	const nap = 100 * time.Microsecond
+	late := make([]int64, 2000)
+	for i := range late {
+		start := time.Now()
+		time.Sleep(nap)
+		late[i] = int64(time.Since(start) - nap)
+	}
+	slices.Sort(late)
+	return late[len(late)*percent/100] * int64(n)
 }
 
 func timeout(n int) int64 {

@@ -66,10 +66,21 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     workload("mutex-8", 4_000_000, "ns", "lock and unlock, by eight"),
     workload("skynet", 1_000_000, "ns", "a leaf of a tree of ten children each, over channels"),
     workload("sleep", 1_000_000, "ns", "10 000 that sleep 1 ms in turn; time over sleeps"),
+    workload("late-p50", 10_000, "ns", "how late one sleep of 100 µs ends, alone: the median of 2 000"),
+    workload("late-p99", 10_000, "ns", "the same, the 99th percentile"),
     workload("timeout", 1_000_000, "ns", "a receive with a time-out that is not reached"),
     workload("echo", 400_000, "ns", "64 bytes there and back over TCP, 50 connections"),
     workload("parked", 100_000, "B", "resident memory of one that waits at a channel"),
 ];
+
+/// How many sleeps `late-*` looks at.
+const LATE_ROUNDS: u64 = 2_000;
+
+/// The `percent`th percentile of `late`, times `n`: results are divided by that.
+fn percentile(mut late: Vec<u64>, percent: usize, n: u64) -> u64 {
+    late.sort_unstable();
+    late[late.len() * percent / 100] * n
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,6 +1,6 @@
 //! The workloads on gort.
 
-use crate::resident_bytes;
+use crate::{LATE_ROUNDS, percentile, resident_bytes};
 use gort::chan::{after, bounded};
 use gort::net::{TcpListener, TcpStream};
 use std::hint::black_box;
@@ -24,6 +24,8 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<f64> {
         "mutex-8" => |n| mutex(8, n),
         "skynet" => skynet,
         "sleep" => sleep,
+        "late-p50" => |n| late(50, n),
+        "late-p99" => |n| late(99, n),
         "timeout" => timeout,
         "echo" => echo,
         "parked" => parked,
@@ -143,6 +145,16 @@ fn sleep(n: u64) -> u64 {
         .collect();
     all.into_iter().for_each(|h| h.join().unwrap());
     nanos(start)
+}
+
+fn late(percent: usize, n: u64) -> u64 {
+    const NAP: Duration = Duration::from_micros(100);
+    let once = |_| {
+        let start = Instant::now();
+        gort::sleep(NAP);
+        nanos(start) - NAP.as_nanos() as u64
+    };
+    percentile((0..LATE_ROUNDS).map(once).collect(), percent, n)
 }
 
 fn timeout(n: u64) -> u64 {

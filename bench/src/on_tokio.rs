@@ -1,7 +1,7 @@
 //! The workloads on tokio, as its users write them. Its channels have one receiver and at least one place; where a workload wants
 //! otherwise the channel is async-channel's, with one place instead of none.
 
-use crate::resident_bytes;
+use crate::{LATE_ROUNDS, percentile, resident_bytes};
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::Pin;
@@ -29,6 +29,8 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<f64> {
         "mutex-8" => Box::pin(mutex(8, n)),
         "skynet" => Box::pin(skynet(n)),
         "sleep" => Box::pin(sleep(n)),
+        "late-p50" => Box::pin(late(50, n)),
+        "late-p99" => Box::pin(late(99, n)),
         "timeout" => Box::pin(timeout(n)),
         "echo" => Box::pin(echo(n)),
         "parked" => Box::pin(parked(n)),
@@ -203,6 +205,17 @@ async fn sleep(n: u64) -> u64 {
         h.await.unwrap();
     }
     nanos(start)
+}
+
+async fn late(percent: usize, n: u64) -> u64 {
+    const NAP: Duration = Duration::from_micros(100);
+    let mut late = Vec::new();
+    for _ in 0..LATE_ROUNDS {
+        let start = Instant::now();
+        tokio::time::sleep(NAP).await;
+        late.push(nanos(start) - NAP.as_nanos() as u64);
+    }
+    percentile(late, percent, n)
 }
 
 async fn timeout(n: u64) -> u64 {

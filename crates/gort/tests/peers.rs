@@ -1,0 +1,142 @@
+//! What the users of other runtimes suffer from, where no other suite has it; the whole list is `docs/peers.md`. Each scene is played
+//! in a process of its own: they set GOMAXPROCS and limits.
+
+mod child;
+
+use child::{play, scene};
+use gort::{blocking, chan, go, sync};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+/// Plays this test's scene with `env` and expects that it ends well.
+fn ends_well(test: &str, env: &[(&str, &str)]) {
+    let end = play(test, "scene", env);
+    assert_eq!(end.code, Some(0), "{}", end.text);
+}
+
+/// tokio's LIFO slot cannot be stolen from: whom a hog has just made ready waits for it. Here the hog ends only when that one
+/// has run, on the other P.
+#[test]
+fn whom_a_hog_readies_runs() {
+    if scene().is_some() {
+        return gort::run(|| {
+            for _ in 0..100 {
+                let (wake, woken) = chan::bounded(1);
+                let ran = Arc::new(AtomicBool::new(false));
+                let runs = ran.clone();
+                let readied = go(move || {
+                    woken.recv().unwrap();
+                    runs.store(true, SeqCst);
+                });
+                gort::yield_now();
+                wake.send(()).unwrap();
+                while !ran.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+                readied.join().unwrap();
+            }
+        });
+    }
+    ends_well("whom_a_hog_readies_runs", &[("GOMAXPROCS", "2")]);
+}
+
+/// tokio's `spawn_blocking` stalls at 60 000 to 100 000 calls: 100 000 goroutines block at once, as many of them as the limit
+/// lets; the others park.
+#[test]
+fn a_hundred_thousand_blocking_calls() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let calls: Vec<_> = (0..100_000)
+                .map(|i| {
+                    let (inside, most) = (inside.clone(), most.clone());
+                    go(move || {
+                        blocking(|| {
+                            most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                            if i % 100 == 0 {
+                                rustix::thread::sched_yield();
+                            }
+                            inside.fetch_sub(1, SeqCst);
+                        });
+                        i
+                    })
+                })
+                .collect();
+            let sum: usize = calls.into_iter().map(|call| call.join().unwrap()).sum();
+            assert_eq!(sum, 100_000 * 99_999 / 2);
+            assert!(most.load(SeqCst) <= 16, "{} inside at once", most.load(SeqCst));
+        });
+    }
+    ends_well("a_hundred_thousand_blocking_calls", &[("GORT_BLOCKING_LIMIT", "16")]);
+    ends_well("a_hundred_thousand_blocking_calls", &[("GORT_BLOCKING_LIMIT", "16"), ("GOMAXPROCS", "1")]);
+}
+
+/// A thread that cannot be made is said, with what to do; tokio's `spawn_blocking` hangs.
+#[test]
+fn no_more_threads_is_said() {
+    if scene().is_some() {
+        return gort::run(|| {
+            // Root has no such limit, so become nobody first; whoever cannot is not root.
+            // SAFETY: plain system calls, for the whole process by libc.
+            unsafe {
+                libc::setuid(65534);
+                let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+                assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &limit), 0);
+            }
+            let (mut hold, held) = UnixStream::pair().unwrap();
+            let held = Arc::new(held);
+            let calls: Vec<_> = (0..50)
+                .map(|_| {
+                    let held = held.clone();
+                    go(move || blocking(|| (&*held).read_exact(&mut [0]).unwrap()))
+                })
+                .collect();
+            gort::sleep(Duration::from_millis(200)); // without the limit all of them are inside by now
+            hold.write_all(&[0; 50]).unwrap();
+            calls.into_iter().for_each(|call| call.join().unwrap());
+        });
+    }
+    let end = play("no_more_threads_is_said", "scene", &[("GOMAXPROCS", "2")]);
+    assert_eq!(end.code, Some(2), "{}", end.text);
+    assert!(end.text.contains("gort: failed to create new OS thread (have "), "{}", end.text);
+    assert!(end.text.contains("ulimit -u"), "{}", end.text);
+}
+
+/// Loom's carriers: more goroutines are held in foreign code than there are Ps, and wait for what another one will do, which holds a
+/// lock meanwhile; that one goes on. (Also may's: a database driver that blocks stops all workers.)
+#[test]
+fn a_lock_holder_runs_beside_blocked_ones() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let lock = Arc::new(sync::Mutex::new(0));
+            let (mut hold, held) = UnixStream::pair().unwrap();
+            let held = Arc::new(held);
+            let holder = lock.lock().unwrap();
+            let blocked: Vec<_> = (0..16)
+                .map(|_| {
+                    let (lock, held) = (lock.clone(), held.clone());
+                    go(move || {
+                        blocking(|| (&*held).read_exact(&mut [0]).unwrap());
+                        *lock.lock().unwrap() += 1;
+                    })
+                })
+                .collect();
+            let others: Vec<_> = (0..16)
+                .map(|_| {
+                    let lock = lock.clone();
+                    go(move || *lock.lock().unwrap() += 1)
+                })
+                .collect();
+            gort::sleep(Duration::from_millis(5));
+            drop(holder);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            hold.write_all(&[0; 16]).unwrap();
+            blocked.into_iter().for_each(|call| call.join().unwrap());
+            assert_eq!(*lock.lock().unwrap(), 32);
+        });
+    }
+    ends_well("a_lock_holder_runs_beside_blocked_ones", &[("GOMAXPROCS", "2")]);
+}
