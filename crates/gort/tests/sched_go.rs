@@ -311,6 +311,53 @@ fn s15_ping_pong_hog() {
     ends_well("s15_ping_pong_hog", &[("GOMAXPROCS", "1")]);
 }
 
+/// GO-CASES S32: a signal every millisecond ends no wait early and keeps none from ending: not the poll of the timers, nor the futex of a
+/// plain thread, nor that of an M.
+#[test]
+fn s32_spurious_wakeups() {
+    extern "C" fn nothing(_: i32) {}
+    if scene().is_some() {
+        // SAFETY: the handler does nothing; without SA_RESTART each signal interrupts the system call it meets.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            assert_eq!(libc::sigaction(libc::SIGIO, &action, std::ptr::null_mut()), 0);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let sender = std::thread::spawn({
+            let stop = stop.clone();
+            move || {
+                while !stop.load(SeqCst) {
+                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::IO)
+                        .unwrap();
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+            }
+        });
+        const NAP: Duration = Duration::from_millis(500);
+        let nap = || {
+            let start = Instant::now();
+            gort::sleep(NAP);
+            let (_keep, never) = chan::bounded::<()>(0);
+            assert!(never.recv_timeout(NAP).is_err());
+            assert!(start.elapsed() >= 2 * NAP, "woke up early");
+        };
+        let thread = std::thread::spawn(nap);
+        gort::run(|| {
+            let goroutines: Vec<_> = (0..4).map(|_| gort::go(nap)).collect();
+            let locked = gort::go(move || {
+                let _lock = gort::lock_os_thread();
+                nap();
+            });
+            goroutines.into_iter().chain([locked]).for_each(|g| g.join().unwrap());
+        });
+        thread.join().unwrap();
+        stop.store(true, SeqCst);
+        return sender.join().unwrap();
+    }
+    ends_well("s32_spurious_wakeups", &[]);
+}
+
 /// GO-CASES S21: locks nest.
 #[gort::test]
 fn s21_lock_nesting() {

@@ -208,17 +208,23 @@ pub(crate) fn on_system_stack<R>(f: impl FnOnce() -> R) -> R {
     c.1.expect("called")
 }
 
-/// Calls `f` on the thread's own thread-locals and the stack at hand: for signal handlers, which come at any moment.
+/// Calls `f` on the thread's own thread-locals and the stack at hand: for signal handlers, which come at any moment, and
+/// for allocators. `f` must neither unwind nor park.
 pub(crate) fn on_own_block(f: &mut dyn FnMut()) {
+    /// A function of its own, so that no address of a thread-local is kept from one side of the write to the other.
+    #[inline(never)]
+    fn call(f: &mut dyn FnMut()) {
+        f();
+    }
     let here = fs::read();
     let own = current().map_or(here, |m| m.fs.get());
     if own == here || own == 0 {
-        return f();
+        return call(f);
     }
     // SAFETY: `own` is this thread's block; `f` runs on it alone, and then the one of before is back.
     unsafe {
         fs::write(own);
-        f();
+        call(f);
         fs::write(here);
     }
 }

@@ -36,6 +36,7 @@ mod wake;
 
 pub(crate) use after::{AfterFunc, after_func};
 pub use lock_thread::{OsThreadLock, lock_os_thread};
+pub(crate) use m::on_own_block;
 pub(crate) use park::{WaiterRef, Wake};
 pub(crate) use preempt::checkpoint;
 pub use procs::{gomaxprocs, num_cpu, set_gomaxprocs};
