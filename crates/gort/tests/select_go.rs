@@ -803,4 +803,35 @@ fn thirty_two_operations() {
     }
 }
 
+/// What is promised to a `select` that has not run yet still takes its place: the only sender may send when the channel is
+/// empty, the only receiver finds something when it is not.
+#[test]
+fn a_promised_message_counts() {
+    const COUNT: u32 = 20_000;
+    run(|| {
+        let (s, r) = bounded(1);
+        let receiver = go(move || {
+            for i in 0..COUNT {
+                if i % 3 == 0 && !r.is_empty() {
+                    assert_eq!(r.try_recv(), Ok(i));
+                    continue;
+                }
+                select! {
+                    recv(r) -> n => assert_eq!(n, Ok(i)),
+                    recv(never::<()>()) -> _ => unreachable!(),
+                }
+            }
+        });
+        for i in 0..COUNT {
+            if s.is_empty() {
+                assert!(!s.is_full(), "empty and full");
+                s.try_send(i).expect("it was empty");
+            } else {
+                s.send(i).unwrap();
+            }
+        }
+        receiver.join().unwrap();
+    });
+}
+
 const HANGS: Duration = Duration::from_secs(20);

@@ -544,10 +544,11 @@ impl<T> Chan<T> {
         }
     }
 
+    /// What is promised to a `select` counts until it is taken: it takes a place, and `is_empty` and `is_full` agree.
     pub(super) fn len(&self) -> usize {
         sched::checkpoint(false);
         let state = self.core.state.lock();
-        if state.cap == 0 { 0 } else { state.len - state.claimed }
+        if state.cap == 0 { 0 } else { state.len }
     }
 
     pub(super) fn is_full(&self) -> bool {
