@@ -311,6 +311,44 @@ fn s15_ping_pong_hog() {
     ends_well("s15_ping_pong_hog", &[("GOMAXPROCS", "1")]);
 }
 
+/// The same when a thread sends goroutines through the global queue all the time: each of those begins a new time slice, and the
+/// pair must not get one with it.
+#[test]
+fn ping_pong_hog_with_visitors() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let (ping, pinged) = chan::bounded::<u32>(0);
+            let (pong, ponged) = chan::bounded::<u32>(0);
+            gort::go(move || pinged.iter().all(|n| pong.send(n).is_ok()));
+            gort::go(move || {
+                while ping.send(1).is_ok() {
+                    let _ = ponged.recv();
+                }
+            });
+            let (ask, asked) = chan::bounded::<()>(0);
+            let (answer, answered) = chan::bounded::<()>(0);
+            gort::go(move || asked.iter().all(|()| answer.send(()).is_ok()));
+            let stop = Arc::new(AtomicBool::new(false));
+            let visits = std::thread::spawn({
+                let stop = stop.clone();
+                move || {
+                    while !stop.load(SeqCst) {
+                        ask.send(()).unwrap();
+                        answered.recv().unwrap();
+                    }
+                }
+            });
+            gort::sleep(Duration::from_millis(5)); // all of them are at it
+            // No timers from here on: whom they ready goes before the pair, and breaks it up.
+            let all: Vec<_> = (0..100).map(|i| gort::go(move || i)).collect(); // no more than the ring holds
+            all.into_iter().for_each(|g| assert!(g.join().is_ok()));
+            stop.store(true, SeqCst);
+            gort::blocking(|| visits.join()).unwrap();
+        });
+    }
+    ends_well("ping_pong_hog_with_visitors", &[("GOMAXPROCS", "1")]);
+}
+
 /// GO-CASES S32: a signal every millisecond ends no wait early and keeps none from ending: not the poll of the timers, nor the futex of a
 /// plain thread, nor that of an M.
 #[test]

@@ -5,6 +5,7 @@
 //! | ----------------------------------------------------------- | ------------------------------------------------- |
 //! | a P is inside `blocking` since the last look, and is wanted | takes it and hands it off (`syscall/`)            |
 //! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind  |
+//! | the oldest of a P's ring waits for 10 ms                    | the same (visitors from the global queue renew slices) |
 //! | nobody asked the netpoller for 10 ms                        | does                                              |
 //! | a timer is overdue by 10 ms (its P runs a hog)              | fires it                                          |
 //! | many free stacks are left from a peak                       | gives some back                                   |
@@ -84,6 +85,8 @@ pub(crate) fn start() -> std::io::Result<()> {
 struct Seen {
     tick: u32,
     tick_since_ns: u64,
+    oldest: Option<u32>,
+    oldest_since_ns: u64,
     stay: Option<Stay>,
     stay_since_ns: u64,
 }
@@ -195,9 +198,9 @@ impl Sysmon {
 
     /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
     fn next_slice_end(&self) -> u64 {
-        let oldest =
-            self.seen.iter().map(|s| s.tick_since_ns + SLICE_NS).filter(|&end| end > coarse_ns()).min();
-        oldest.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(SLICE_NS / 10))
+        let since = self.seen.iter().flat_map(|s| [s.tick_since_ns, s.oldest_since_ns]);
+        let first = since.map(|since| since + SLICE_NS).filter(|&end| end > coarse_ns()).min();
+        first.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(SLICE_NS / 10))
     }
 
     /// Gives some of the stacks that a peak left behind to the system, by goroutines that run their thread-locals'
@@ -228,6 +231,12 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64) {
     if tick != seen.tick {
         (seen.tick, seen.tick_since_ns) = (tick, now);
     } else if now >= seen.tick_since_ns + SLICE_NS {
+        p.preempt.store(true, Relaxed);
+    }
+    let oldest = p.runq.oldest();
+    if oldest.is_none() || oldest != seen.oldest {
+        (seen.oldest, seen.oldest_since_ns) = (oldest, now);
+    } else if now >= seen.oldest_since_ns + SLICE_NS {
         p.preempt.store(true, Relaxed);
     }
 }

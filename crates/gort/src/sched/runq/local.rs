@@ -135,6 +135,12 @@ impl<T, const N: usize> LocalQueue<T, N> {
         }
     }
 
+    /// The position of the oldest of the ring, which tells whether that has moved on since the last look. Anybody.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        let head = self.head.load(Acquire);
+        (head != self.tail.load(Acquire)).then_some(head)
+    }
+
     /// How many are queued, `next` included (a moment's view).
     pub(crate) fn len(&self) -> usize {
         let head = self.head.load(Acquire);
