@@ -2,8 +2,8 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 const APP: &str = "1:my-key:my-secret";
@@ -183,6 +183,34 @@ fn sigterm_and_sigint_drain() {
         stderr.read_to_string(&mut line).unwrap();
         assert_eq!(load.wait().unwrap().code(), Some(1), "{line}");
     }
+}
+
+/// A client that does not hang up keeps the drain waiting; the second signal ends the hub at once.
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut hub = Hub::start(&["--drain-timeout", "10m"]);
+    let mut client = TcpStream::connect(&hub.addr).unwrap();
+    let key = APP.split(':').nth(1).unwrap();
+    write!(
+        client,
+        "GET /app/{key}?protocol=7 HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        hub.addr
+    )
+    .unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    hub.signal(Signal::TERM);
+    let mut stderr = BufReader::new(hub.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("SIGTERM, closing") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended early");
+    }
+    assert!(hub.child.try_wait().unwrap().is_none(), "it waits for the client");
+    hub.signal(Signal::TERM);
+    assert_eq!(hub.child.wait().unwrap().code(), Some(128 + 15));
 }
 
 #[test]
