@@ -20,11 +20,12 @@ use super::timers::{Fire, NEVER, TimerNode};
 use super::wake::sleeper::{PollSleeper, Told};
 use super::{netpoll, procs, threads};
 use crate::sys::clock;
+use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
 /// The M that sleeps in the kernel's poll.
-pub(crate) static SLEEPER: PollSleeper = PollSleeper::new(AtomicU64::new(0));
+pub(crate) static SLEEPER: Line<PollSleeper> = Line::new(PollSleeper::new(AtomicU64::new(0)));
 
 /// When the netpoller was asked last.
 static LAST_POLL_NS: AtomicU64 = AtomicU64::new(0);

@@ -50,6 +50,7 @@ use super::timers::TimerNode;
 use super::waiter::FIRST_TOKEN;
 use crate::poll::{Events, Poller};
 use crate::sys::clock;
+use crate::sys::line::Line;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 use std::io;
@@ -428,7 +429,7 @@ impl std::fmt::Debug for IoHandle {
 // The scheduler's side
 // ------------------------------------------------------------------------------------------------------------------
 
-static POLLER: AtomicPtr<Poller> = AtomicPtr::new(null_mut());
+static POLLER: Line<AtomicPtr<Poller>> = Line::new(AtomicPtr::new(null_mut()));
 
 /// Who is parked for I/O, in shares so that parks on different Ps do not meet on one cache line.
 static WAITERS: [Share; 8] = [const { Share(AtomicUsize::new(0)) }; 8];

@@ -20,6 +20,7 @@ use super::preempt::BUDGET;
 use super::runq::local::LocalQueue;
 use super::timers::Timers;
 use crate::stack::slab::{self, Slot};
+use crate::sys::line::Line;
 use crate::sys::rng::Rng;
 use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
@@ -81,7 +82,7 @@ unsafe impl Sync for P {}
 
 static ALL: [AtomicPtr<P>; MAX_PROCS] = [const { AtomicPtr::new(null_mut()) }; MAX_PROCS];
 /// GOMAXPROCS: `ALL[..PROCS]` are alive.
-static PROCS: AtomicUsize = AtomicUsize::new(0);
+static PROCS: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 
 /// The Ps that are alive.
 #[inline]

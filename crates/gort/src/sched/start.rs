@@ -7,6 +7,7 @@ use super::{fatal, m, netpoll, p, state, sysmon, task};
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
 use crate::stack::{overflow, slab};
+use crate::sys::line::Line;
 use crate::sys::sync::{AtomicUsize, Ordering::*};
 use crate::sys::{clock, fs, signal};
 use std::panic::resume_unwind;
@@ -29,7 +30,7 @@ pub(crate) struct Fixed {
     pub(crate) blocking_limit: usize,
 }
 
-static FIXED: OnceLock<Fixed> = OnceLock::new();
+static FIXED: Line<OnceLock<Fixed>> = Line::new(OnceLock::new());
 
 /// See [`Fixed`]. Only after the start.
 #[inline]

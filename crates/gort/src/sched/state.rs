@@ -11,14 +11,15 @@ use super::runq::global::GList;
 use super::sysmon;
 use super::wake::WakeState;
 use super::wake::nap::SLEEPS;
+use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering::*};
 
 /// Who idles and how much is looked for, see `wake/README.md`.
-pub(crate) static WAKE: WakeState = WakeState::new(AtomicU32::new(0), AtomicU32::new(0));
+pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
 
 /// The length of the global queue, for looks without the lock.
-static GLOBAL_LEN: AtomicUsize = AtomicUsize::new(0);
+static GLOBAL_LEN: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 
 /// See the module's head.
 pub(crate) struct Shared {
@@ -40,7 +41,7 @@ pub(crate) struct Shared {
 // SAFETY: Ms and Ps are Sync and live for ever; the list owns its goroutines' links.
 unsafe impl Send for Shared {}
 
-static SHARED: Lock<Shared> = Lock::new(Shared {
+static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     global: GList::new(),
     idle_ps: Vec::new(),
     idle_ms: Vec::new(),
@@ -49,7 +50,7 @@ static SHARED: Lock<Shared> = Lock::new(Shared {
     threads: 0,
     waiting_bound: 0,
     dying_ps: 0,
-});
+}));
 
 /// Takes the lock.
 #[inline]

@@ -25,12 +25,13 @@ use super::syscall::word::Stay;
 use super::wake::nap::{AWAKE, NAPS, Nap, SLEEPS};
 use super::{deadlock, find, netpoll, ready, syscall, task};
 use crate::stack::slab;
+use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{clock, futex, thread};
 use std::time::Duration;
 
 /// The clock as of sysmon's last look, for times that need not be exact ("2 minutes").
-static COARSE_NS: AtomicU64 = AtomicU64::new(0);
+static COARSE_NS: Line<AtomicU64> = Line::new(AtomicU64::new(0));
 
 /// See [`COARSE_NS`].
 #[inline]

@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod fatal;
 pub(crate) mod fs;
 pub(crate) mod futex;
+pub(crate) mod line;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod rng;
