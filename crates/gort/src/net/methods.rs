@@ -41,7 +41,8 @@ macro_rules! common_methods {
 
         /// Ends the socket for all who share this handle: calls in flight and later ones fail with
         /// [`NotConnected`](std::io::ErrorKind::NotConnected). The peer sees the end as after a drop. Closing again does
-        /// nothing. The descriptor's number is given back when the handle is dropped.
+        /// nothing. The descriptor's number is given back when the handle is dropped. The socket itself lives as long
+        /// as anybody has it: other handles, and a process that was forked meanwhile, until it executes.
         ///
         /// # Blocking
         /// G: yes, until calls in flight have left, which they do at once. M: no. P: no.
