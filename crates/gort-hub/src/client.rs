@@ -15,7 +15,8 @@
 //!                       └───┘
 //!
 //!   Http ──upgrade──▶ Open ──close──▶ Closing ──close frame written──▶ Closed
-//!     └──drain──────────┼───────────▶    └──peer gone, time-out, abort──▲
+//!     └──drain──────────┼───────────▶  ▲ └──peer gone, time-out, abort──▲
+//!                       │  upgrade ────┘ the drain came during the handshake: only the close frame is sent
 //!                       └──peer gone, abort─────────────────────────────┘
 //! ```
 //!
@@ -54,6 +55,9 @@ use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Why a drain closes.
+pub(crate) const GOING_DOWN: &str = "the server is going down";
 
 /// Frames in one `writev`.
 const BATCH: usize = 64;
@@ -108,14 +112,16 @@ impl Client {
         &self.stream
     }
 
-    /// Turns an HTTP connection into a WebSocket. False if the hub began to drain in between.
-    pub(crate) fn open(&self) -> bool {
+    /// Turns an HTTP connection into a WebSocket. False if the hub began to drain during the handshake: the peer, who has a
+    /// WebSocket now, is told by a close frame.
+    pub(crate) fn open(self: &Arc<Self>) -> bool {
         let mut out = lock(&self.out);
-        let was_http = out.phase == Phase::Http;
-        if was_http {
-            out.phase = Phase::Open;
+        match out.phase {
+            Phase::Http => out.phase = Phase::Open,
+            Phase::Closing => self.close_with(&mut out, code::RECONNECT, GOING_DOWN),
+            Phase::Open | Phase::Closed => {}
         }
-        was_http
+        out.phase == Phase::Open
     }
 
     /// Until when the connection's goroutine may wait for its peer. Without effect once it is closing.
@@ -248,4 +254,29 @@ fn write_all(mut stream: &TcpStream, frames: &[Arc<[u8]>]) -> io::Result<()> {
         IoSlice::advance_slices(&mut rest, n);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::net::TcpListener;
+    use crate::{App, Config, Hub};
+    use std::io::Read;
+
+    /// A drain that comes between the handshake's answer and the upgrade: the peer gets a close frame, not only the end.
+    #[test]
+    fn drain_during_the_handshake() {
+        gort::run(|| {
+            let app = App { id: "1".into(), key: "k".into(), secret: "s".into() };
+            let hub = Hub::bind("127.0.0.1:0".parse().unwrap(), Config::new(app)).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let client = Client::new(1, hub.shared().clone(), listener.accept().unwrap().0);
+            client.close(code::RECONNECT, GOING_DOWN);
+            assert!(!client.open());
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).unwrap();
+            assert_eq!(got, *ws::close_frame(code::RECONNECT, GOING_DOWN));
+        });
+    }
 }

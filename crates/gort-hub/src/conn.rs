@@ -175,7 +175,7 @@ fn is_websocket_key(key: &str) -> bool {
 
 fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, is_http: Decrement<'_>) {
     if !client.open() {
-        return;
+        return linger(hub, client);
     }
     // Who is turned away takes nobody's place: until it has hung up it counts as HTTP.
     let turn_away = |code, reason: &str| {

@@ -1,7 +1,7 @@
 //! The hub: its listener, everybody who is connected, and the way down.
 
 use crate::channel::Channels;
-use crate::client::Client;
+use crate::client::{Client, GOING_DOWN};
 use crate::config::Config;
 use crate::conn::{self, AcceptError};
 use crate::protocol::{self, code};
@@ -165,6 +165,11 @@ impl Hub {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The numbers of now.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
@@ -183,7 +188,7 @@ impl Hub {
         hub.listener.close();
         let at_start = hub.sockets.load(Ordering::SeqCst);
         for client in hub.all_clients() {
-            client.close(code::RECONNECT, "the server is going down");
+            client.close(code::RECONNECT, GOING_DOWN);
         }
         hub.wait_for_sockets(until);
         let forced = hub.sockets.load(Ordering::SeqCst);
@@ -231,7 +236,7 @@ impl Shared {
         lock(self.clients_of(number)).insert(number, client.clone());
         if self.is_draining() {
             // Who drains may have looked at this shard before; if not, closing twice does no harm.
-            client.close(code::RECONNECT, "the server is going down");
+            client.close(code::RECONNECT, GOING_DOWN);
         }
         let hub = self.clone();
         rt::go(move || {
