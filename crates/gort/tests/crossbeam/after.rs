@@ -1,5 +1,7 @@
 // NOTICE: adapted from crossbeam-channel 0.5.17, tests/after.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
 // Changed: the imports.
+// `recv_race` fails for the later timer only if that came early.
+// Left out: upper bounds on times, which are the machine's.
 //! Tests for the after channel flavor.
 
 #![cfg(not(miri))] // TODO: many assertions failed due to Miri is slow
@@ -104,7 +106,6 @@ fn recv() {
 
     let now = Instant::now();
     assert!(fired < now);
-    assert!(now - fired < fired - start);
 
     assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
 }
@@ -117,16 +118,13 @@ fn recv_timeout() {
     assert!(r.recv_timeout(ms(100)).is_err());
     let now = Instant::now();
     assert!(now - start >= ms(100));
-    assert!(now - start <= ms(150));
 
     let fired = r.recv_timeout(ms(200)).unwrap();
     assert!(fired - start >= ms(200));
-    assert!(fired - start <= ms(250));
 
     assert!(r.recv_timeout(ms(200)).is_err());
     let now = Instant::now();
     assert!(now - start >= ms(400));
-    assert!(now - start <= ms(450));
 
     assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
 }
@@ -155,13 +153,16 @@ fn recv_two() {
 
 #[test]
 fn recv_race() {
+    // Who comes 50 ms late finds both ready.
+    let start = Instant::now();
     select! {
         recv(after(ms(50))) -> _ => {}
-        recv(after(ms(100))) -> _ => panic!(),
+        recv(after(ms(100))) -> _ => assert!(start.elapsed() >= ms(100)),
     }
 
+    let start = Instant::now();
     select! {
-        recv(after(ms(100))) -> _ => panic!(),
+        recv(after(ms(100))) -> _ => assert!(start.elapsed() >= ms(100)),
         recv(after(ms(50))) -> _ => {}
     }
 }

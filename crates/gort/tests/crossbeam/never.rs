@@ -1,5 +1,6 @@
 // NOTICE: adapted from crossbeam-channel 0.5.17, tests/never.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
 // Changed: the imports.
+// Left out: upper bounds on times, which are the machine's.
 //! Tests for the never channel flavor.
 
 use crate::shim::test;
@@ -89,10 +90,8 @@ fn recv_timeout() {
     assert!(r.recv_timeout(ms(100)).is_err());
     let now = Instant::now();
     assert!(now - start >= ms(100));
-    assert!(now - start <= ms(150));
 
     assert!(r.recv_timeout(ms(100)).is_err());
     let now = Instant::now();
     assert!(now - start >= ms(200));
-    assert!(now - start <= ms(250));
 }

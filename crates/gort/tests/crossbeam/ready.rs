@@ -1,5 +1,6 @@
 // NOTICE: adapted from crossbeam-channel 0.5.17, tests/ready.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
 // Changed: the imports.
+// Left out: upper bounds on times, which are the machine's.
 //! Tests for channel readiness using the `Select` struct.
 
 use crate::shim::test;
@@ -232,19 +233,14 @@ fn default_when_disconnected() {
 #[test]
 #[cfg_attr(miri, ignore)] // this test makes timing assumptions, but Miri is so slow it violates them
 fn default_only() {
-    let start = Instant::now();
-
     let mut sel = Select::new();
     assert!(sel.try_ready().is_err());
-    let now = Instant::now();
-    assert!(now - start <= ms(50));
 
     let start = Instant::now();
     let mut sel = Select::new();
     assert!(sel.ready_timeout(ms(500)).is_err());
     let now = Instant::now();
     assert!(now - start >= ms(450));
-    assert!(now - start <= ms(550));
 }
 
 #[test]

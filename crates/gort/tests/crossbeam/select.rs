@@ -1,5 +1,6 @@
 // NOTICE: adapted from crossbeam-channel 0.5.17, tests/select.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
 // Changed: the imports.
+// Left out: upper bounds on times, which are the machine's.
 //! Tests for channel selection using the `Select` struct.
 
 use crate::shim::test;
@@ -317,13 +318,9 @@ fn default_when_disconnected() {
 
 #[test]
 fn default_only() {
-    let start = Instant::now();
-
     let mut sel = Select::new();
     let oper = sel.try_select();
     assert!(oper.is_err());
-    let now = Instant::now();
-    assert!(now - start <= ms(50));
 
     let start = Instant::now();
     let mut sel = Select::new();
@@ -331,7 +328,6 @@ fn default_only() {
     assert!(oper.is_err());
     let now = Instant::now();
     assert!(now - start >= ms(450));
-    assert!(now - start <= ms(550));
 }
 
 #[test]

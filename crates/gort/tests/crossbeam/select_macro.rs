@@ -1,5 +1,6 @@
 // NOTICE: adapted from crossbeam-channel 0.5.17, tests/select_macro.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
 // Changed: the imports.
+// Left out: upper bounds on times, which are the machine's.
 //! Tests for the `select!` macro.
 
 #![forbid(unsafe_code)] // select! is safe.
@@ -215,12 +216,9 @@ fn default_when_disconnected() {
 
 #[test]
 fn default_only() {
-    let start = Instant::now();
     select! {
         default => {}
     }
-    let now = Instant::now();
-    assert!(now - start <= ms(50));
 
     let start = Instant::now();
     select! {
@@ -228,7 +226,6 @@ fn default_only() {
     }
     let now = Instant::now();
     assert!(now - start >= ms(450));
-    assert!(now - start <= ms(550));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 // NOTICE: adapted from crossbeam-channel 0.5.17, tests/tick.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
 // Changed: the imports; `select` and `ready` count the ticks that were due before the time-out, and all of them only
 // where none came late: a loaded machine may bring the time-out after a ninth tick, or make a receiver miss one.
+// `recv_race` fails for the later timer only if that came early.
+// Left out: upper bounds on times, which are the machine's.
 //! Tests for the tick channel flavor.
 
 #![cfg(not(miri))] // TODO: many assertions failed due to Miri is slow
@@ -128,7 +130,6 @@ fn recv() {
 
     let now = Instant::now();
     assert!(fired < now);
-    assert!(now - fired < fired - start);
 
     assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
 }
@@ -141,20 +142,16 @@ fn recv_timeout() {
     assert!(r.recv_timeout(ms(100)).is_err());
     let now = Instant::now();
     assert!(now - start >= ms(100));
-    assert!(now - start <= ms(150));
 
     let fired = r.recv_timeout(ms(200)).unwrap();
     assert!(fired - start >= ms(200));
-    assert!(fired - start <= ms(250));
 
     assert!(r.recv_timeout(ms(100)).is_err());
     let now = Instant::now();
     assert!(now - start >= ms(300));
-    assert!(now - start <= ms(350));
 
     let fired = r.recv_timeout(ms(200)).unwrap();
     assert!(fired - start >= ms(400));
-    assert!(fired - start <= ms(450));
 }
 
 #[test]
@@ -185,13 +182,16 @@ fn recv_two() {
 
 #[test]
 fn recv_race() {
+    // Who comes 50 ms late finds both ready.
+    let start = Instant::now();
     select! {
         recv(tick(ms(50))) -> _ => {}
-        recv(tick(ms(100))) -> _ => panic!(),
+        recv(tick(ms(100))) -> _ => assert!(start.elapsed() >= ms(100)),
     }
 
+    let start = Instant::now();
     select! {
-        recv(tick(ms(100))) -> _ => panic!(),
+        recv(tick(ms(100))) -> _ => assert!(start.elapsed() >= ms(100)),
         recv(tick(ms(50))) -> _ => {}
     }
 }
