@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Plays this test's scene with `env` and expects that it ends well.
 fn ends_well(test: &str, env: &[(&str, &str)]) {
@@ -79,13 +79,7 @@ fn a_hundred_thousand_blocking_calls() {
 fn no_more_threads_is_said() {
     if scene().is_some() {
         return gort::run(|| {
-            // Root has no such limit, so become nobody first; whoever cannot is not root.
-            // SAFETY: plain system calls, for the whole process by libc.
-            unsafe {
-                libc::setuid(65534);
-                let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
-                assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &limit), 0);
-            }
+            no_more_threads();
             let (mut hold, held) = UnixStream::pair().unwrap();
             let held = Arc::new(held);
             let calls: Vec<_> = (0..50)
@@ -102,7 +96,44 @@ fn no_more_threads_is_said() {
     let end = play("no_more_threads_is_said", "scene", &[("GOMAXPROCS", "2")]);
     assert_eq!(end.code, Some(2), "{}", end.text);
     assert!(end.text.contains("gort: failed to create new OS thread (have "), "{}", end.text);
-    assert!(end.text.contains("ulimit -u"), "{}", end.text);
+    assert!(end.text.contains("ulimit -u") && end.text.contains("[syscall]"), "{}", end.text);
+}
+
+/// The system gives this process no more threads.
+fn no_more_threads() {
+    // Root has no such limit, so become nobody first; whoever cannot is not root.
+    // SAFETY: plain system calls, for the whole process by libc.
+    unsafe {
+        libc::setuid(65534);
+        let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &limit), 0);
+    }
+}
+
+/// A thread that cannot be made is survived where those that there are come free: calls that block end, goroutines that compute
+/// take turns on the threads they have.
+#[test]
+fn no_more_threads_is_survived() {
+    if scene().is_some() {
+        return gort::run(|| {
+            no_more_threads();
+            let hogs: Vec<_> = (0..6)
+                .map(|_| {
+                    go(|| {
+                        let until = Instant::now() + Duration::from_millis(40);
+                        while Instant::now() < until {}
+                    })
+                })
+                .collect();
+            let calls: Vec<_> =
+                (0..50).map(|_| go(|| blocking(|| std::thread::sleep(Duration::from_millis(5))))).collect();
+            calls.into_iter().for_each(|call| call.join().unwrap());
+            hogs.into_iter().for_each(|hog| hog.join().unwrap());
+        });
+    }
+    let end = play("no_more_threads_is_survived", "scene", &[("GOMAXPROCS", "2")]);
+    assert_eq!(end.code, Some(0), "{}", end.text);
+    assert_eq!(end.text.matches("the system refuses another OS thread").count(), 1, "{}", end.text);
 }
 
 /// Loom's carriers: more goroutines are held in foreign code than there are Ps, and wait for what another one will do, which holds a

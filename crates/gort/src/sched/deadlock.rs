@@ -50,7 +50,7 @@ impl Check {
             self.wait = FIRST_WAIT;
             return Verdict::Alive;
         }
-        let ours = s.threads + runners + 1; // sysmon
+        let ours = s.threads + runners + 2; // sysmon and the template thread
         // Without /proc nothing is certain. A thread of ours that is just ending counts as foreign for a moment.
         if thread::count().is_none_or(|n| n > ours) {
             self.wait = (self.wait * 2).min(LONGEST_WAIT);

@@ -1,10 +1,11 @@
 //! What to run next, and how an M waits when there is nothing.
 //!
 //! # Order
-//! Timers of our P that are due; every 61st time the global queue and a look at the netpoller; `next`; the ring; the
-//! global queue; the netpoller; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are
-//! looked at once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all
-//! heaps, the others in the idle list.
+//! Timers of our P that are due; those whom I/O or time has readied while all Ps were busy (not twice in a row); every 61st time
+//! the global queue and a look at the netpoller; `next`; the ring; the global queue; the netpoller; those who were stopped in the
+//! middle of computing; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
+//! once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all heaps, the
+//! others in the idle list.
 //!
 //! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers and the netpoller".
 
@@ -13,10 +14,12 @@ use super::g::{G, State};
 use super::m::M;
 use super::p::{self, P};
 use super::park::Wake;
-use super::ready::{current_m_with_p, push_behind, wake_p};
+use super::ready::{pinned, push_behind, wake_p};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
+use super::sysmon;
 use super::timers::{Fire, NEVER, TimerNode};
+use super::wake::nap::NAPS;
 use super::wake::sleeper::{PollSleeper, Told};
 use super::{netpoll, procs, threads};
 use crate::sys::clock;
@@ -53,7 +56,7 @@ pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
             if m.spinning.replace(false) {
                 WAKE.end_spinning();
             }
-            procs::drain(p);
+            procs::surrender(p);
             if !threads::stop_m(m) {
                 return None;
             }
@@ -90,12 +93,19 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
             p.timers.run_due(now, Wake::ready);
         }
     }
+    if !state::is_urgent() {
+        p.took_urgent.set(false);
+    } else if !p.took_urgent.replace(true)
+        && let Some(g) = state::lock().pop_global_one(false)
+    {
+        return Some((g, false));
+    }
     if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
         if netpoll::waiters() != 0 {
             look_at_netpoll(p);
         }
         if !state::global_is_empty()
-            && let Some(g) = state::lock().pop_global(p, true)
+            && let Some(g) = state::lock().pop_global_one(p.random(2) == 0)
         {
             return Some((g, false));
         }
@@ -107,13 +117,20 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         return Some((g, false));
     }
     if !state::global_is_empty()
-        && let Some(g) = state::lock().pop_global(p, false)
+        && let Some(g) = state::lock().pop_global(p)
     {
         return Some((g, false));
     }
     if !SLEEPER.is_there() && netpoll::waiters() != 0 {
         look_at_netpoll(p);
-        return p.runq.pop().map(|g| (g, false));
+        if let Some(g) = p.runq.pop() {
+            return Some((g, false));
+        }
+    }
+    if !state::global_is_empty()
+        && let Some(g) = state::lock().pop_global_one(true)
+    {
+        return Some((g, false));
     }
     None
 }
@@ -237,11 +254,22 @@ pub(crate) fn earliest_timer() -> u64 {
     p::all_ever().map(|p| p.timers.next_ns()).min().unwrap_or(NEVER)
 }
 
-/// Fires what is due in any heap.
+/// Fires what is due in any heap, but for those whose lock somebody holds just now.
 pub(crate) fn run_all_due(list: &mut GList) {
     let now = clock::now_ns();
     for p in p::all_ever() {
-        p.timers.run_due(now, |wake| collect(wake, list));
+        p.timers.try_run_due(now, |wake| collect(wake, list));
+    }
+}
+
+/// Queues those whom I/O or time has readied, by somebody who has no P. If all Ps are busy, sysmon sees to it that they need not
+/// wait for a whole slice.
+pub(crate) fn push_urgent(list: &mut GList) {
+    state::lock().push_urgent(list);
+    if WAKE.must_wake() {
+        wake_p();
+    } else {
+        sysmon::interrupt(NAPS);
     }
 }
 
@@ -278,10 +306,7 @@ fn sleep_in_poll(m: &'static M) -> bool {
             let idle = state::lock().take_idle_p();
             let Some(p) = idle else {
                 list.push_front(g);
-                state::lock().push_global(&mut list);
-                if WAKE.must_wake() {
-                    wake_p();
-                }
+                push_urgent(&mut list);
                 return false;
             };
             m.wire(p);
@@ -325,7 +350,8 @@ impl TimerHost {
     /// # Safety
     /// As [`TimerNode::start`].
     pub(crate) unsafe fn start(node: &TimerNode, when_ns: u64, fire: Fire, arg: *const (), seq: usize) {
-        let p = current_m_with_p().map_or_else(any_p, |(_, p)| p);
+        let here = pinned();
+        let p = here.as_ref().map_or_else(any_p, |here| here.p);
         // SAFETY: the caller's promise.
         if unsafe { node.start(&p.timers, when_ns, fire, arg, seq) } {
             announce(when_ns);
@@ -338,10 +364,10 @@ impl TimerHost {
     /// # Safety
     /// As [`TimerNode::start`]; the caller parks next, on the same P.
     pub(crate) unsafe fn start_and_park(node: &TimerNode, when_ns: u64, fire: Fire, arg: *const ()) {
-        let (_, p) = current_m_with_p().expect("a goroutine that parks has a P");
+        let here = pinned().expect("a goroutine that parks has a P");
         // SAFETY: the caller's promise.
-        if unsafe { node.start(&p.timers, when_ns, fire, arg, 0) } {
-            p.unannounced.set(true);
+        if unsafe { node.start(&here.p.timers, when_ns, fire, arg, 0) } {
+            here.p.unannounced.set(true);
         }
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct G {
     pub(crate) system: AtomicBool,
     /// `lock_os_thread` guards alive (and those that never come back).
     pub(crate) thread_locks: AtomicU32,
+    /// `no_preempt` guards alive; changed by the goroutine itself.
+    pub(crate) no_preempt: AtomicU32,
     /// The slot goes back to the system at the goroutine's end.
     pub(crate) gives_up_slot: Cell<bool>,
     pub(crate) refs: AtomicU32,
@@ -113,6 +115,7 @@ impl G {
                 reason: AtomicU8::new(0),
                 system: AtomicBool::new(false),
                 thread_locks: AtomicU32::new(0),
+                no_preempt: AtomicU32::new(0),
                 gives_up_slot: Cell::new(false),
                 refs: AtomicU32::new(0),
                 bound_m: AtomicPtr::new(null_mut()),
@@ -141,6 +144,7 @@ impl G {
         self.join.store(0, Relaxed);
         self.system.store(false, Relaxed);
         self.thread_locks.store(0, Relaxed);
+        self.no_preempt.store(0, Relaxed);
         self.gives_up_slot.set(false);
         self.bound_m.store(null_mut(), Relaxed);
     }

@@ -24,7 +24,7 @@ use super::p::P;
 use super::start::{Fixed, fixed};
 use super::syscall::word::SyscallWord;
 use crate::stack::switch::{self, FsMode};
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{fs, futex};
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
@@ -59,6 +59,10 @@ pub(crate) struct M {
     pub(crate) action: Cell<Action>,
     /// Inside `blocking`: the goroutine counts as an OS thread there.
     pub(crate) in_blocking: AtomicBool,
+    /// The slice that is to be stopped, see `preempt/handler.rs`.
+    pub(crate) preempt: AtomicU64,
+    /// The slice that could not be stopped when this thread was asked, because it was not in user code.
+    pub(crate) declined: AtomicU64,
     /// Who has the P while the M is inside `blocking`.
     pub(crate) syscall: SyscallWord,
     /// 1: wake up (or do not fall asleep).
@@ -104,6 +108,8 @@ impl M {
             spinning: Cell::new(false),
             action: Cell::new(Action::Park),
             in_blocking: AtomicBool::new(false),
+            preempt: AtomicU64::new(u64::MAX),
+            declined: AtomicU64::new(u64::MAX),
             syscall: SyscallWord::new(),
             park: AtomicU32::new(0),
             fixed: fixed(),
@@ -186,26 +192,6 @@ impl M {
 #[inline(always)]
 pub(crate) fn at(tp: usize, off: isize) -> *mut u64 {
     tp.wrapping_add_signed(off) as *mut u64
-}
-
-/// Calls `f` on g0's stack and the thread's own thread-locals, or right here if that is where we are. For what must not run on
-/// a goroutine's stack or block, such as starting a thread. `f` must neither unwind nor park.
-pub(crate) fn on_system_stack<R>(f: impl FnOnce() -> R) -> R {
-    let Some(m) = current().filter(|m| m.g().is_some()) else { return f() };
-    struct Call<F, R>(Option<F>, Option<R>);
-    extern "sysv64" fn call<F: FnOnce() -> R, R>(arg: usize) {
-        // SAFETY: `arg` is the `Call` below, alive and used by nobody else meanwhile.
-        let call = unsafe { &mut *(arg as *mut Call<F, R>) };
-        call.1 = Some((call.0.take().expect("called once"))());
-    }
-    fn body<F: FnOnce() -> R, R>(_: &Call<F, R>) -> extern "sysv64" fn(usize) {
-        call::<F, R>
-    }
-    let mut c = Call(Some(f), None);
-    let (body, arg) = (body(&c), (&raw mut c) as usize);
-    // SAFETY: a goroutine runs, so g0 is suspended at `g0_sp`, and below that its stack is free.
-    unsafe { switch::call_on(m.fixed.mode, m.g0_sp.get(), m.fs.get(), fs::read(), body, arg) };
-    c.1.expect("called")
 }
 
 /// Calls `f` on the thread's own thread-locals and the stack at hand: for signal handlers, which come at any moment, and

@@ -39,6 +39,7 @@ pub use lock_thread::{OsThreadLock, lock_os_thread};
 pub(crate) use m::on_own_block;
 pub(crate) use park::{WaiterRef, Wake};
 pub(crate) use preempt::checkpoint;
+pub use preempt::{NoPreempt, no_preempt};
 pub use procs::{gomaxprocs, num_cpu, set_gomaxprocs};
 pub use reason::WaitReason;
 pub use start::{Runtime, RuntimeBuilder, StartError, run, start};

@@ -45,6 +45,8 @@ pub(crate) struct P {
     pub(crate) budget: Cell<u32>,
     /// The sleeper in the poll may not know the earliest timer here yet, see `find.rs`. Owner only.
     pub(crate) unannounced: Cell<bool>,
+    /// The last goroutine was an urgent one of the global queue, see `find.rs`. Owner only.
+    pub(crate) took_urgent: Cell<bool>,
     pub(crate) stats: Stats,
     rng: UnsafeCell<Rng>,
     warm: UnsafeCell<Vec<Slot>>,
@@ -80,7 +82,8 @@ impl Count {
 // SAFETY: invariant 1 says who touches the cells; the rest is atomic.
 unsafe impl Sync for P {}
 
-static ALL: [AtomicPtr<P>; MAX_PROCS] = [const { AtomicPtr::new(null_mut()) }; MAX_PROCS];
+/// One more than there can be alive: the spare of `preempt/rescue.rs`.
+static ALL: [AtomicPtr<P>; MAX_PROCS + 1] = [const { AtomicPtr::new(null_mut()) }; MAX_PROCS + 1];
 /// GOMAXPROCS: `ALL[..PROCS]` are alive.
 static PROCS: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 
@@ -146,6 +149,7 @@ impl P {
             preempt: AtomicBool::new(false),
             budget: Cell::new(BUDGET),
             unannounced: Cell::new(false),
+            took_urgent: Cell::new(false),
             stats: Stats::default(),
             rng: UnsafeCell::new(Rng::new(u64::from(id) ^ crate::sys::clock::now_ns())),
             warm: UnsafeCell::new(Vec::with_capacity(WARM_SLOTS)),

@@ -1,8 +1,9 @@
 //! GOMAXPROCS while the program runs.
 //!
-//! Nobody is stopped: new Ps go into the idle list, and a P above the new number is *drained* by whoever owns it when
-//! that M next comes through the scheduler (its queue goes to the global one, its timers to the first P). The caller
-//! waits until that has happened to all, so when it returns no more goroutines run than it asked for.
+//! Nobody is stopped who need not be: new Ps go into the idle list, and a P above the new number is *surrendered* by whoever owns
+//! it when that M next comes through the scheduler, its queue goes to the global one; a goroutine that computes on it is preempted. The
+//! template thread *drains* it: its timers go to the first P. The caller waits until that has happened to all, so when
+//! it returns no more goroutines run than it asked for.
 //!
 //! # Rejected
 //! Stopping the world, as Go does: it waits for the same goroutines, and all others wait with it.
@@ -11,10 +12,11 @@ use super::config::MAX_PROCS;
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
-use super::{find, ready, syscall};
-use crate::sys::futex;
+use super::{find, preempt, ready, syscall, threads};
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicU32, Ordering::*};
+use crate::sys::{clock, futex};
+use std::time::Duration;
 
 /// Counts drained Ps; the resizer sleeps on it.
 static DRAINED: AtomicU32 = AtomicU32::new(0);
@@ -70,37 +72,27 @@ pub fn set_gomaxprocs(n: usize) -> usize {
     })
 }
 
+/// How often the resizer asks again those that run on Ps which are to go.
+const ASK_AGAIN: Duration = Duration::from_millis(2);
+
 fn resize(n: usize) -> usize {
+    wait_for_drained(p::procs());
     let old = p::procs();
+    // One more than asked for: the spare.
+    p::make(n + 1);
     if n > old {
-        p::make(n);
         let mut s = state::lock();
         p::set_procs(n);
         (old..n).for_each(|id| s.put_idle_p(p::get(id)));
     } else if n < old {
-        let idle = {
+        {
             let mut s = state::lock();
             p::set_procs(n);
             s.dying_ps = old - n;
-            s.take_idle_from(n)
-        };
-        idle.into_iter().for_each(drain);
-        loop {
-            let seen = DRAINED.load(Acquire);
-            for p in (n..old).map(p::get) {
-                // Those inside `blocking` may stay there for long, ours among them.
-                if let Some(stay) = syscall::stay(p)
-                    && syscall::retake(p, stay)
-                {
-                    drain(p);
-                }
-            }
-            if state::lock().dying_ps == 0 {
-                break;
-            }
-            // Sysmon takes those that go into `blocking` after our look.
-            futex::wait(&DRAINED, seen, None);
+            s.surrender_idle_from(n);
         }
+        threads::call_template(threads::DRAIN);
+        wait_for_drained(old);
     }
     // Whoever waits for a P, or for more of them, gets one.
     if WAKE.must_wake() {
@@ -109,27 +101,98 @@ fn resize(n: usize) -> usize {
     old
 }
 
-/// Empties a P above GOMAXPROCS, whose owner the caller is, and lets go of it for good.
-pub(crate) fn drain(p: &'static P) {
-    let mut list = GList::new();
-    while let Some(g) = p.runq.take_next().or_else(|| p.runq.pop()) {
-        list.push_back(g);
+/// Waits until no P above GOMAXPROCS and below `end` is in use.
+fn wait_for_drained(end: usize) {
+    loop {
+        let seen = DRAINED.load(Acquire);
+        if state::lock().dying_ps == 0 {
+            return;
+        }
+        for p in (p::procs()..end).map(p::get) {
+            // Those inside `blocking` may stay there for long, ours among them.
+            if let Some(stay) = syscall::stay(p)
+                && syscall::retake(p, stay)
+            {
+                surrender(p);
+            }
+            preempt::request(p);
+        }
+        // Sysmon takes those that go into `blocking` after our look.
+        futex::wait(&DRAINED, seen, Some(clock::now_ns() + ASK_AGAIN.as_nanos() as u64));
     }
-    p.timers.move_all_to(&p::get(0).timers);
-    p.flush();
-    p.unannounced.set(false);
-    p.m.store(std::ptr::null_mut(), Release);
+}
+
+/// Calls `f` with a P above GOMAXPROCS that nobody uses, if there is one just now. Unless `f` uses it (`Some`) it is put back; else it
+/// is in use until it is surrendered. Allocates nothing.
+pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
+    let Some(_one) = RESIZER.try_lock() else { return };
     {
         let mut s = state::lock();
-        s.push_global(&mut list);
-        s.dying_ps -= 1;
+        if s.dying_ps != 0 {
+            return;
+        }
+        s.dying_ps = 1;
+        s.spare_in_use = true;
     }
-    DRAINED.fetch_add(1, Release);
-    futex::wake(&DRAINED, 1);
+    if f(p::get(p::procs())).is_none() {
+        let mut s = state::lock();
+        s.dying_ps = 0;
+        s.spare_in_use = false;
+    }
+}
+
+/// Lets go of a P above GOMAXPROCS, whose owner the caller is, for good. Allocates nothing.
+pub(crate) fn surrender(p: &'static P) {
+    p.m.store(std::ptr::null_mut(), Release);
+    p.unannounced.set(false);
+    let mut list = take_queue(p);
+    let mut s = state::lock();
+    s.push_global(&mut list);
+    if s.spare_in_use {
+        // It will be needed again, perhaps before the template thread can go on. Others look after its timers.
+        s.spare_in_use = false;
+        s.dying_ps = 0;
+        drop(s);
+        DRAINED.fetch_add(1, Release);
+        futex::wake(&DRAINED, 1);
+    } else {
+        s.surrendered.push(p);
+        drop(s);
+        threads::call_template(threads::DRAIN);
+    }
     if WAKE.must_wake() {
         ready::wake_p();
     }
     find::announce_all();
+}
+
+fn take_queue(p: &P) -> GList {
+    let mut list = GList::new();
+    while let Some(g) = p.runq.take_next().or_else(|| p.runq.pop()) {
+        list.push_back(g);
+    }
+    list
+}
+
+/// Takes the timers and what is cached from the Ps that were surrendered. On the template thread.
+pub(crate) fn drain() {
+    loop {
+        let Some(p) = state::lock().surrendered.pop() else { return };
+        p.timers.move_all_to(&p::get(0).timers);
+        p.flush();
+        {
+            let mut s = state::lock();
+            // Those that waited for a thread have theirs still.
+            s.push_global(&mut take_queue(p));
+            s.dying_ps -= 1;
+        }
+        if WAKE.must_wake() {
+            ready::wake_p();
+        }
+        DRAINED.fetch_add(1, Release);
+        futex::wake(&DRAINED, 1);
+        find::announce_all();
+    }
 }
 
 /// The CPUs that this process may run on.

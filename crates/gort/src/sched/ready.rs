@@ -6,12 +6,33 @@ use super::p::P;
 use super::runq::global::GList;
 use super::state::{self, WAKE};
 use super::threads;
+use crate::sys::pin;
 
-/// The M of this thread if it holds a P: then the P's owner fields are the caller's until the next switch.
+/// The M of this thread and the P it holds, whose owner fields are the caller's as long as this lives: no signal takes
+/// the P away. To be dropped before a switch.
+pub(crate) struct Pinned {
+    pub(crate) m: &'static M,
+    pub(crate) p: &'static P,
+}
+
+/// See [`Pinned`]; `None` where there is no P.
 #[inline]
-pub(crate) fn current_m_with_p() -> Option<(&'static M, &'static P)> {
-    let m = m::current()?;
-    Some((m, m.p.get()?))
+pub(crate) fn pinned() -> Option<Pinned> {
+    pin::enter();
+    if let Some(m) = m::current()
+        && let Some(p) = m.p.get()
+    {
+        return Some(Pinned { m, p });
+    }
+    pin::leave();
+    None
+}
+
+impl Drop for Pinned {
+    #[inline]
+    fn drop(&mut self) {
+        pin::leave();
+    }
 }
 
 /// Queues a goroutine that the caller made runnable, to run soon: in front of the others where a P is at hand.
@@ -20,10 +41,10 @@ pub(crate) fn current_m_with_p() -> Option<(&'static M, &'static P)> {
 pub(crate) fn ready(g: &'static G) {
     g.set_state(State::Runnable);
     let g = std::ptr::from_ref(g).cast_mut();
-    match current_m_with_p() {
-        Some((_, p)) => {
-            if let Some(old) = p.runq.replace_next(g) {
-                push_behind(p, old);
+    match pinned() {
+        Some(here) => {
+            if let Some(old) = here.p.runq.replace_next(g) {
+                push_behind(here.p, old);
             }
         }
         None => state::lock().push_global_one(g),

@@ -50,7 +50,7 @@ pub(crate) fn schedule(m: &'static M) {
 
 /// Counts a goroutine that is about to run on `p`, here or on the M it is bound to.
 #[inline]
-fn begin_slice(p: &P, inherits: bool) {
+pub(crate) fn begin_slice(p: &P, inherits: bool) {
     if !inherits {
         p.begin_slice();
     }

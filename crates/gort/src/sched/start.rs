@@ -3,7 +3,7 @@
 use super::config::{self, Config, ThreadLocals};
 use super::park::WaiterRef;
 use super::reason::WaitReason;
-use super::{fatal, m, netpoll, p, state, sysmon, task};
+use super::{fatal, m, netpoll, p, preempt, state, sysmon, task, threads};
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
 use crate::stack::{overflow, slab};
@@ -29,6 +29,9 @@ pub(crate) struct Fixed {
     pub(crate) thread_cap: usize,
     pub(crate) blocking_limit: usize,
 }
+
+/// More threads than Linux can have.
+const MOST_THREADS: usize = 1 << 22;
 
 static FIXED: Line<OnceLock<Fixed>> = Line::new(OnceLock::new());
 
@@ -264,14 +267,19 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         thread_cap: config.cap(),
         blocking_limit: config.limit(),
     };
+    let fixed_cap = fixed.thread_cap.min(MOST_THREADS);
     FIXED.set(fixed).unwrap_or_else(|_| unreachable!("set once, under STARTING"));
     clock::ns_of(std::time::Instant::now()); // the two clocks meet before anybody asks
     overflow::install(fatal::judge_fault);
     signal::wrap_setxid(m::on_own_block);
+    state::lock().reserve(fixed_cap);
+    threads::start_template()?;
     sysmon::start()?;
-    p::make(procs);
+    p::make(procs + 1);
+    if config::debug_knob("asyncpreemptoff").is_none_or(|v| v != "1") {
+        preempt::handler::install();
+    }
     let mut s = state::lock();
-    s.reserve(256);
     p::set_procs(procs);
     (0..procs).rev().for_each(|id| s.put_idle_p(p::get(id)));
     Ok(())

@@ -9,22 +9,32 @@ use super::m::M;
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::sysmon;
+use super::threads::Wanting;
 use super::wake::WakeState;
 use super::wake::nap::SLEEPS;
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering::*};
+use std::collections::VecDeque;
 
 /// Who idles and how much is looked for, see `wake/README.md`.
 pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
 
-/// The length of the global queue, for looks without the lock.
+/// The length of the global queue and of the preempted together, for looks without the lock.
 static GLOBAL_LEN: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
+/// [`Shared::urgent`], for looks without the lock.
+static URGENT: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 
 /// See the module's head.
 pub(crate) struct Shared {
     global: GList,
+    /// How many at the front of `global` were readied by I/O or time and should not wait for those who compute.
+    urgent: usize,
+    /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
+    preempted: GList,
     idle_ps: Vec<&'static P>,
+    /// Ps that wait for an M, see `threads.rs`.
+    pub(crate) wanting: VecDeque<Wanting>,
     /// Last in, first out: the one that slept least has the warmest caches, the others may end.
     pub(crate) idle_ms: Vec<&'static M>,
     /// Every descriptor of an M; those of ended threads are in `free_ms` too.
@@ -36,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) waiting_bound: usize,
     /// Ps above GOMAXPROCS that are not yet drained.
     pub(crate) dying_ps: usize,
+    /// The only one of them is the spare of `preempt/rescue.rs`.
+    pub(crate) spare_in_use: bool,
+    /// Those of them that nobody uses any more.
+    pub(crate) surrendered: Vec<&'static P>,
 }
 
 // SAFETY: Ms and Ps are Sync and live for ever; the list owns its goroutines' links.
@@ -43,28 +57,42 @@ unsafe impl Send for Shared {}
 
 static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     global: GList::new(),
+    urgent: 0,
+    preempted: GList::new(),
     idle_ps: Vec::new(),
+    wanting: VecDeque::new(),
     idle_ms: Vec::new(),
     all_ms: Vec::new(),
     free_ms: Vec::new(),
     threads: 0,
     waiting_bound: 0,
     dying_ps: 0,
+    spare_in_use: false,
+    surrendered: Vec::new(),
 }));
+
+/// The right to look at it and to change it.
+pub(crate) type Locked = Guard<'static, Shared>;
 
 /// Takes the lock.
 #[inline]
-pub(crate) fn lock() -> Guard<'static, Shared> {
+pub(crate) fn lock() -> Locked {
     SHARED.lock()
 }
 
-/// Whether the global queue holds anybody (a look without the lock).
+/// Whether neither the global queue nor the list of the preempted holds anybody (a look without the lock).
 #[inline]
 pub(crate) fn global_is_empty() -> bool {
     GLOBAL_LEN.load(SeqCst) == 0
 }
 
-/// How many are in the global queue (a moment's view).
+/// Whether goroutines that I/O or time has readied wait in the global queue (a look without the lock).
+#[inline]
+pub(crate) fn is_urgent() -> bool {
+    URGENT.load(SeqCst) != 0
+}
+
+/// How many are in the global queue, or preempted (a moment's view).
 pub(crate) fn global_len() -> usize {
     GLOBAL_LEN.load(Relaxed)
 }
@@ -73,32 +101,67 @@ impl Shared {
     /// Puts runnable goroutines behind the others. The caller asks [`WakeState::must_wake`] after dropping the lock.
     pub(crate) fn push_global(&mut self, gs: &mut GList) {
         self.global.append(gs);
-        GLOBAL_LEN.store(self.global.len(), SeqCst);
+        self.publish();
     }
 
-    /// Puts runnable goroutines that are late already in front of the others. As [`push_global`](Self::push_global).
-    pub(crate) fn push_global_front(&mut self, gs: &mut GList) {
+    /// Puts goroutines that I/O or time has readied in front of the others. As [`push_global`](Self::push_global).
+    pub(crate) fn push_urgent(&mut self, gs: &mut GList) {
+        self.urgent += gs.len();
         self.global.prepend(gs);
-        GLOBAL_LEN.store(self.global.len(), SeqCst);
+        self.publish();
     }
 
     /// Puts one runnable goroutine behind the others. As [`push_global`](Self::push_global).
     pub(crate) fn push_global_one(&mut self, g: *mut G) {
         self.global.push_back(g);
-        GLOBAL_LEN.store(self.global.len(), SeqCst);
+        self.publish();
     }
 
-    /// Takes the oldest for `p` to run and, unless `one`, `p`'s share of the rest into its empty ring.
-    pub(crate) fn pop_global(&mut self, p: &P, one: bool) -> Option<*mut G> {
-        let first = self.global.pop_front()?;
-        if !one {
-            let share = (self.global.len() / p::procs()).min(super::config::RING / 2);
-            for _ in 0..share {
-                let g = self.global.pop_front().expect("counted");
-                assert!(p.runq.push(g).is_none(), "the ring had room for half");
-            }
+    fn publish(&self) {
+        GLOBAL_LEN.store(self.global.len() + self.preempted.len(), SeqCst);
+        URGENT.store(self.urgent, SeqCst);
+    }
+
+    /// Puts a goroutine that was stopped and whose thread waits behind the others of its kind. As
+    /// [`push_global`](Self::push_global).
+    pub(crate) fn push_preempted(&mut self, g: *mut G) {
+        self.preempted.push_back(g);
+        self.publish();
+    }
+
+    /// Takes the goroutine that was stopped first.
+    pub(crate) fn pop_preempted(&mut self) -> Option<*mut G> {
+        let g = self.preempted.pop_front();
+        self.publish();
+        g
+    }
+
+    /// How many goroutines are stopped.
+    pub(crate) fn preempted(&self) -> usize {
+        self.preempted.len()
+    }
+
+    /// Takes one goroutine: of the global queue, or, first if `preempted_first`, of those that were stopped.
+    pub(crate) fn pop_global_one(&mut self, preempted_first: bool) -> Option<*mut G> {
+        if preempted_first && let Some(g) = self.pop_preempted() {
+            return Some(g);
         }
-        GLOBAL_LEN.store(self.global.len(), SeqCst);
+        let Some(g) = self.global.pop_front() else { return self.pop_preempted() };
+        self.urgent = self.urgent.saturating_sub(1);
+        self.publish();
+        Some(g)
+    }
+
+    /// Takes the oldest of the global queue for `p` to run, and `p`'s share of the rest into its empty ring.
+    pub(crate) fn pop_global(&mut self, p: &P) -> Option<*mut G> {
+        let first = self.global.pop_front()?;
+        let share = (self.global.len() / p::procs()).min(super::config::RING / 2);
+        for _ in 0..share {
+            let g = self.global.pop_front().expect("counted");
+            assert!(p.runq.push(g).is_none(), "the ring had room for half");
+        }
+        self.urgent = self.urgent.saturating_sub(1 + share);
+        self.publish();
         Some(first)
     }
 
@@ -118,13 +181,20 @@ impl Shared {
         Some(p)
     }
 
-    /// Takes all idle Ps from number `n` on out of the list.
-    pub(crate) fn take_idle_from(&mut self, n: usize) -> Vec<&'static P> {
-        let (out, stay) = self.idle_ps.drain(..).partition(|p| p.id as usize >= n);
-        self.idle_ps = stay;
-        let out: Vec<_> = out;
-        out.iter().for_each(|_| WAKE.p_leaves_idle());
-        out
+    /// Takes all Ps from number `n` on that nobody uses: they are surrendered.
+    pub(crate) fn surrender_idle_from(&mut self, n: usize) {
+        let Shared { idle_ps, wanting, surrendered, .. } = self;
+        let is_over = |p: &P| p.id as usize >= n;
+        surrendered.extend(idle_ps.extract_if(.., |p| is_over(p)).inspect(|_| WAKE.p_leaves_idle()));
+        wanting.retain(|&(p, spinning)| {
+            if is_over(p) {
+                surrendered.push(p);
+                if spinning {
+                    WAKE.end_spinning();
+                }
+            }
+            !is_over(p)
+        });
     }
 
     /// Whether no P is used by anybody.
@@ -133,12 +203,15 @@ impl Shared {
     }
 
     pub(crate) fn global_is_empty(&self) -> bool {
-        self.global.is_empty()
+        self.global.is_empty() && self.preempted.is_empty()
     }
 
-    /// Keeps room, so that nothing allocates under the lock later.
+    /// Keeps room, so that nothing allocates under the lock later: it is taken in signal handlers, and by sysmon, which must
+    /// not wait for malloc's locks.
     pub(crate) fn reserve(&mut self, threads: usize) {
         self.idle_ps.reserve(MAX_PROCS);
+        self.surrendered.reserve(MAX_PROCS);
+        self.wanting.reserve(MAX_PROCS);
         self.idle_ms.reserve(threads);
         self.all_ms.reserve(threads);
         self.free_ms.reserve(threads);

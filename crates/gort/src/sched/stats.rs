@@ -1,6 +1,6 @@
 //! Numbers, for observers.
 
-use super::{netpoll, p, procs, start, state, task};
+use super::{netpoll, p, preempt, procs, start, state, task};
 use crate::stack::slab;
 
 /// What the runtime counts, at one moment (roughly: the numbers are read one after the other).
@@ -13,7 +13,7 @@ pub struct Snapshot {
     pub goroutines_created: u64,
     /// Goroutines that are queued to run.
     pub runnable: usize,
-    /// OS threads that run goroutines, or could, and the runtime's monitor.
+    /// OS threads that run goroutines, or could, and the runtime's monitor and template thread.
     pub threads: usize,
     /// Those of them that sleep for want of work.
     pub threads_idle: usize,
@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub schedules: u64,
     /// How often a P took work from another.
     pub steals: u64,
+    /// How often a goroutine was stopped in the middle of computing, to go on on its own thread later.
+    pub preemptions: u64,
+    /// Goroutines that are stopped so just now; each holds a thread.
+    pub preempted: usize,
     /// Goroutines and threads that wait for I/O.
     pub io_waiters: usize,
     /// How often the kernel was asked for I/O events.
@@ -58,9 +62,9 @@ pub fn snapshot() -> Snapshot {
         return Snapshot { gomaxprocs: procs::gomaxprocs(), ..Snapshot::default() };
     }
     debug_assert!(start::fixed().thread_cap > 0);
-    let (threads, threads_idle) = {
+    let (threads, threads_idle, preempted) = {
         let s = state::lock();
-        (s.threads + 1, s.idle_ms.len())
+        (s.threads + 2, s.idle_ms.len(), s.preempted())
     };
     let (stacks, stacks_free) = slab::counts();
     let (polls, poll_events) = netpoll::counters();
@@ -74,6 +78,8 @@ pub fn snapshot() -> Snapshot {
         procs_idle: state::WAKE.idle_ps() as usize,
         schedules: p::all_ever().map(|p| p.stats.schedules.get()).sum(),
         steals: p::all_ever().map(|p| p.stats.steals.get()).sum(),
+        preemptions: preempt::count(),
+        preempted,
         io_waiters: netpoll::waiters(),
         polls: polls as u64,
         poll_events: poll_events as u64,

@@ -4,26 +4,30 @@
 //! | when                                                        | what                                              |
 //! | ----------------------------------------------------------- | ------------------------------------------------- |
 //! | a P is inside `blocking` since the last look, and is wanted | takes it and hands it off (`syscall/`)            |
-//! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind  |
-//! | the oldest of a P's ring waits for 10 ms                    | the same (visitors from the global queue renew slices) |
-//! | nobody asked the netpoller for 10 ms                        | does                                              |
-//! | a timer is overdue by 10 ms (its P runs a hog)              | fires it                                          |
+//! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind; if others want to run: preempts it (`preempt/`) |
+//! | the oldest of a P's ring waits for 10 ms                    | marks it too (visitors from the global queue renew slices) |
+//! | a P above GOMAXPROCS runs a goroutine                       | preempts it                                       |
+//! | all Ps are busy, nobody asked the netpoller for 1 ms        | does                                              |
+//! | a timer is due whose P runs the same slice for 1 ms         | fires it                                          |
+//! | I/O or a timer has readied somebody, all Ps are busy, one for 1 ms with the same slice | preempts that one        |
+//! | all Ps wait for what a stopped goroutine holds              | lets that one run (`preempt/rescue.rs`)           |
 //! | many free stacks are left from a peak                       | gives some back                                   |
 //! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
 //!
 //! It looks every 20 µs while there is something to take; after a millisecond in vain it naps longer and longer, up to
-//! 10 ms. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
+//! 10 ms, or 1 ms where goroutines compute while others wait for I/O or time. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
 //!
-//! Who wakes it: `wake/nap.rs`.
+//! Who wakes it: `wake/nap.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
+//! would see to that.
 
-use super::config::{KEEP_FREE_SLOTS, SLICE};
+use super::config::{IO_SLICE, KEEP_FREE_SLOTS, SLICE};
 use super::p::{self, P};
 use super::runq::global::GList;
-use super::start::fixed;
 use super::state::{self, WAKE};
 use super::syscall::word::Stay;
+use super::timers::NEVER;
 use super::wake::nap::{AWAKE, NAPS, Nap, SLEEPS};
-use super::{deadlock, find, netpoll, ready, syscall, task};
+use super::{deadlock, find, netpoll, preempt, syscall, threads};
 use crate::stack::slab;
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
@@ -65,10 +69,11 @@ const MAX_SLEEP_NS: u64 = 10_000_000;
 /// Looks in vain at the shortest sleep before it grows: about a millisecond, as in Go.
 const EAGER_LOOKS: u32 = 50;
 const SLICE_NS: u64 = SLICE.as_nanos() as u64;
+const IO_SLICE_NS: u64 = IO_SLICE.as_nanos() as u64;
+/// How long a thread that was asked to stop may go on before it is asked again.
+const ASK_AGAIN_NS: u64 = 1_000_000;
 /// Looks that find all Ps idle and nothing done in between, before the deep sleep.
 const IDLE_LOOKS: u32 = 5;
-/// Slots given back at once.
-const TRIM_BATCH: usize = 512;
 const TRIM_EVERY_NS: u64 = 100_000_000;
 
 /// Starts the thread.
@@ -86,10 +91,18 @@ pub(crate) fn start() -> std::io::Result<()> {
 struct Seen {
     tick: u32,
     tick_since_ns: u64,
+    asked_ns: u64,
     oldest: Option<u32>,
     oldest_since_ns: u64,
     stay: Option<Stay>,
     stay_since_ns: u64,
+}
+
+impl Seen {
+    /// Whether the same slice has been on for a while, so that its P looks after nothing.
+    fn computes(&self, now: u64) -> bool {
+        self.tick_since_ns != 0 && now >= self.tick_since_ns + IO_SLICE_NS
+    }
 }
 
 #[derive(Default)]
@@ -101,6 +114,7 @@ struct Sysmon {
     idle_looks: u32,
     last_trim_ns: u64,
     deadlock: deadlock::Check,
+    rescue: preempt::Rescue,
 }
 
 impl Sysmon {
@@ -108,7 +122,7 @@ impl Sysmon {
         loop {
             self.sleep_ns = match self.looks_in_vain {
                 0..EAGER_LOOKS => MIN_SLEEP_NS,
-                _ => (self.sleep_ns * 2).min(MAX_SLEEP_NS).min(self.next_slice_end()),
+                _ => (self.sleep_ns * 2).min(self.longest_nap()).min(self.next_slice_end()),
             };
             if self.nap() {
                 self.looks_in_vain = 0;
@@ -122,8 +136,13 @@ impl Sysmon {
                 self.looks_in_vain = 0;
             }
             let retaken = self.look_at_ps(now);
-            self.looks_in_vain = if retaken { 0 } else { self.looks_in_vain.saturating_add(1) };
-            poll_if_nobody_does(now);
+            self.do_others_work(now);
+            let urgent = is_urgent();
+            if urgent {
+                self.make_room(now);
+            }
+            self.looks_in_vain = if retaken || urgent { 0 } else { self.looks_in_vain.saturating_add(1) };
+            self.rescue.look(now);
             self.trim(now);
         }
     }
@@ -133,7 +152,7 @@ impl Sysmon {
         if self.sleep_ns > MIN_SLEEP_NS {
             NAP.begin(NAPS);
             let wanted = p::all_ever().any(|p| syscall::stay(p).is_some() && syscall::is_wanted(p));
-            if !wanted {
+            if !wanted && !is_urgent() {
                 return sleep_in(NAPS, Some(clock::now_ns() + self.sleep_ns));
             }
             NAP.end(NAPS);
@@ -148,7 +167,7 @@ impl Sysmon {
         let quiet = p::procs() != 0 && WAKE.idle_ps() as usize == p::procs() && schedules == self.schedules;
         self.schedules = schedules;
         self.idle_looks = if quiet { self.idle_looks + 1 } else { 0 };
-        let cold_slots = slab::free_count(fixed().class) > KEEP_FREE_SLOTS;
+        let cold_slots = slab::has_cold(KEEP_FREE_SLOTS);
         self.idle_looks >= IDLE_LOOKS && self.sleep_ns == MAX_SLEEP_NS && !cold_slots
     }
 
@@ -197,6 +216,40 @@ impl Sysmon {
         retaken
     }
 
+    /// How long the next nap may be: short where somebody computes, so that nobody looks for those whom I/O or time readies.
+    fn longest_nap(&self) -> u64 {
+        let now = coarse_ns();
+        let hogged = || p::all().zip(&self.seen).filter(|(_, seen)| seen.computes(now));
+        let timer = hogged().map(|(p, _)| p.timers.next_ns()).min().unwrap_or(NEVER);
+        let poll = WAKE.idle_ps() == 0 && nobody_polls() && hogged().next().is_some();
+        let poll = if poll { IO_SLICE_NS } else { MAX_SLEEP_NS };
+        poll.min(timer.saturating_sub(now).max(MIN_SLEEP_NS))
+    }
+
+    /// Asks for I/O and fires timers that nobody else does.
+    fn do_others_work(&self, now: u64) {
+        let mut list = GList::new();
+        if nobody_polls() && now >= find::last_poll_ns() + IO_SLICE_NS {
+            find::poll_into(Some(0), &mut list);
+        }
+        for (p, _) in p::all_ever().zip(&self.seen).filter(|(_, seen)| seen.computes(now)) {
+            p.timers.try_run_due(now, |wake| find::collect(wake, &mut list));
+        }
+        if !list.is_empty() {
+            find::push_urgent(&mut list);
+        }
+    }
+
+    /// Stops the goroutine that has computed longest, if that is long, for one whom I/O or time has readied.
+    fn make_room(&mut self, now: u64) {
+        let ps = p::all().zip(&mut self.seen);
+        if let Some((p, seen)) = ps.min_by_key(|(_, seen)| seen.tick_since_ns)
+            && seen.computes(now)
+        {
+            ask_to_stop(p, seen, now);
+        }
+    }
+
     /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
     fn next_slice_end(&self) -> u64 {
         let since = self.seen.iter().flat_map(|s| [s.tick_since_ns, s.oldest_since_ns]);
@@ -204,57 +257,48 @@ impl Sysmon {
         first.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(SLICE_NS / 10))
     }
 
-    /// Gives some of the stacks that a peak left behind to the system, by goroutines that run their thread-locals'
-    /// destructors on them.
+    /// Has stacks that a peak left behind given back.
     fn trim(&mut self, now: u64) {
-        if now < self.last_trim_ns + TRIM_EVERY_NS || p::procs() == 0 {
-            return;
-        }
-        self.last_trim_ns = now;
-        for mut slot in slab::take_cold(KEEP_FREE_SLOTS, TRIM_BATCH) {
-            let Some(layout) = fixed().layout.as_ref().filter(|_| slot.tp() != 0) else {
-                // SAFETY: nobody is on a free slot, and without a block there are no destructors.
-                unsafe { slot.give_up(None) };
-                slab::free(std::iter::once(slot));
-                continue;
-            };
-            task::spawn_on_cold_slot(slot, move || {
-                // SAFETY: this goroutine is the last user of the block, and this its last user code.
-                unsafe { layout.run_destructors() };
-            });
+        if now >= self.last_trim_ns + TRIM_EVERY_NS && slab::has_cold(KEEP_FREE_SLOTS) {
+            self.last_trim_ns = now;
+            threads::call_template(threads::TRIM);
         }
     }
 }
 
-/// Marks a P whose slice is over.
+/// Whether goroutines that I/O or time has readied wait while all Ps are busy.
+fn is_urgent() -> bool {
+    state::is_urgent() && WAKE.idle_ps() == 0
+}
+
+/// Marks a P whose slice is over, and stops the goroutine on it if it must not go on.
 fn look_at_slice(p: &P, seen: &mut Seen, now: u64) {
     let tick = p.tick.load(Relaxed);
     if tick != seen.tick {
         (seen.tick, seen.tick_since_ns) = (tick, now);
-    } else if now >= seen.tick_since_ns + SLICE_NS {
-        p.preempt.store(true, Relaxed);
     }
     let oldest = p.runq.oldest();
     if oldest.is_none() || oldest != seen.oldest {
         (seen.oldest, seen.oldest_since_ns) = (oldest, now);
-    } else if now >= seen.oldest_since_ns + SLICE_NS {
+    }
+    let over = now >= seen.tick_since_ns + SLICE_NS;
+    if over || oldest.is_some() && now >= seen.oldest_since_ns + SLICE_NS {
         p.preempt.store(true, Relaxed);
+    }
+    let others_wait = !p.runq.is_empty() || !state::global_is_empty();
+    if p.id as usize >= p::procs() || over && others_wait {
+        ask_to_stop(p, seen, now);
     }
 }
 
-fn poll_if_nobody_does(now: u64) {
-    let mut list = GList::new();
-    if netpoll::waiters() != 0 && !find::SLEEPER.is_there() && now >= find::last_poll_ns() + SLICE_NS {
-        find::poll_into(Some(0), &mut list);
+fn ask_to_stop(p: &P, seen: &mut Seen, now: u64) {
+    if now >= seen.asked_ns + ASK_AGAIN_NS {
+        seen.asked_ns = now;
+        preempt::request(p);
     }
-    if find::earliest_timer().saturating_add(SLICE_NS) <= now {
-        find::run_all_due(&mut list);
-    }
-    if list.is_empty() {
-        return;
-    }
-    state::lock().push_global_front(&mut list);
-    if WAKE.must_wake() {
-        ready::wake_p();
-    }
+}
+
+/// Whether the kernel may have somebody for us that nobody looks for.
+fn nobody_polls() -> bool {
+    netpoll::waiters() != 0 && !find::SLEEPER.is_there()
 }

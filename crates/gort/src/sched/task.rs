@@ -21,7 +21,7 @@ use super::local;
 use super::m::{self, Action};
 use super::p;
 use super::park::{self, WaiterRef};
-use super::ready::{self, current_m_with_p};
+use super::ready::{self, pinned};
 use super::reason::WaitReason;
 use super::start::{fixed, require_started};
 use super::waiter::FIRST_TOKEN;
@@ -173,8 +173,8 @@ unsafe fn make<F: FnOnce() -> T, T>(
     at: &'static Location<'static>,
 ) -> &'static G {
     let class = options.class.unwrap_or(fixed().class);
-    let (g, id, parent) = match current_m_with_p() {
-        Some((m, p)) => (p.take_g(), p.new_id(), m.g().map_or(0, G::id)),
+    let (g, id, parent) = match pinned() {
+        Some(here) => (here.p.take_g(), here.p.new_id(), here.m.g().map_or(0, G::id)),
         None => {
             let mut one = Vec::with_capacity(1);
             super::g::allocate(1, &mut one);
@@ -197,8 +197,8 @@ unsafe fn make<F: FnOnce() -> T, T>(
 
 /// Counts a goroutine that begins.
 fn count_created() {
-    match current_m_with_p() {
-        Some((_, p)) => p.stats.created.add(1),
+    match pinned() {
+        Some(here) => here.p.stats.created.add(1),
         None => {
             ELSEWHERE_CREATED.fetch_add(1, Release);
         }
@@ -506,7 +506,8 @@ pub fn goexit() -> ! {
 ///
 /// G: yes. M: no. P: no.
 pub fn yield_now() {
-    if let Some((m, _)) = current_m_with_p()
+    if let Some(m) = m::current()
+        && !m.in_blocking.load(Relaxed)
         && let Some(g) = m.g()
     {
         // SAFETY: `g` runs here; that is us.
@@ -556,8 +557,7 @@ fn finish(g: &'static G, vtable: &TaskVTable) {
 
 fn count_finished(g: &G) {
     if !g.is_system() {
-        let (_, p) = current_m_with_p().expect("a goroutine that ends has a P");
-        p.stats.finished.add(1);
+        pinned().expect("a goroutine that ends has a P").p.stats.finished.add(1);
     }
 }
 
@@ -575,8 +575,8 @@ pub(crate) fn release(g: &'static G) {
         return;
     }
     let g = std::ptr::from_ref(g).cast_mut();
-    match current_m_with_p() {
-        Some((_, p)) => p.put_g(g),
+    match pinned() {
+        Some(here) => here.p.put_g(g),
         None => super::g::free(std::iter::once(g)),
     }
 }

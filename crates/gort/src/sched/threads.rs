@@ -2,30 +2,133 @@
 //!
 //! An M that has no P and nothing to do sleeps in the idle list. One that is not needed for some seconds
 //! ends, unless there are no more than GOMAXPROCS: an idle process makes no wake-ups.
+//!
+//! # The template thread
+//! Who has a P and no M for it puts the P into the `wanting` list. The next M that would go to sleep takes it, or the template
+//! thread starts a new one with it. All Ms come from that thread, which runs nothing else, for two reasons:
+//! - A thread inherits its maker's signal mask, affinity, namespaces and credentials. A goroutine with `lock_os_thread` may
+//!   have changed those of its M; they must not spread.
+//! - Making a thread takes locks of libc that a goroutine may hold that was stopped by a signal. Those who give Ps away (the
+//!   signal handler and sysmon among them) never wait for such locks; the template thread may. So it also does what else
+//!   is needed and takes memory: it drains Ps above GOMAXPROCS, and gives stacks back.
+//!
+//! # When the system refuses a thread
+//! The P stays in the list, where any M that becomes free finds it, or goes to a goroutine that was stopped, which has its thread;
+//! the template thread tries again, and says so. If for some seconds no P has a thread at all, all of them are in calls that block,
+//! perhaps waiting for a goroutine that cannot run: that is a fatal error.
 
-use super::config::IDLE_M;
-use super::m::{self, M};
+use super::config::{IDLE_M, KEEP_FREE_SLOTS};
+use super::g::G;
+use super::m::M;
 use super::p::{self, P};
-use super::run;
 use super::start::fixed;
-use super::state;
+use super::state::{self, Shared, WAKE};
+use super::{procs, ready, run, task};
+use crate::stack::slab;
 use crate::sys::signal::AltStack;
-use crate::sys::sync::Ordering::*;
-use crate::sys::{clock, fs, thread};
+use crate::sys::sync::{AtomicU32, Ordering::*};
+use crate::sys::{clock, fs, futex, thread};
+use std::io;
+use std::time::Duration;
 
-/// The stack of an M's thread: g0 runs the scheduler and what `on_system_stack` is given.
+/// The stack of an M's thread: g0 runs the scheduler.
 const G0_STACK_BYTES: usize = 256 << 10;
 
-/// Gives `p` to an M that idles, or to a new one. `spinning`: it is counted as looking for work already.
-pub(crate) fn start_m(p: &'static P, spinning: bool) {
-    let idle = state::lock().idle_ms.pop();
-    let m = idle.unwrap_or_else(new_m);
-    hand_p(m, p, spinning);
-    if idle.is_some() {
-        m.unpark();
-    } else {
-        m::on_system_stack(|| start_thread(m));
+/// How long the template thread waits after the system has refused a thread.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// How often it says so.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long no P may have a thread, when none can be made.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Slots given back at once.
+const TRIM_BATCH: usize = 512;
+
+/// A P that wants an M, and whether that one is counted as spinning already.
+pub(crate) type Wanting = (&'static P, bool);
+
+/// What the template thread has to do: these bits, 0 for nothing.
+static TEMPLATE: AtomicU32 = AtomicU32::new(0);
+/// Ps want Ms.
+const WANTED: u32 = 1;
+/// Ps were surrendered.
+pub(crate) const DRAIN: u32 = 2;
+/// Stacks are left from a peak.
+pub(crate) const TRIM: u32 = 4;
+
+/// Has the template thread do `what`.
+pub(crate) fn call_template(what: u32) {
+    if TEMPLATE.fetch_or(what, Release) == 0 {
+        futex::wake(&TEMPLATE, 1);
     }
+}
+
+/// Gives `p` to an M that idles, or to a new one. `spinning`: it is counted as looking for work already. Allocates nothing
+/// and waits for no lock but the scheduler's.
+pub(crate) fn start_m(p: &'static P, spinning: bool) {
+    let idle = {
+        let mut s = state::lock();
+        let idle = s.idle_ms.pop();
+        if idle.is_none() {
+            p.m.store(std::ptr::null_mut(), Release);
+            s.wanting.push_back((p, spinning));
+        }
+        idle
+    };
+    match idle {
+        Some(m) => {
+            hand_p(m, p, spinning);
+            m.unpark();
+        }
+        None => call_template(WANTED),
+    }
+}
+
+/// Gives a P that wants an M to the goroutine that was stopped first, which has one. False: there is no such pair. Allocates nothing.
+pub(crate) fn resume_preempted_on_wanting() -> bool {
+    let (g, (p, spinning)) = {
+        let mut s = state::lock();
+        if s.wanting.is_empty() {
+            return false;
+        }
+        let Some(g) = s.pop_preempted() else { return false };
+        (g, s.wanting.pop_front().expect("asked above"))
+    };
+    resume_preempted(g, p);
+    if spinning {
+        // It does not look for work after all; somebody else may have to.
+        WAKE.end_spinning();
+        if WAKE.must_wake() {
+            ready::wake_p();
+        }
+    }
+    true
+}
+
+/// Lets a goroutine that was stopped, and that the caller took out of the list, go on with `p`.
+pub(crate) fn resume_preempted(g: *mut G, p: &'static P) {
+    run::begin_slice(p, false);
+    // SAFETY: descriptors of goroutines and Ms are never freed, and a preempted one has its M.
+    wake_with(unsafe { &*(*g).bound_m.load(Acquire) }, p);
+}
+
+/// Gives `m` a P that nobody uses, if there is one. On the thread of `m`, outside the scheduler.
+pub(crate) fn take_unused_p(m: &'static M) -> bool {
+    let found = {
+        let mut s = state::lock();
+        s.take_idle_p().map(|p| (p, false)).or_else(|| s.wanting.pop_front())
+    };
+    let Some((p, spinning)) = found else { return false };
+    m.wire(p);
+    m.spinning.set(spinning);
+    run::end_spinning(m);
+    // A P that wanted an M has work in its ring, perhaps.
+    if WAKE.must_wake() {
+        ready::wake_p();
+    }
+    true
 }
 
 /// Wakes `m`, which sleeps or soon will, with `p`.
@@ -40,35 +143,139 @@ fn hand_p(m: &'static M, p: &'static P, spinning: bool) {
     m.spinning.set(spinning);
 }
 
+/// Starts the template thread.
+pub(crate) fn start_template() -> io::Result<()> {
+    std::thread::Builder::new().name("gort-template".into()).stack_size(256 << 10).spawn(|| {
+        let mut refused = false;
+        let (mut last_ran_ns, mut say_again_ns) = (0, 0);
+        loop {
+            let deadline = refused.then(|| clock::now_ns() + RETRY.as_nanos() as u64);
+            let mut what = TEMPLATE.swap(0, Acquire);
+            while what == 0 && deadline.is_none_or(|d| clock::now_ns() < d) {
+                futex::wait(&TEMPLATE, 0, deadline);
+                what = TEMPLATE.swap(0, Acquire);
+            }
+            let result = start_wanted();
+            if what & DRAIN != 0 {
+                procs::drain();
+            }
+            if what & TRIM != 0 {
+                trim();
+            }
+            if let Err((threads, e)) = &result
+                && clock::now_ns() >= say_again_ns
+            {
+                say_again_ns = clock::now_ns() + SAY_AGAIN.as_nanos() as u64;
+                eprintln!(
+                    "gort: the system refuses another OS thread (there are {threads}; {e}). Goroutines go on with \
+                     those there are; raise the limit (ulimit -u, the cgroup's pids.max), or bound the threads in \
+                     `blocking` by Runtime::builder().blocking_limit or GORT_BLOCKING_LIMIT."
+                );
+            }
+            refused = result.is_err();
+            if let Err((threads, e)) = result {
+                // Their threads are as good as any.
+                while resume_preempted_on_wanting() {}
+                let now = clock::now_ns();
+                if last_ran_ns == 0 || somebody_runs() {
+                    last_ran_ns = now;
+                } else if now > last_ran_ns + PATIENCE.as_nanos() as u64 {
+                    super::fatal::throw_with_dump(&format!(
+                        "gort: failed to create new OS thread (have {threads} already; {e}), and all there are wait in calls that \
+                         block\ngort: may need to increase max user processes (ulimit -u)\nfatal error: newosproc"
+                    ));
+                }
+            } else {
+                last_ran_ns = 0;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Gives some of the stacks that a peak left behind to the system, by goroutines that run their thread-locals'
+/// destructors on them.
+fn trim() {
+    for mut slot in slab::take_cold(KEEP_FREE_SLOTS, TRIM_BATCH) {
+        let Some(layout) = fixed().layout.as_ref().filter(|_| slot.tp() != 0) else {
+            // SAFETY: nobody is on a free slot, and without a block there are no destructors.
+            unsafe { slot.give_up(None) };
+            slab::free(std::iter::once(slot));
+            continue;
+        };
+        task::spawn_on_cold_slot(slot, move || {
+            // SAFETY: this goroutine is the last user of the block, and this its last user code.
+            unsafe { layout.run_destructors() };
+        });
+    }
+}
+
+/// Whether a thread has a P, or could.
+fn somebody_runs() -> bool {
+    let s = state::lock();
+    s.wanting.len() < p::procs() || !s.idle_ms.is_empty()
+}
+
+/// Starts an M for each P that wants one. The error tells how many threads there were.
+fn start_wanted() -> Result<(), (usize, io::Error)> {
+    loop {
+        let mut s = state::lock();
+        let Some((p, spinning)) = s.wanting.pop_front() else { return Ok(()) };
+        let m = match s.idle_ms.pop() {
+            Some(m) => {
+                drop(s);
+                hand_p(m, p, spinning);
+                m.unpark();
+                continue;
+            }
+            None => new_m(s),
+        };
+        hand_p(m, p, spinning);
+        let thread = std::thread::Builder::new().name(format!("gort-m{}", m.id)).stack_size(G0_STACK_BYTES);
+        if let Err(e) = thread.spawn(move || m_main(m)) {
+            p.m.store(std::ptr::null_mut(), Release);
+            m.next_p.set(None);
+            let mut s = state::lock();
+            s.threads -= 1;
+            s.free_ms.push(m);
+            s.wanting.push_front((p, spinning));
+            return Err((s.threads, e));
+        }
+    }
+}
+
 /// A descriptor for one more thread; fatal past the cap.
-fn new_m() -> &'static M {
+fn new_m(mut s: state::Locked) -> &'static M {
     let cap = fixed().thread_cap;
-    let mut s = state::lock();
     if s.threads >= cap {
+        let whereabouts = whereabouts(&s);
         drop(s);
-        super::fatal::throw(&format!(
-            "gort: program exceeds {cap}-thread limit\nfatal error: thread exhaustion \
-             (many goroutines inside `blocking`; see Runtime::builder().blocking_limit, .thread_cap and GORT_THREAD_CAP)"
+        super::fatal::throw_with_dump(&format!(
+            "gort: program exceeds {cap}-thread limit\nfatal error: thread exhaustion\n\
+             The threads: {whereabouts}.\nBound them by Runtime::builder().blocking_limit (GORT_BLOCKING_LIMIT), or raise .thread_cap (GORT_THREAD_CAP)."
         ));
     }
     s.threads += 1;
     if let Some(m) = s.free_ms.pop() {
         return m;
     }
-    let m: &'static M = Box::leak(Box::new(M::new(s.all_ms.len() as u32)));
-    s.all_ms.push(m);
+    let id = s.all_ms.len();
+    drop(s);
+    // Only this thread makes descriptors, so the number is still free.
+    let m: &'static M = Box::leak(Box::new(M::new(id as u32)));
+    state::lock().all_ms.push(m);
     m
 }
 
-fn start_thread(m: &'static M) {
-    let builder = std::thread::Builder::new().name(format!("gort-m{}", m.id)).stack_size(G0_STACK_BYTES);
-    if let Err(e) = builder.spawn(move || m_main(m)) {
-        let threads = state::lock().threads;
-        super::fatal::throw(&format!(
-            "gort: failed to create new OS thread (have {threads} already; {e})\n\
-             gort: may need to increase max user processes (ulimit -u)\nfatal error: newosproc"
-        ));
-    }
+/// What the threads do, for the report that there are too many.
+fn whereabouts(s: &Shared) -> String {
+    let blocking = s.all_ms.iter().filter(|m| m.in_blocking.load(Relaxed)).count();
+    let (held, locked, idle) = (s.preempted(), s.waiting_bound, s.idle_ms.len());
+    let rest = s.threads.saturating_sub(blocking + held + locked + idle);
+    format!(
+        "{blocking} inside `blocking`, {held} held by preemption, {locked} waiting for the goroutine that is locked to them, \
+         {idle} idle, {rest} running"
+    )
 }
 
 /// A thread's life as an M; it starts with a P.
@@ -82,16 +289,24 @@ fn m_main(m: &'static M) {
     drop(std::hint::black_box(Box::new(0u64)));
     m.take_next_p();
     run::schedule(m);
+    m.tid.store(0, Release);
     M::bind(None);
     drop(alt_stack);
-    m.tid.store(0, Release);
-    let mut s = state::lock();
-    s.free_ms.push(m);
+    state::lock().free_ms.push(m);
 }
 
 /// Sleeps in the idle list until somebody hands over a P. False: the thread is to end. On g0, without a P.
 pub(crate) fn stop_m(m: &'static M) -> bool {
-    state::lock().idle_ms.push(m);
+    {
+        let mut s = state::lock();
+        if let Some((p, spinning)) = s.wanting.pop_front() {
+            drop(s);
+            m.wire(p);
+            m.spinning.set(spinning);
+            return true;
+        }
+        s.idle_ms.push(m);
+    }
     loop {
         let surplus = state::lock().threads > p::procs() + 1;
         let deadline = surplus.then(|| clock::now_ns() + IDLE_M.as_nanos() as u64);

@@ -128,6 +128,9 @@ struct Class {
 static CLASS: [Lock<Class>; CLASSES] =
     [const { Lock::new(Class { free: Vec::new(), next: 0, end: 0, slabs: Vec::new() }) }; CLASSES];
 
+/// How many are in each class's free list; changed under its lock, read without.
+static FREE: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
+
 /// Slots that exist, free or not.
 static SLOTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -157,6 +160,7 @@ pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
     let bytes = class_bytes(class);
     let mut c = CLASS[class as usize].lock();
     if let Some(slot) = c.free.pop() {
+        FREE[class as usize].store(c.free.len(), Relaxed);
         return Ok(slot);
     }
     if c.next == c.end {
@@ -178,29 +182,33 @@ pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
 /// Takes slots back, to be used again as they are.
 pub(crate) fn free(slots: impl Iterator<Item = Slot>) {
     for slot in slots {
-        CLASS[slot.class as usize].lock().free.push(slot);
+        let class = slot.class as usize;
+        let mut c = CLASS[class].lock();
+        c.free.push(slot);
+        FREE[class].store(c.free.len(), Relaxed);
     }
 }
 
 /// Up to `max` slots that were freed longest ago, as long as more than `keep` are free in their class.
 pub(crate) fn take_cold(keep: usize, max: usize) -> Vec<Slot> {
     let mut cold = Vec::new();
-    for class in &CLASS {
+    for (class, free) in CLASS.iter().zip(&FREE) {
         let mut c = class.lock();
         let surplus = c.free.len().saturating_sub(keep).min(max - cold.len());
         cold.extend(c.free.drain(..surplus));
+        free.store(c.free.len(), Relaxed);
     }
     cold
 }
 
-/// How many slots of `class` wait to be used again.
-pub(crate) fn free_count(class: u8) -> usize {
-    CLASS[class as usize].lock().free.len()
+/// Whether more than `keep` slots of a class wait to be used again (a look without locks).
+pub(crate) fn has_cold(keep: usize) -> bool {
+    FREE.iter().any(|free| free.load(Relaxed) > keep)
 }
 
 /// How many slots exist, and how many of them are in the free lists (not counting those that Ps keep warm).
 pub(crate) fn counts() -> (usize, usize) {
-    (SLOTS.load(Relaxed), CLASS.iter().map(|c| c.lock().free.len()).sum())
+    (SLOTS.load(Relaxed), FREE.iter().map(|free| free.load(Relaxed)).sum())
 }
 
 #[cfg(test)]

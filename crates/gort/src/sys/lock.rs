@@ -4,10 +4,11 @@
 //!   FREE ──lock──▶ HELD ──somebody waits──▶ WANTED ──unlock──▶ FREE + wake one
 //! ```
 //! It blocks the M (and so the P), so no user code and no park may happen under it. Locks follow the floors:
-//! a channel's lock may be held while taking the scheduler's, never the other way.
+//! a channel's lock may be held while taking the scheduler's, never the other way. A holder, and who waits to become one, is
+//! pinned (`pin.rs`): a signal does not take its P away.
 
-use super::futex;
 use super::sync::{AtomicU32, Ordering::*, spin_hint};
+use super::{futex, pin};
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 
@@ -40,6 +41,7 @@ impl<T: ?Sized> Lock<T> {
     /// Takes the lock, spinning a little and then sleeping (G, M and P wait).
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
+        pin::enter();
         if self.state.compare_exchange_weak(FREE, HELD, Acquire, Relaxed).is_err() {
             self.lock_slow();
         }
@@ -49,7 +51,12 @@ impl<T: ?Sized> Lock<T> {
     /// Takes the lock if it is free.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).ok().map(|_| Guard { lock: self })
+        pin::enter();
+        if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+            pin::leave();
+            return None;
+        }
+        Some(Guard { lock: self })
     }
 
     /// Its rank among locks of its kind: who takes several of them takes them in this order.
@@ -116,5 +123,6 @@ impl<T: ?Sized> Drop for Guard<'_, T> {
         if self.lock.state.swap(FREE, Release) == WANTED {
             futex::wake(&self.lock.state, 1);
         }
+        pin::leave();
     }
 }

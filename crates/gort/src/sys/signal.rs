@@ -8,6 +8,28 @@ pub(crate) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut 
 /// What was installed before ours.
 pub(crate) struct Previous(libc::sigaction);
 
+// SAFETY: plain data.
+unsafe impl Sync for Previous {}
+// SAFETY: as above.
+unsafe impl Send for Previous {}
+
+impl Previous {
+    /// Whether it is a function (and not the default, or to ignore it).
+    pub(crate) fn is_handler(&self) -> bool {
+        self.0.sa_sigaction > libc::SIG_IGN
+    }
+}
+
+/// Whether `handler` is what `sig` leads to.
+pub(crate) fn is_installed(sig: libc::c_int, handler: Handler) -> bool {
+    // SAFETY: a zeroed sigaction is a valid place for the answer.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(sig, std::ptr::null(), &mut now) == 0
+            && now.sa_sigaction == handler as *const () as usize
+    }
+}
+
 /// Installs `handler` for `sig` on the alternate stack, restarting interrupted calls; returns what was there.
 ///
 /// # Safety

@@ -28,3 +28,71 @@ pub(crate) fn cpus() -> usize {
         (libc::CPU_COUNT(&set) as usize).max(1)
     }
 }
+
+/// The process id.
+pub(crate) fn process_id() -> i32 {
+    // SAFETY: getpid has no preconditions.
+    unsafe { libc::getpid() }
+}
+
+/// Sends `sig` to the thread `tid` of this process. One that is gone gets nothing.
+pub(crate) fn signal(tid: i32, sig: i32) {
+    if tid > 0 {
+        // SAFETY: plain numbers; the group keeps the signal in this process, whoever has the number now.
+        unsafe { libc::syscall(libc::SYS_tgkill, process_id(), tid, sig) };
+    }
+}
+
+/// Whether the thread sleeps in the kernel (not so if that cannot be found out). Allocates nothing.
+pub(crate) fn is_asleep(tid: i32) -> bool {
+    let mut path = *b"/proc/self/task/0000000000/stat\0";
+    let mut n = tid;
+    for digit in path[16..26].iter_mut().rev() {
+        *digit = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+    // The kernel wants the number without zeros before it.
+    let mut text = [0u8; 31];
+    let zeros = path[16..26].iter().take_while(|&&d| d == b'0').count();
+    text[..16].copy_from_slice(&path[..16]);
+    text[16..31 - zeros].copy_from_slice(&path[16 + zeros..31]);
+    let mut stat = [0u8; 256];
+    // SAFETY: the path ends with a zero, the buffer is as long as said, the descriptor is closed again.
+    let len = unsafe {
+        let fd = libc::open(text.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return false;
+        }
+        let len = libc::read(fd, stat.as_mut_ptr().cast(), stat.len());
+        libc::close(fd);
+        len
+    };
+    let stat = &stat[..usize::try_from(len).unwrap_or(0)];
+    // "tid (name) S ...": the name may hold anything.
+    let end = stat.iter().rposition(|&b| b == b')');
+    end.and_then(|end| stat.get(end + 2)).is_some_and(|&state| state == b'S')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that waits is asleep, one that runs (this one) is not, one that is not there is not.
+    #[test]
+    fn asleep_or_not() {
+        let (tx, rx) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let sleeper = std::thread::spawn(move || {
+            tx.send(tid()).expect("somebody listens");
+            let _ = stopped.recv();
+        });
+        let other = rx.recv().expect("it sends");
+        while !is_asleep(other) {
+            std::thread::yield_now();
+        }
+        assert!(!is_asleep(tid()));
+        assert!(!is_asleep(i32::MAX));
+        drop(stop);
+        sleeper.join().expect("it ends");
+    }
+}

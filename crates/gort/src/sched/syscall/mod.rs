@@ -95,9 +95,10 @@ impl Drop for Exit {
 
 fn enter(m: &'static M, g: &'static G) {
     g.set_reason(WaitReason::None, sysmon::coarse_ns());
+    // From here on until the exit is over no signal takes our P, which we do not have.
+    m.in_blocking.store(true, Relaxed);
     g.set_state(State::Blocked);
     let p = m.p.take().expect("a goroutine that runs has a P");
-    m.in_blocking.store(true, Relaxed);
     m.syscall.enter(p.id);
     if is_wanted(p) {
         sysmon::interrupt(NAPS);
@@ -116,21 +117,18 @@ fn exit(m: &'static M, g: &'static G) {
 /// Our P was taken: waits for one, on this thread.
 #[cold]
 fn wait_for_p(m: &'static M, g: &'static G) {
-    let idle = state::lock().take_idle_p();
-    match idle {
-        Some(p) => m.wire(p),
-        None => come_back(m, g, || ()),
+    if threads::take_unused_p(m) {
+        return;
     }
+    come_back(m, g);
 }
 
-/// Queues `g`, which runs here without a P, bound to its M, and sleeps until somebody hands over a P. `queued` is called in
-/// between.
-pub(crate) fn come_back(m: &'static M, g: &'static G, queued: impl FnOnce()) {
+/// Queues `g`, which runs here without a P, bound to its M, and sleeps until somebody hands over a P.
+fn come_back(m: &'static M, g: &'static G) {
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     g.set_state(State::Runnable);
     state::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
-    queued();
     // A P may have come to the idle list since we looked.
     if WAKE.must_wake() {
         ready::wake_p();
@@ -156,7 +154,7 @@ pub(crate) fn retake(p: &'static P, stay: Stay) -> bool {
 /// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.
 pub(crate) fn hand_off(p: &'static P) {
     if p.id as usize >= p::procs() {
-        return procs::drain(p);
+        return procs::surrender(p);
     }
     if !p.runq.is_empty() || !state::global_is_empty() || p.timers.next_ns() <= clock::now_ns() {
         return threads::start_m(p, false);
@@ -168,7 +166,7 @@ pub(crate) fn hand_off(p: &'static P) {
         let mut s = state::lock();
         if p.id as usize >= p::procs() {
             drop(s);
-            return procs::drain(p);
+            return procs::surrender(p);
         }
         if !s.global_is_empty() {
             drop(s);

@@ -1,0 +1,127 @@
+//! SIGURG: asking a thread to stop its goroutine, and the handler that does.
+//!
+//! Go's signal, for Go's reasons: harmless by default, used by almost nobody, passed through by debuggers. A `SIGURG` that is not ours goes
+//! to the handler that was there before.
+//!
+//! # What the handler checks
+//! | question                                                    | else                                                   |
+//! | ----------------------------------------------------------- | ------------------------------------------------------ |
+//! | did this process send it, to this thread, for this P and slice? | not ours: the previous handler's; or late: nothing |
+//! | does the M run a goroutine, with a P?                        | it is in the scheduler, or inside `blocking`          |
+//! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
+//! | is the thread not pinned, the goroutine not `no_preempt`?   | sysmon asks again                                     |
+//!
+//! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
+
+use super::super::g::G;
+use super::super::m::{self, M};
+use super::super::p::P;
+use super::super::start::fixed;
+use super::hold;
+use crate::sys::signal::{self, Handler, Previous};
+use crate::sys::sync::{AtomicBool, Ordering::*};
+use crate::sys::{fs, pin, thread};
+use std::sync::OnceLock;
+
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+static PREVIOUS: OnceLock<Previous> = OnceLock::new();
+
+/// Makes goroutines stoppable by signal. Once, at the runtime's start.
+pub(in super::super) fn install() {
+    thread::process_id(); // known before a handler asks
+    // SAFETY: the handler allocates nothing and takes no lock but the runtime's, which an interrupted thread does not hold
+    // (it would be pinned).
+    let previous = unsafe { signal::install(libc::SIGURG, on_signal) };
+    PREVIOUS.set(previous).unwrap_or_else(|_| unreachable!("installed once"));
+    // SAFETY: the three only count.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    ENABLED.store(true, Release);
+}
+
+/// Nobody is stopped in a `fork`: the kernel starts that call anew at each signal, and if it takes longer than a slice it would never
+/// end; and it holds all of malloc's locks.
+extern "C" fn before_fork() {
+    pin::enter();
+}
+
+extern "C" fn after_fork() {
+    pin::leave();
+}
+
+/// Asks the goroutine that runs on `p` to stop, if one does. Called by sysmon and the resizer; waits for nothing.
+pub(in super::super) fn request(p: &P) {
+    if !ENABLED.load(Acquire) {
+        return;
+    }
+    let Some(m) = p.m().filter(|m| m.g().is_some()) else { return };
+    if !signal::is_installed(libc::SIGURG, on_signal) {
+        ENABLED.store(false, Release);
+        crate::sys::fatal::write_stderr(
+            b"gort: somebody has replaced the handler of SIGURG, so goroutines that compute cannot be preempted any more; \
+              install such handlers before the runtime starts, and they are called for what is not gort's\n",
+        );
+        return;
+    }
+    m.preempt.store(slice(p), Release);
+    thread::signal(m.tid.load(Acquire), libc::SIGURG);
+}
+
+/// Names the time slice that is on now.
+pub(super) fn slice(p: &P) -> u64 {
+    u64::from(p.id) << 32 | u64::from(p.tick.load(Relaxed))
+}
+
+extern "C" fn on_signal(sig: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let errno = errno();
+    // SAFETY: the kernel gives a valid siginfo, and errno's place is this thread's.
+    unsafe {
+        let ours = (*info).si_code == libc::SI_TKILL && (*info).si_pid() == thread::process_id();
+        if ours {
+            stop_here(stack_pointer(context));
+        } else if let Some(previous) = PREVIOUS.get().filter(|previous| previous.is_handler()) {
+            signal::chain(sig, Some(previous), info, context);
+        }
+        *errno.0 = errno.1;
+    }
+}
+
+/// Where errno is, and what it was. The handler comes back on the same thread, block and all.
+fn errno() -> (*mut i32, i32) {
+    // SAFETY: always there.
+    unsafe {
+        let place = libc::__errno_location();
+        (place, *place)
+    }
+}
+
+fn stack_pointer(context: *mut libc::c_void) -> usize {
+    // SAFETY: the third argument of a handler with SA_SIGINFO.
+    unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as usize }
+}
+
+/// Stops the goroutine on this thread, if it was asked for and can be.
+fn stop_here(sp: usize) {
+    let Some(m) = m::current() else { return };
+    let asked = m.preempt.load(Acquire);
+    let Some(g) = m.g().filter(|g| is_user_code(m, g, sp)) else {
+        m.declined.store(asked, Release);
+        return;
+    };
+    let Some(p) = m.p.get().filter(|p| slice(p) == asked) else { return };
+    if g.no_preempt.load(Relaxed) == 0 {
+        hold(m, g, p);
+    }
+}
+
+/// Whether the thread was interrupted in the goroutine's own code: on its stack and thread-locals, and not pinned.
+fn is_user_code(m: &M, g: &G, sp: usize) -> bool {
+    if m.in_blocking.load(Relaxed) || pin::depth() != 0 {
+        return false;
+    }
+    // SAFETY: a goroutine that `m.g` names has a slot, and only this thread, which is here, could change that.
+    let Some(slot) = (unsafe { (*g.slot.get()).as_ref() }) else { return false };
+    slot.stack().contains(&sp) && (fixed().layout.is_none() || fs::read() == slot.tp())
+}
+
+const _: Handler = on_signal;

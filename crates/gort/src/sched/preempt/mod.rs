@@ -1,0 +1,173 @@
+//! The end of a time slice: noticed by the goroutine in gort's calls, or by a signal in the middle of its computing.
+//!
+//! # How a goroutine is stopped without help of a compiler
+//! It is not taken off its thread: the **thread is stopped with it**, as an operating system would. It gives its P away, is queued among
+//! the *preempted*, bound to its M, and the M sleeps until somebody who finds it there hands over a P. To the program nothing has
+//! happened: locks of malloc and std stay held by their thread, thread-locals stay where they are, unwinding stays on its stack.
+//! The price is a thread for each goroutine that is stopped.
+//!
+//! ```text
+//!   sysmon: 10 ms on one slice, others want to run          the thread: SIGURG, on its signal stack (handler.rs)
+//!   ──────────────────────────────────────────────          ─────────────────────────────────────────────────
+//!   m.preempt := (P, slice); tgkill ───────────────────────▶ is this slice still on? in user code? not pinned?
+//!                                                             hold: push to `preempted`, hand the P off, sleep
+//!   some M finds it in `preempted`, hands it its P ─────────▶ wake up, return from the handler
+//! ```
+//!
+//! # Two ways into `hold`
+//! 1. The handler, at any instruction of user code.
+//! 2. [`checkpoint`]: gort's calls that do not park count against a budget, and look at the mark that sysmon sets (`P::preempt`): a
+//!    loop around `try_recv` must not keep the goroutine that would send from running, nor timers from firing. These calls
+//!    are not documented to migrate the goroutine. Calls that may park anyway go behind the others by a plain switch.
+//!
+//! # Why this is safe at any instruction
+//! Whoever holds a lock of the runtime, or works on its P's own fields, is pinned (`sys/pin.rs`), and so is left alone. Everything else that
+//! the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
+//!
+//! # How many threads, and why no lock's owner starves
+//! At [`HELD_LIMIT`] a preemption is, every second time, a *swap*: the P goes straight to the goroutine that was stopped first. So the
+//! owner of a lock always gets its turn, whoever waits for that lock with a P. At twice the limit each one is.
+//!
+//! # A lock's owner is stopped, and the runtime itself waits for that lock
+//! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
+//! `rescue.rs`. So that sysmon can see to it, it never waits for such a lock itself, nor for one under which somebody allocates.
+//!
+//! # Rejected
+//! Switching to the next goroutine inside the handler, on the same thread: what was stopped may hold malloc's or std's locks, which
+//! belong to the thread, and could only ever go on there.
+
+pub(super) mod handler;
+mod rescue;
+
+use super::config::HELD_LIMIT;
+use super::g::{G, State};
+use super::m::{self, Action, M};
+use super::p::P;
+use super::park;
+use super::ready::{self, pinned};
+use super::state::{self, WAKE};
+use super::{syscall, threads};
+use crate::sys::clock;
+use crate::sys::sync::{AtomicU64, Ordering::*};
+use std::marker::PhantomData;
+use std::ptr::null_mut;
+
+pub(super) use handler::request;
+pub(super) use rescue::Rescue;
+
+/// Calls between two looks at who else wants to run: long enough that a hand-off (some 10 µs) is a small part.
+pub(crate) const BUDGET: u32 = 1024;
+
+/// Begins a gort call, with no lock held. `parks`: it may park anyway, so it may migrate too.
+#[inline]
+pub(crate) fn checkpoint(parks: bool) {
+    let Some(here) = pinned() else { return };
+    if is_over(here.p) && is_wanted(here.p) {
+        let Some(g) = here.m.g() else { return };
+        if parks {
+            let m = here.m;
+            drop(here);
+            // SAFETY: `g` runs here; that is us.
+            unsafe { park::leave(m, g, Action::Yield) };
+        } else {
+            hold(here.m, g, here.p);
+        }
+    }
+}
+
+#[inline]
+fn is_over(p: &P) -> bool {
+    let left = p.budget.get().saturating_sub(1);
+    p.budget.set(left);
+    left == 0 || p.preempt.load(Relaxed)
+}
+
+/// Whether somebody else wants to run on `p`, which is the caller's; if not, a new slice begins.
+#[cold]
+fn is_wanted(p: &P) -> bool {
+    p.budget.set(BUDGET);
+    let due = || p.timers.next_ns() <= clock::now_ns();
+    let wanted = !p.runq.is_empty() || !state::global_is_empty() || due();
+    if !wanted {
+        p.begin_slice();
+    }
+    wanted
+}
+
+/// How often goroutines were stopped so.
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// See [`HELD`].
+pub(crate) fn count() -> u64 {
+    HELD.load(Relaxed)
+}
+
+/// Gives `p` to others and waits, on this thread, until `g`, which runs here, gets a P again. The caller is pinned, or the handler.
+/// Allocates nothing.
+#[cold]
+fn hold(m: &'static M, g: &'static G, p: &'static P) {
+    let swaps = HELD.fetch_add(1, Relaxed).is_multiple_of(2);
+    let bound = !g.bound_m.load(Relaxed).is_null();
+    g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
+    g.set_state(State::Runnable);
+    m.p.set(None);
+    let first = {
+        let mut s = state::lock();
+        let held = s.preempted();
+        let first =
+            if held >= 2 * HELD_LIMIT || held >= HELD_LIMIT && swaps { s.pop_preempted() } else { None };
+        s.push_preempted(std::ptr::from_ref(g).cast_mut());
+        first
+    };
+    match first {
+        Some(first) => threads::resume_preempted(first, p),
+        None => syscall::hand_off(p),
+    }
+    // A P may have come to the idle list since we were queued.
+    if WAKE.must_wake() {
+        ready::wake_p();
+    }
+    m.sleep(None);
+    m.take_next_p();
+    if !bound {
+        g.bound_m.store(null_mut(), Relaxed);
+    }
+    g.set_state(State::Running);
+}
+
+/// The goroutine is not stopped in the middle of computing while this lives, see [`no_preempt`].
+#[must_use = "the goroutine can be preempted again when this is dropped"]
+#[derive(Debug)]
+pub struct NoPreempt(PhantomData<*const ()>);
+
+/// Keeps the calling goroutine from being preempted by a signal until the guard is dropped: for code that must not be interrupted
+/// by `SIGURG`, such as system calls that do not restart. Guards nest. On a plain thread this does nothing.
+///
+/// The goroutine keeps its P meanwhile, so others may have to wait: keep it short. Calls of gort that park do so as always.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let _guard = gort::no_preempt();
+///     // nothing here sees EINTR because of gort
+/// })
+/// ```
+pub fn no_preempt() -> NoPreempt {
+    if let Some(g) = m::current().and_then(M::g) {
+        g.no_preempt.store(g.no_preempt.load(Relaxed) + 1, Relaxed);
+    }
+    NoPreempt(PhantomData)
+}
+
+impl Drop for NoPreempt {
+    fn drop(&mut self) {
+        if let Some(g) = m::current().and_then(M::g) {
+            g.no_preempt.store(g.no_preempt.load(Relaxed) - 1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A goroutine is stopped while it owns the allocator's lock, and the runtime itself needs that lock.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::time::{Duration, Instant};
+
+/// An allocator with one lock that is nobody's but the thread's who took it, as malloc's are.
+struct OneLock {
+    lock: std::sync::Mutex<()>,
+}
+
+/// Who allocates as much computes for a while, with the lock.
+const SLOW: usize = 12_345;
+
+static SLOW_ONES: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for OneLock {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _lock = self.lock.lock();
+        if layout.size() == SLOW {
+            let until = Instant::now() + Duration::from_millis(30);
+            while Instant::now() < until {}
+            SLOW_ONES.fetch_add(1, Relaxed);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        let _lock = self.lock.lock();
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOC: OneLock = OneLock { lock: std::sync::Mutex::new(()) };
+
+/// All go on, though the scheduler needs memory (stacks, threads, descriptors) while the owner of the lock is stopped.
+#[test]
+fn the_owner_of_the_allocators_lock_gets_its_turn() {
+    gort::Runtime::builder()
+        .gomaxprocs(2)
+        .run(|| {
+            let all: Vec<_> = (0..4)
+                .map(|_| {
+                    gort::go(|| {
+                        for _ in 0..8 {
+                            drop(std::hint::black_box(Vec::<u8>::with_capacity(SLOW)));
+                            // Large closures are boxed, each goroutine needs a descriptor and a stack.
+                            let children: Vec<_> =
+                                (0..20).map(|i| gort::go(move || [i; 100].len())).collect();
+                            for child in children {
+                                assert_eq!(child.join().unwrap(), 100);
+                            }
+                            gort::blocking(|| std::thread::sleep(Duration::from_micros(100)));
+                        }
+                    })
+                })
+                .collect();
+            all.into_iter().for_each(|h| h.join().unwrap());
+            assert_eq!(SLOW_ONES.load(Relaxed), 32);
+            assert!(gort::metrics::snapshot().preemptions > 0, "nobody was stopped, so this shows nothing");
+        })
+        .unwrap();
+}
