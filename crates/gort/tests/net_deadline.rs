@@ -395,6 +395,24 @@ fn n7_concurrent_set_deadline() {
     });
 }
 
+/// A deadline that has passed fails an operation that begins after it, even if its timer has not had its turn, and data is there.
+#[test]
+fn a_passed_deadline_needs_no_timer() {
+    gort::run(|| {
+        let (a, b) = tcp_pair();
+        b.write_all(&[1]).unwrap();
+        for _ in 0..20 {
+            let deadline = Instant::now() + Duration::from_micros(200);
+            a.set_deadline(Some(deadline)).unwrap();
+            while Instant::now() <= deadline {}
+            assert_timeout(a.read(&mut [0]));
+            assert_timeout(a.write(&[0]));
+        }
+        a.set_deadline(None).unwrap();
+        assert_eq!(a.read(&mut [0]).unwrap(), 1);
+    });
+}
+
 /// GO-CASES N8: a deadline in the past from another goroutine ends a read, on each kind of socket.
 #[test]
 fn n8_deadline_interrupts_a_read() {

@@ -52,7 +52,7 @@ use crate::poll::{Events, Poller};
 use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null_mut};
@@ -106,6 +106,8 @@ struct PollDesc {
     lock: Lock<()>,
     read_timer: TimerNode,
     write_timer: TimerNode,
+    /// Of reads and writes, 0 for none: a timer may be late, and an operation that begins looks itself. Written under the lock.
+    deadlines_ns: [AtomicU64; 2],
     next_free: AtomicPtr<PollDesc>,
 }
 
@@ -120,6 +122,7 @@ impl PollDesc {
             lock: Lock::new(()),
             read_timer: TimerNode::new(),
             write_timer: TimerNode::new(),
+            deadlines_ns: [AtomicU64::new(0), AtomicU64::new(0)],
             next_free: AtomicPtr::new(null_mut()),
         }
     }
@@ -279,16 +282,20 @@ impl IoHandle {
     /// old edges.
     #[inline]
     pub(crate) fn prepare(&self, mode: Mode) -> Result<(), IoWaitError> {
-        let direction = self.desc.direction(mode);
-        direction.check()?;
-        direction.clear();
+        self.check(mode)?;
+        self.desc.direction(mode).clear();
         Ok(())
     }
 
     /// Fails if the handle is closed or the deadline has passed.
     #[inline]
     pub(crate) fn check(&self, mode: Mode) -> Result<(), IoWaitError> {
-        Ok(self.desc.direction(mode).check()?)
+        self.desc.direction(mode).check()?;
+        let deadline_ns = self.desc.deadlines_ns[mode as usize].load(Relaxed);
+        if deadline_ns != 0 && deadline_ns <= clock::now_ns() {
+            return Err(IoWaitError::DeadlineExceeded);
+        }
+        Ok(())
     }
 
     /// Parks the caller until an edge came since the last [`prepare`](IoHandle::prepare) or `wait`; at most until
@@ -370,6 +377,7 @@ impl IoHandle {
         let direction = self.desc.direction(mode);
         let timer = self.desc.timer(mode);
         timer.stop();
+        self.desc.deadlines_ns[mode as usize].store(when_ns.unwrap_or(0), Relaxed);
         let Some(when_ns) = when_ns else {
             direction.renew();
             return Wake::NONE;
@@ -414,6 +422,7 @@ impl Drop for IoHandle {
             let _guard = self.desc.lock.lock();
             self.desc.read_timer.stop();
             self.desc.write_timer.stop();
+            self.desc.deadlines_ns.iter().for_each(|deadline| deadline.store(0, Relaxed));
         }
         TABLE.free(self.desc);
     }
