@@ -1,38 +1,507 @@
-//! Goroutines that compute are stopped, and nothing notices but the clock.
+//! Goroutines that compute are stopped by a signal, and nothing notices but the clock. Each scene has a process of its own.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+mod child;
+
+use child::{play, scene};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// GO-CASES S9: a goroutine that only computes does not keep the others from running.
-#[test]
-fn s9_hogs_do_not_stop_the_others() {
-    gort::Runtime::builder().gomaxprocs(1).run(|| ()).ok();
-    gort::run(|| {
+fn ends_well(test: &str, env: &[(&str, &str)]) -> String {
+    let end = play(test, "scene", env);
+    assert_eq!(end.code, Some(0), "{}", end.text);
+    end.text
+}
+
+fn preemptions() -> u64 {
+    gort::metrics::snapshot().preemptions
+}
+
+/// Goroutines that only compute, and how far they came, until they are told to stop.
+struct Hogs {
+    stop: Arc<AtomicBool>,
+    turns: Arc<Vec<AtomicU64>>,
+    all: Vec<gort::JoinHandle<()>>,
+}
+
+impl Hogs {
+    fn start(n: usize) -> Hogs {
         let stop = Arc::new(AtomicBool::new(false));
-        let counts: Vec<_> = (0..4).map(|_| Arc::new(AtomicU64::new(0))).collect();
-        let hogs: Vec<_> = counts
-            .iter()
-            .map(|n| {
-                let (n, stop) = (n.clone(), stop.clone());
+        let turns: Arc<Vec<AtomicU64>> = Arc::new((0..n).map(|_| AtomicU64::new(0)).collect());
+        let all = (0..n)
+            .map(|i| {
+                let (stop, turns) = (stop.clone(), turns.clone());
                 gort::go(move || {
                     while !stop.load(Relaxed) {
-                        n.fetch_add(1, Relaxed);
+                        turns[i].fetch_add(1, Relaxed);
                     }
                 })
             })
             .collect();
-        while counts.iter().any(|n| n.load(Relaxed) == 0) {
+        Hogs { stop, turns, all }
+    }
+
+    /// Waits until each has computed since this call.
+    fn wait_for_a_turn_each(&self) {
+        let before: Vec<u64> = self.turns.iter().map(|t| t.load(Relaxed)).collect();
+        while self.turns.iter().zip(&before).any(|(t, &b)| t.load(Relaxed) == b) {
             gort::sleep(Duration::from_millis(1));
         }
-        let t = Instant::now();
-        for _ in 0..20 {
-            let t = Instant::now();
-            gort::sleep(Duration::from_millis(1));
-            println!("{:?}", t.elapsed());
-        }
-        println!("{:?} {:?}", t.elapsed(), gort::metrics::snapshot());
-        stop.store(true, Relaxed);
-        hogs.into_iter().for_each(|h| h.join().unwrap());
+    }
+
+    fn end(self) {
+        self.stop.store(true, Relaxed);
+        self.all.into_iter().for_each(|h| h.join().unwrap());
+    }
+}
+
+/// GO-CASES S9: two goroutines that wait for each other in busy loops, on one P.
+#[test]
+fn s9_busy_waiting_for_each_other() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let turn = Arc::new(AtomicUsize::new(0));
+            let pair: Vec<_> = (0..2)
+                .map(|me| {
+                    let turn = turn.clone();
+                    gort::go(move || {
+                        for _ in 0..5 {
+                            while turn.load(SeqCst) != me {
+                                std::hint::spin_loop();
+                            }
+                            turn.store(1 - me, SeqCst);
+                        }
+                    })
+                })
+                .collect();
+            pair.into_iter().for_each(|h| h.join().unwrap());
+        });
+    }
+    ends_well("s9_busy_waiting_for_each_other", &[("GOMAXPROCS", "1")]);
+}
+
+/// GO-CASES S10, S16: fewer Ps while all of them compute.
+#[test]
+fn s10_resizing_beside_hogs() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let hogs = Hogs::start(4);
+            for i in 0..30 {
+                gort::set_gomaxprocs(1 + i % 4);
+                gort::yield_now();
+            }
+            hogs.wait_for_a_turn_each();
+            hogs.end();
+        });
+    }
+    ends_well("s10_resizing_beside_hogs", &[("GOMAXPROCS", "3")]);
+}
+
+/// GO-CASES S11: an empty loop, an arithmetic one, one with calls; the program goes on and ends beside them.
+#[test]
+fn s11_loops_without_any_call() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let begun = Arc::new(AtomicUsize::new(0));
+            let loops: [fn(); 3] = [
+                || loop {
+                    std::hint::spin_loop();
+                },
+                || {
+                    let mut x = 1u64;
+                    for i in 0..1u64 << 62 {
+                        x = std::hint::black_box(x.wrapping_mul(i | 1));
+                    }
+                },
+                || loop {
+                    leaf(std::hint::black_box(7));
+                },
+            ];
+            for body in loops {
+                let begun = begun.clone();
+                gort::go(move || {
+                    begun.fetch_add(1, SeqCst);
+                    body();
+                });
+            }
+            while begun.load(SeqCst) < 3 {
+                gort::yield_now();
+            }
+            for _ in 0..3 {
+                gort::yield_now();
+            }
+        });
+    }
+    ends_well("s11_loops_without_any_call", &[("GOMAXPROCS", "1")]);
+}
+
+#[inline(never)]
+fn leaf(n: u32) -> u32 {
+    n.wrapping_add(1)
+}
+
+/// GO-CASES S12: loops of system calls that are over at once.
+#[test]
+fn s12_system_call_loops() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let null = Arc::new(std::fs::File::open("/dev/null").unwrap());
+            for _ in 0..2 {
+                let null = null.clone();
+                gort::go(move || {
+                    loop {
+                        let _ = (&*null).write(b"x"); // EBADF
+                    }
+                });
+            }
+            gort::sleep(Duration::from_millis(10));
+        });
+    }
+    ends_well("s12_system_call_loops", &[("GOMAXPROCS", "1")]);
+}
+
+/// GO-CASES S13: loops that allocate all get their turns.
+#[test]
+fn s13_allocating_loops_are_fair() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let turns: Arc<[AtomicU64; 3]> = Arc::default();
+            for i in 0..3 {
+                let turns = turns.clone();
+                gort::go(move || {
+                    loop {
+                        drop(std::hint::black_box(vec![0u8; 1 << (i + 8)]));
+                        turns[i].fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            while turns.iter().any(|t| t.load(Relaxed) == 0) {
+                gort::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+    ends_well("s13_allocating_loops_are_fair", &[("GOMAXPROCS", "1")]);
+}
+
+/// GO-CASES S28: stays in `blocking` that are long to the scheduler and short to the clock give the P up like anybody.
+#[test]
+fn s28_short_stays_are_preempted() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let all: Vec<_> = (0..8)
+                .map(|i| {
+                    gort::go(move || {
+                        let stay = Duration::from_micros([10, 100, 1000][i % 3]);
+                        let end = Instant::now() + Duration::from_millis(100);
+                        while Instant::now() < end {
+                            gort::blocking(|| {
+                                let t = Instant::now();
+                                while t.elapsed() < stay {}
+                            });
+                        }
+                    })
+                })
+                .collect();
+            all.into_iter().for_each(|h| h.join().unwrap());
+        });
+    }
+    ends_well("s28_short_stays_are_preempted", &[("GOMAXPROCS", "2")]);
+}
+
+/// `asyncpreemptoff=1`: nobody is stopped by a signal; those who call gort still share.
+#[test]
+fn it_can_be_switched_off() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let until = Instant::now() + Duration::from_millis(60);
+            let all: Vec<_> = (0..4).map(|_| gort::go(move || while Instant::now() < until {})).collect();
+            all.into_iter().for_each(|h| h.join().unwrap());
+            assert_eq!(preemptions(), 0);
+        });
+    }
+    ends_well("it_can_be_switched_off", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "asyncpreemptoff=1")]);
+}
+
+/// Under `no_preempt` a goroutine is not stopped; when the guard is gone it is.
+#[test]
+fn no_preempt_keeps_going() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let ran = Arc::new(AtomicBool::new(false));
+            let h = {
+                let ran = ran.clone();
+                gort::go(move || ran.store(true, SeqCst))
+            };
+            let guard = gort::no_preempt();
+            let nested = gort::no_preempt();
+            let until = Instant::now() + Duration::from_millis(60);
+            while Instant::now() < until {
+                assert!(!ran.load(SeqCst));
+            }
+            drop(nested);
+            assert!(!ran.load(SeqCst));
+            drop(guard);
+            while !ran.load(SeqCst) {}
+            h.join().unwrap();
+        });
+    }
+    ends_well("no_preempt_keeps_going", &[("GOMAXPROCS", "1")]);
+}
+
+/// A lock of std's held by one who is stopped: the others wait, he gets his turn. Far more hogs than threads may be held.
+#[test]
+fn more_hogs_than_threads_may_be_held() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let lock = Arc::new(Mutex::new(0u64));
+            let until = Instant::now() + Duration::from_millis(1500);
+            let hogs: Vec<_> = (0..700)
+                .map(|_| {
+                    let lock = lock.clone();
+                    gort::go(move || {
+                        let mut n = 0;
+                        while Instant::now() < until {
+                            let mut guard = lock.lock().unwrap();
+                            for _ in 0..20_000 {
+                                *guard = std::hint::black_box(*guard + 1);
+                            }
+                            n += 1;
+                        }
+                        n
+                    })
+                })
+                .collect();
+            let mut most = 0;
+            while Instant::now() < until {
+                most = most.max(gort::metrics::snapshot().preempted);
+                gort::sleep(Duration::from_millis(5));
+            }
+            let turns: u64 = hogs.into_iter().map(|h| h.join().unwrap()).sum();
+            assert_eq!(*lock.lock().unwrap(), turns * 20_000);
+            assert!(most > 256, "{most} were held: the bound was not reached, so this shows nothing");
+            assert!(most <= 520, "{most} were held");
+        });
+    }
+    ends_well("more_hogs_than_threads_may_be_held", &[("GOMAXPROCS", "2"), ("GORT_DEBUG", "sliceus=500")]);
+}
+
+/// System calls that block the thread outside `blocking` go on after the signal as if nothing had been.
+#[test]
+fn interrupted_system_calls_go_on() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let hogs = Hogs::start(2);
+            let (mut rx, mut tx) = std::io::pipe().unwrap();
+            let reader = gort::go(move || {
+                let mut all = Vec::new();
+                let (mut a, mut b) = ([0; 3], [0; 5]);
+                loop {
+                    let mut bufs = [std::io::IoSliceMut::new(&mut a), std::io::IoSliceMut::new(&mut b)];
+                    match rx.read_vectored(&mut bufs).unwrap() {
+                        0 => return all,
+                        n => all.push(n),
+                    }
+                }
+            });
+            for _ in 0..3 {
+                let t = Instant::now();
+                std::thread::sleep(Duration::from_millis(30));
+                assert!(t.elapsed() >= Duration::from_millis(30));
+                tx.write_all(&[1; 8]).unwrap();
+            }
+            drop(tx);
+            assert_eq!(reader.join().unwrap().iter().sum::<usize>(), 24);
+            assert!(preemptions() > 0);
+            hogs.end();
+        });
+    }
+    ends_well("interrupted_system_calls_go_on", &[("GOMAXPROCS", "2")]);
+}
+
+/// A goroutine that blocks the signal on its thread is left alone; the others go on, and it too when it lets the signal in.
+#[test]
+fn a_masked_signal_comes_late() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let masked = gort::go(|| {
+                let _lock = gort::lock_os_thread();
+                mask(libc::SIG_BLOCK);
+                let until = Instant::now() + Duration::from_millis(100);
+                while Instant::now() < until {}
+                mask(libc::SIG_UNBLOCK);
+                while Instant::now() < until + Duration::from_millis(50) {}
+            });
+            let hogs = Hogs::start(3);
+            hogs.wait_for_a_turn_each();
+            masked.join().unwrap();
+            hogs.end();
+        });
+    }
+    ends_well("a_masked_signal_comes_late", &[("GOMAXPROCS", "2")]);
+}
+
+fn mask(how: i32) {
+    // SAFETY: plain calls on a set of our own.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut set, libc::SIGURG);
+        assert_eq!(libc::pthread_sigmask(how, &set, std::ptr::null_mut()), 0);
+    }
+}
+
+static FOREIGN: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn foreign_handler(_sig: i32) {
+    FOREIGN.fetch_add(1, SeqCst);
+}
+
+fn install_foreign() {
+    // SAFETY: the handler only counts.
+    unsafe { libc::signal(libc::SIGURG, foreign_handler as extern "C" fn(i32) as usize) };
+}
+
+/// A handler that was there before gort gets the signals that are not gort's, and only those.
+#[test]
+fn an_earlier_handler_is_called() {
+    if scene().is_some() {
+        install_foreign();
+        return gort::run(|| {
+            let hogs = Hogs::start(3);
+            hogs.wait_for_a_turn_each();
+            assert!(preemptions() > 0);
+            assert_eq!(FOREIGN.load(SeqCst), 0);
+            // SAFETY: to ourselves, and there is a handler.
+            unsafe { libc::kill(libc::getpid(), libc::SIGURG) };
+            while FOREIGN.load(SeqCst) == 0 {
+                gort::sleep(Duration::from_millis(1));
+            }
+            hogs.end();
+        });
+    }
+    ends_well("an_earlier_handler_is_called", &[("GOMAXPROCS", "1")]);
+}
+
+/// A handler that somebody installs later is left in place and gets none of gort's signals; that is said once.
+#[test]
+fn a_later_handler_is_said() {
+    if scene().is_some() {
+        return gort::run(|| {
+            install_foreign();
+            let until = Instant::now() + Duration::from_millis(80);
+            let all: Vec<_> = (0..4).map(|_| gort::go(move || while Instant::now() < until {})).collect();
+            all.into_iter().for_each(|h| h.join().unwrap());
+            assert_eq!((FOREIGN.load(SeqCst), preemptions()), (0, 0));
+        });
+    }
+    let text = ends_well("a_later_handler_is_said", &[("GOMAXPROCS", "1")]);
+    assert_eq!(text.matches("somebody has replaced the handler of SIGURG").count(), 1, "{text}");
+}
+
+thread_local! {
+    static BORROWED: RefCell<u64> = const { RefCell::new(0) };
+}
+
+/// One who unwinds: the drops of its frames are counted.
+struct Counted<'a>(&'a AtomicU64);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[inline(never)]
+fn unwind_through(depth: u32, drops: &AtomicU64) {
+    let _counted = Counted(drops);
+    if depth == 0 {
+        std::panic::panic_any(7u32);
+    }
+    unwind_through(depth - 1, drops);
+}
+
+/// Goroutines allocate, lock std's mutexes, print, unwind, take backtraces, borrow thread-locals and write vectored, stopped every
+/// millisecond; sums over everything come out right. `GORT_STRESS_SECONDS` says for how long, 2 by default.
+#[test]
+fn stress() {
+    if let Some(scene) = scene() {
+        let builder = gort::Runtime::builder();
+        // SAFETY: no goroutine below parks with anything of its thread at hand.
+        let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
+        return builder.run(play_stress).unwrap();
+    }
+    for mode in ["own", "shared"] {
+        let end = play("stress", mode, &[("GOMAXPROCS", "2"), ("GORT_DEBUG", "sliceus=1000")]);
+        assert_eq!(end.code, Some(0), "{mode}: {}", end.text);
+    }
+}
+
+fn play_stress() {
+    const HOGS: u64 = 8;
+    std::panic::set_hook(Box::new(|_| ()));
+    let seconds = std::env::var("GORT_STRESS_SECONDS").map_or(2, |s| s.parse().unwrap());
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let table: Arc<Mutex<HashMap<u64, u64>>> = Arc::default();
+    let drops = Arc::new(AtomicU64::new(0));
+    let (mut lines, out) = std::io::pipe().unwrap();
+    let out = Arc::new(Mutex::new(std::io::LineWriter::new(out)));
+    let counting = std::thread::spawn(move || {
+        let mut all = String::new();
+        lines.read_to_string(&mut all).unwrap();
+        all.lines().map(|line| line.strip_prefix("sum ").unwrap().parse::<u64>().unwrap()).sum::<u64>()
     });
+    let (sink, mut source) = std::os::unix::net::UnixStream::pair().unwrap();
+    let sink = Arc::new(sink);
+    let sunk = std::thread::spawn(move || std::io::copy(&mut source, &mut std::io::sink()).unwrap());
+    let hogs: Vec<_> = (0..HOGS)
+        .map(|id| {
+            let (table, drops, out, sink) = (table.clone(), drops.clone(), out.clone(), sink.clone());
+            gort::go(move || {
+                let (mut rounds, mut printed, mut sent) = (0u64, 0, 0);
+                while Instant::now() < until {
+                    let kept: Vec<Vec<u64>> = (1..40).map(|n| vec![id * 1000 + n; n as usize * 7]).collect();
+                    *table.lock().unwrap().entry(rounds % 50).or_default() += 1;
+                    let caught = catch_unwind(AssertUnwindSafe(|| unwind_through(20, &drops)));
+                    assert_eq!(*caught.unwrap_err().downcast::<u32>().unwrap(), 7);
+                    if rounds.is_multiple_of(16) {
+                        let trace = std::backtrace::Backtrace::force_capture().to_string();
+                        assert!(trace.contains("play_stress"), "{trace}");
+                    }
+                    BORROWED.with_borrow_mut(|n| {
+                        let before = *n;
+                        for _ in 0..500 {
+                            *n = std::hint::black_box(*n + 1);
+                        }
+                        assert_eq!(*n, before + 500);
+                    });
+                    let words = kept.iter().map(|v| v.iter().sum::<u64>()).sum::<u64>();
+                    assert_eq!(words, (1..40).map(|n| (id * 1000 + n) * n * 7).sum::<u64>());
+                    writeln!(out.lock().unwrap(), "sum {words}").unwrap();
+                    printed += words;
+                    let middle = [id as u8; 500];
+                    let parts = [&b"abc"[..], &middle, &b"xyz"[..]].map(std::io::IoSlice::new);
+                    sent += (&*sink).write_vectored(&parts).unwrap() as u64;
+                    rounds += 1;
+                }
+                (rounds, printed, sent)
+            })
+        })
+        .collect();
+    let (mut rounds, mut printed, mut sent) = (0, 0, 0);
+    for hog in hogs {
+        let (r, p, s) = hog.join().unwrap();
+        assert!(r > 0, "one of them never had its turn");
+        (rounds, printed, sent) = (rounds + r, printed + p, sent + s);
+    }
+    drop((out, sink));
+    assert_eq!(counting.join().unwrap(), printed);
+    assert_eq!(sunk.join().unwrap(), sent);
+    assert_eq!(table.lock().unwrap().values().sum::<u64>(), rounds);
+    assert_eq!(drops.load(Relaxed), rounds * 21);
+    let stopped = preemptions();
+    println!("{rounds} rounds, {stopped} preemptions");
+    assert!(stopped > 100 * seconds, "{stopped} preemptions in {seconds} s");
 }

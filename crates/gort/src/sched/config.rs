@@ -128,6 +128,11 @@ fn parse_bytes(text: &str) -> Option<usize> {
     digits.parse::<usize>().ok()?.checked_mul(unit)
 }
 
+/// The length of a time slice; `GORT_DEBUG=sliceus=N` sets it in microseconds, for tests.
+pub(crate) fn slice() -> Duration {
+    debug_knob("sliceus").and_then(|us| us.parse().ok()).map_or(SLICE, Duration::from_micros)
+}
+
 /// The value of `key` in `GORT_DEBUG=key=value,key=value`.
 pub(crate) fn debug_knob(key: &str) -> Option<String> {
     let all = std::env::var("GORT_DEBUG").ok()?;

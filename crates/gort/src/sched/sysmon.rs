@@ -20,7 +20,7 @@
 //! Who wakes it: `wake/nap.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
 //! would see to that.
 
-use super::config::{IO_SLICE, KEEP_FREE_SLOTS, SLICE};
+use super::config::{self, IO_SLICE, KEEP_FREE_SLOTS};
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
@@ -68,7 +68,6 @@ const MIN_SLEEP_NS: u64 = 20_000;
 const MAX_SLEEP_NS: u64 = 10_000_000;
 /// Looks in vain at the shortest sleep before it grows: about a millisecond, as in Go.
 const EAGER_LOOKS: u32 = 50;
-const SLICE_NS: u64 = SLICE.as_nanos() as u64;
 const IO_SLICE_NS: u64 = IO_SLICE.as_nanos() as u64;
 /// How long a thread that was asked to stop may go on before it is asked again.
 const ASK_AGAIN_NS: u64 = 1_000_000;
@@ -81,7 +80,7 @@ pub(crate) fn start() -> std::io::Result<()> {
     COARSE_NS.store(clock::now_ns(), Relaxed);
     std::thread::Builder::new().name("gort-sysmon".into()).stack_size(256 << 10).spawn(|| {
         thread::precise_sleeps();
-        Sysmon::default().watch()
+        Sysmon { slice_ns: config::slice().as_nanos() as u64, ..Sysmon::default() }.watch()
     })?;
     Ok(())
 }
@@ -115,6 +114,7 @@ struct Sysmon {
     last_trim_ns: u64,
     deadlock: deadlock::Check,
     rescue: preempt::Rescue,
+    slice_ns: u64,
 }
 
 impl Sysmon {
@@ -199,14 +199,14 @@ impl Sysmon {
                 self.seen.push(Seen::default());
             }
             let seen = &mut self.seen[i];
-            look_at_slice(p, seen, now);
+            look_at_slice(p, seen, now, self.slice_ns);
             let stay = syscall::stay(p);
             if stay != seen.stay {
                 (seen.stay, seen.stay_since_ns) = (stay, now);
                 continue;
             }
             if let Some(stay) = stay
-                && (syscall::is_wanted(p) || now >= seen.stay_since_ns + SLICE_NS)
+                && (syscall::is_wanted(p) || now >= seen.stay_since_ns + self.slice_ns)
                 && syscall::retake(p, stay)
             {
                 retaken = true;
@@ -253,8 +253,8 @@ impl Sysmon {
     /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
     fn next_slice_end(&self) -> u64 {
         let since = self.seen.iter().flat_map(|s| [s.tick_since_ns, s.oldest_since_ns]);
-        let first = since.map(|since| since + SLICE_NS).filter(|&end| end > coarse_ns()).min();
-        first.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(SLICE_NS / 10))
+        let first = since.map(|since| since + self.slice_ns).filter(|&end| end > coarse_ns()).min();
+        first.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(self.slice_ns / 10))
     }
 
     /// Has stacks that a peak left behind given back.
@@ -272,7 +272,7 @@ fn is_urgent() -> bool {
 }
 
 /// Marks a P whose slice is over, and stops the goroutine on it if it must not go on.
-fn look_at_slice(p: &P, seen: &mut Seen, now: u64) {
+fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
     let tick = p.tick.load(Relaxed);
     if tick != seen.tick {
         (seen.tick, seen.tick_since_ns) = (tick, now);
@@ -281,8 +281,8 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64) {
     if oldest.is_none() || oldest != seen.oldest {
         (seen.oldest, seen.oldest_since_ns) = (oldest, now);
     }
-    let over = now >= seen.tick_since_ns + SLICE_NS;
-    if over || oldest.is_some() && now >= seen.oldest_since_ns + SLICE_NS {
+    let over = now >= seen.tick_since_ns + slice_ns;
+    if over || oldest.is_some() && now >= seen.oldest_since_ns + slice_ns {
         p.preempt.store(true, Relaxed);
     }
     let others_wait = !p.runq.is_empty() || !state::global_is_empty();
