@@ -545,6 +545,90 @@ fn blocking_limit() {
     ends_well("blocking_limit", &[]);
 }
 
+/// The limit changes while goroutines are inside and wait: a higher one lets more in at once, a lower one lets nobody in
+/// until enough have left, none lets all in.
+#[test]
+fn the_blocking_limit_changes() {
+    if scene().is_some() {
+        return gort::run(|| {
+            assert_eq!(gort::set_blocking_limit(2), 0);
+            let inside = Arc::new(AtomicUsize::new(0));
+            let (go_on, gate) = chan::bounded::<()>(0);
+            let all: Vec<_> = (0..10)
+                .map(|_| {
+                    let (inside, gate) = (inside.clone(), gate.clone());
+                    gort::go(move || {
+                        gort::blocking(|| {
+                            inside.fetch_add(1, SeqCst);
+                            let _ = gate.recv();
+                            inside.fetch_sub(1, SeqCst);
+                        });
+                    })
+                })
+                .collect();
+            let stays = |n| {
+                until(|| inside.load(SeqCst) == n);
+                gort::sleep(Duration::from_millis(20));
+                assert_eq!(inside.load(SeqCst), n);
+            };
+            stays(2);
+            assert_eq!(gort::set_blocking_limit(5), 2);
+            stays(5);
+            assert_eq!(gort::set_blocking_limit(1), 5);
+            (0..4).for_each(|_| go_on.send(()).unwrap());
+            stays(1);
+            go_on.send(()).unwrap(); // one leaves, one comes
+            stays(1);
+            assert_eq!(gort::set_blocking_limit(0), 1);
+            stays(5);
+            drop(go_on);
+            all.into_iter().for_each(|h| h.join().unwrap());
+            assert_eq!(gort::blocking_limit(), 0);
+        });
+    }
+    ends_well("the_blocking_limit_changes", &[]);
+}
+
+/// A storm of blocking calls with a limit: few threads. Without one: a thread each, and they end again.
+#[test]
+fn threads_of_a_storm() {
+    fn storm() -> usize {
+        let most = Arc::new(AtomicUsize::new(0));
+        let all: Vec<_> = (0..1000)
+            .map(|_| {
+                let most = most.clone();
+                gort::go(move || {
+                    gort::blocking(|| std::thread::sleep(Duration::from_millis(2)));
+                    most.fetch_max(os_threads(), SeqCst);
+                })
+            })
+            .collect();
+        all.into_iter().for_each(|h| h.join().unwrap());
+        most.load(SeqCst)
+    }
+    if scene().is_some() {
+        return gort::run(|| {
+            storm();
+            let baseline = 16 + gort::gomaxprocs() + 4;
+            gort::set_blocking_limit(16);
+            until(|| os_threads() <= baseline);
+            let most = storm();
+            assert!(most <= baseline, "{most} threads");
+            gort::set_blocking_limit(0);
+            storm();
+            let start = Instant::now();
+            until(|| os_threads() <= gort::gomaxprocs() + 5);
+            println!("back after {:?}", start.elapsed());
+        });
+    }
+    ends_well("threads_of_a_storm", &[("GOMAXPROCS", "2")]);
+}
+
+/// Threads of this process but for those of the test harness.
+fn os_threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count() - 1
+}
+
 /// Inside `blocking` the goroutine is a thread: gort's waits work there, and what they wake runs elsewhere.
 #[gort::test]
 fn gort_calls_inside_blocking() {

@@ -94,9 +94,9 @@ impl Config {
         self.thread_cap.or_else(|| env_number("GORT_THREAD_CAP")).unwrap_or(THREAD_CAP)
     }
 
-    /// How many goroutines may be inside `blocking` at once; 0 is no limit.
-    pub(crate) fn limit(&self) -> usize {
-        self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT")).unwrap_or(0)
+    /// How many goroutines may be inside `blocking` at once, if that was said; 0 is no limit.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT"))
     }
 
     pub(crate) fn mode(&self) -> ThreadLocals {

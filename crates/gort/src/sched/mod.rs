@@ -44,6 +44,7 @@ pub use procs::{gomaxprocs, num_cpu, set_gomaxprocs};
 pub use reason::WaitReason;
 pub use start::{Runtime, RuntimeBuilder, StartError, run, start};
 pub use syscall::blocking;
+pub use syscall::limit::{blocking_limit, set_blocking_limit};
 pub use task::{Builder, JoinError, JoinHandle, go, goexit, num_goroutine, yield_now};
 pub(crate) use task::{is_goexit, spawn_unchecked};
 pub(crate) use waiter::{FIRST_TOKEN, TIMED_OUT};

@@ -3,7 +3,7 @@
 use super::config::{self, Config, ThreadLocals};
 use super::park::WaiterRef;
 use super::reason::WaitReason;
-use super::{fatal, m, netpoll, p, preempt, state, sysmon, task, threads};
+use super::{fatal, m, netpoll, p, preempt, state, syscall, sysmon, task, threads};
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
 use crate::stack::{overflow, slab};
@@ -27,7 +27,6 @@ pub(crate) struct Fixed {
     /// The class of default slots.
     pub(crate) class: u8,
     pub(crate) thread_cap: usize,
-    pub(crate) blocking_limit: usize,
 }
 
 /// More threads than Linux can have.
@@ -114,7 +113,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How many goroutines may be inside [`blocking`](crate::blocking) at once; more of them park. 0, the default, is no limit.
+    /// How many goroutines may be inside [`blocking`](crate::blocking) at once; more of them park. Default: `GORT_BLOCKING_LIMIT`, else 0,
+    /// which is no limit. [`set_blocking_limit`](crate::set_blocking_limit) changes it later.
     pub fn blocking_limit(mut self, n: usize) -> RuntimeBuilder {
         self.0.blocking_limit = Some(n);
         self
@@ -265,10 +265,12 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         malloc_words,
         class,
         thread_cap: config.cap(),
-        blocking_limit: config.limit(),
     };
     let fixed_cap = fixed.thread_cap.min(MOST_THREADS);
     FIXED.set(fixed).unwrap_or_else(|_| unreachable!("set once, under STARTING"));
+    if let Some(limit) = config.limit() {
+        syscall::limit::set_blocking_limit(limit);
+    }
     clock::ns_of(std::time::Instant::now()); // the two clocks meet before anybody asks
     overflow::install(fatal::judge_fault);
     signal::wrap_setxid(m::on_own_block);

@@ -21,22 +21,19 @@
 //! sysmon looks at every M inside each tick; a P that it leaves there (nothing else to do) is either found by the exit or
 //! taken later. `enter` publishes the stay before it asks whether sysmon naps (`wake/nap.rs`). Model: `crates/gort-models/tests/syscall.rs`.
 
+pub(crate) mod limit;
 pub(crate) mod word;
 
 use super::find;
 use super::g::{G, State};
 use super::m::{self, M};
 use super::p::{self, P};
-use super::park::{WaiterRef, Wake};
 use super::reason::WaitReason;
 use super::state::{self, WAKE};
-use super::waiter::FIRST_TOKEN;
 use super::wake::nap::NAPS;
 use super::{netpoll, procs, ready, sysmon, threads};
 use crate::sys::clock;
-use crate::sys::lock::Lock;
 use crate::sys::sync::Ordering::*;
-use std::collections::VecDeque;
 use word::Stay;
 
 /// Runs `f`, which may block the thread: files, `getaddrinfo`, foreign code. Other goroutines go on meanwhile.
@@ -47,7 +44,8 @@ use word::Stay;
 /// # Blocking
 ///
 /// G: yes. M: yes, as long as `f` takes, and then until a P is free. P: no, it is handed off after some 20 µs if there is
-/// other work. At the limit of [`Builder::blocking_limit`](crate::RuntimeBuilder::blocking_limit) the goroutine parks first.
+/// other work. At the limit of [`Builder::blocking_limit`](crate::RuntimeBuilder::blocking_limit) and
+/// [`set_blocking_limit`](crate::set_blocking_limit) the goroutine parks first.
 ///
 /// # Panics
 ///
@@ -67,29 +65,23 @@ pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
     if m.in_blocking.load(Relaxed) {
         return f();
     }
-    let limit = m.fixed.blocking_limit;
-    if limit != 0 {
-        LIMIT.enter(limit);
-    }
+    let place = limit::enter();
     // The limit may have parked us, and we may have come back on another M.
     let m = m::current().expect("a goroutine runs on an M");
     enter(m, g);
-    let _exit = Exit { limited: limit != 0 };
+    let _exit = Exit { _place: place };
     f()
 }
 
 /// Leaves at the end of `blocking`, also when it ends by a panic.
 struct Exit {
-    limited: bool,
+    _place: Option<limit::Place>,
 }
 
 impl Drop for Exit {
     fn drop(&mut self) {
         let m = m::current().expect("inside, the goroutine stays on its thread");
         exit(m, m.g().expect("as above"));
-        if self.limited {
-            LIMIT.leave();
-        }
     }
 }
 
@@ -183,49 +175,6 @@ pub(crate) fn hand_off(p: &'static P) {
         find::announce(find::SOON_ENOUGH);
     }
     find::announce_all();
-}
-
-/// How many goroutines are inside at once, where that is bounded.
-struct BlockingLimit(Lock<Inside>);
-
-struct Inside {
-    count: usize,
-    waiting: VecDeque<WaiterRef>,
-}
-
-static LIMIT: BlockingLimit = BlockingLimit(Lock::new(Inside { count: 0, waiting: VecDeque::new() }));
-
-impl BlockingLimit {
-    /// Parks while `limit` others are inside.
-    fn enter(&self, limit: usize) {
-        let me = {
-            let mut inside = self.0.lock();
-            if inside.count < limit {
-                inside.count += 1;
-                return;
-            }
-            let me = WaiterRef::current();
-            me.arm();
-            inside.waiting.push_back(me);
-            me
-        };
-        // Who leaves hands its place over.
-        me.wait(WaitReason::BlockingLimit, None);
-    }
-
-    fn leave(&self) {
-        let wake = {
-            let mut inside = self.0.lock();
-            match inside.waiting.pop_front() {
-                Some(waiter) => waiter.try_select(FIRST_TOKEN).expect("only the place ends this wait"),
-                None => {
-                    inside.count -= 1;
-                    Wake::NONE
-                }
-            }
-        };
-        wake.ready();
-    }
 }
 
 /// Whether others have a use for `p`, whose M is inside: goroutines are queued on it, or nobody else looks for work.

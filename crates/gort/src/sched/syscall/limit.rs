@@ -1,0 +1,120 @@
+//! How many goroutines may be inside `blocking` at once: past the limit goroutines park, not threads.
+//!
+//! # Invariants
+//! 1. `count` is the number of places that were given out and not given back, by those who entered while there was a limit.
+//! 2. Under the lock: somebody waits only while `count` is not below the limit. So `leave` and `set`, which change one of the two, hand
+//!    places to those who wait, in the order they came.
+
+use super::super::park::{WaiterRef, Wake};
+use super::super::reason::WaitReason;
+use super::super::waiter::FIRST_TOKEN;
+use crate::sys::lock::Lock;
+use crate::sys::sync::{AtomicUsize, Ordering::*};
+use std::collections::VecDeque;
+
+/// The limit, 0 for none. Changed under the lock of [`INSIDE`].
+static LIMIT: AtomicUsize = AtomicUsize::new(0);
+
+struct Inside {
+    count: usize,
+    waiting: VecDeque<WaiterRef>,
+}
+
+static INSIDE: Lock<Inside> = Lock::new(Inside { count: 0, waiting: VecDeque::new() });
+
+/// A place inside, given back on drop.
+pub(super) struct Place(());
+
+/// Takes a place; parks while all are taken. `None`: there is no limit.
+#[inline]
+pub(super) fn enter() -> Option<Place> {
+    (LIMIT.load(Relaxed) != 0).then(enter_bounded)
+}
+
+#[cold]
+fn enter_bounded() -> Place {
+    let me = {
+        let mut inside = INSIDE.lock();
+        if inside.has_room() {
+            inside.count += 1;
+            return Place(());
+        }
+        let me = WaiterRef::current();
+        me.arm();
+        inside.waiting.push_back(me);
+        me
+    };
+    me.wait(WaitReason::BlockingLimit, None);
+    Place(())
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        INSIDE.lock().count -= 1;
+        hand_out();
+    }
+}
+
+impl Inside {
+    fn has_room(&self) -> bool {
+        let limit = LIMIT.load(Relaxed);
+        limit == 0 || self.count < limit
+    }
+
+    /// The next who waits gets a place, if there is one.
+    fn hand_to_next(&mut self) -> Option<Wake> {
+        if !self.has_room() {
+            return None;
+        }
+        let waiter = self.waiting.pop_front()?;
+        self.count += 1;
+        Some(waiter.try_select(FIRST_TOKEN).expect("only the place ends this wait"))
+    }
+}
+
+fn hand_out() {
+    loop {
+        let wake = INSIDE.lock().hand_to_next();
+        match wake {
+            Some(wake) => wake.ready(),
+            None => return,
+        }
+    }
+}
+
+/// How many goroutines may be inside [`blocking`](crate::blocking) at once; 0 is no limit.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+pub fn blocking_limit() -> usize {
+    LIMIT.load(Relaxed)
+}
+
+/// Sets how many goroutines may be inside [`blocking`](crate::blocking) at once, for the whole process; more of them park. 0 is no
+/// limit. Returns the limit before.
+///
+/// Those who are inside stay, also if they are more; those who came while there was no limit are not counted. To bound one use among
+/// others, take a [`Semaphore`](crate::sync::Semaphore) around it.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let before = gort::set_blocking_limit(16);
+///     assert_eq!(gort::blocking_limit(), 16);
+///     gort::set_blocking_limit(before);
+/// })
+/// ```
+pub fn set_blocking_limit(n: usize) -> usize {
+    let before = {
+        let _inside = INSIDE.lock();
+        LIMIT.swap(n, Relaxed)
+    };
+    hand_out();
+    before
+}
