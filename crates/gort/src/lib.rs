@@ -50,8 +50,8 @@ pub use gort_macros::{main, test};
 pub use sched::local::LocalKey;
 pub use sched::{
     Builder, JoinError, JoinHandle, NoPreempt, OsThreadLock, Runtime, RuntimeBuilder, StartError, blocking,
-    blocking_limit, go, goexit, gomaxprocs, lock_os_thread, no_preempt, num_cpu, num_goroutine, run,
-    set_blocking_limit, set_gomaxprocs, start, yield_now,
+    blocking_limit, cgroup_cpu_limit, go, goexit, gomaxprocs, lock_os_thread, no_preempt, num_cpu,
+    num_goroutine, run, set_blocking_limit, set_default_gomaxprocs, set_gomaxprocs, start, yield_now,
 };
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use time::{sleep, sleep_until};

@@ -2,6 +2,8 @@
 
 use super::start::StartError;
 use crate::stack::slab;
+use crate::sys::{cgroup, thread};
+use std::path::Path;
 use std::time::Duration;
 
 /// A time slice: after this long a goroutine (or a chain of them that hand over to one another) goes behind the
@@ -78,11 +80,14 @@ impl Config {
         }
     }
 
-    /// As [`procs`](Config::procs) when nothing was set. A `GOMAXPROCS` that is no positive number is ignored, as in Go.
+    /// As [`procs`](Config::procs) when nothing was set.
     pub(crate) fn default_procs() -> usize {
-        let env = env_number("GOMAXPROCS").filter(|&n| n > 0);
-        let default = || std::thread::available_parallelism().map_or(1, |n| n.get());
-        env.unwrap_or_else(default).clamp(1, MAX_PROCS)
+        Config::env_procs().unwrap_or_else(|| Limits::now().procs())
+    }
+
+    /// What the environment asks for. A `GOMAXPROCS` that is no positive number is ignored, as in Go.
+    pub(crate) fn env_procs() -> Option<usize> {
+        Some(env_number("GOMAXPROCS").filter(|&n| n > 0)?.min(MAX_PROCS))
     }
 
     /// The bytes of a default slot.
@@ -101,6 +106,30 @@ impl Config {
 
     pub(crate) fn mode(&self) -> ThreadLocals {
         self.thread_locals.unwrap_or(ThreadLocals::Own)
+    }
+}
+
+/// What bounds the CPU time of this process.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Limits {
+    /// CPUs that it may run on.
+    pub(crate) cpus: usize,
+    /// CPUs' worth of time that its control groups allow.
+    pub(crate) cgroup: Option<f64>,
+}
+
+impl Limits {
+    /// Asks the system. `GORT_DEBUG=containermaxprocs=0` leaves control groups out.
+    pub(crate) fn now() -> Limits {
+        let ignored = debug_knob("containermaxprocs").is_some_and(|v| v == "0");
+        let cgroup = if ignored { None } else { cgroup::cpu_limit(Path::new("/")) };
+        Limits { cpus: thread::cpus(), cgroup }
+    }
+
+    /// The number of Ps: as many as CPUs, or as the quota gives, rounded up.
+    pub(crate) fn procs(self) -> usize {
+        let quota = self.cgroup.map_or(usize::MAX, |limit| limit.ceil().max(1.0) as usize);
+        self.cpus.min(quota).clamp(1, MAX_PROCS)
     }
 }
 
@@ -142,6 +171,20 @@ pub(crate) fn debug_knob(key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The quota is rounded up, and never gives more than there are CPUs, nor none.
+    #[test]
+    fn procs_of_limits() {
+        let procs = |cpus, cgroup| Limits { cpus, cgroup }.procs();
+        assert_eq!(procs(8, None), 8);
+        for (limit, expected) in
+            [(0.01, 1), (0.5, 1), (1.0, 1), (1.01, 2), (2.5, 3), (8.0, 8), (100.0, 8), (1e300, 8)]
+        {
+            assert_eq!(procs(8, Some(limit)), expected, "{limit}");
+        }
+        assert_eq!(procs(1, Some(2.0)), 1);
+        assert_eq!(procs(1_000_000, None), MAX_PROCS);
+    }
 
     #[test]
     fn bytes_are_read_with_units() {

@@ -40,7 +40,7 @@ pub(crate) use m::on_own_block;
 pub(crate) use park::{WaiterRef, Wake};
 pub(crate) use preempt::checkpoint;
 pub use preempt::{NoPreempt, no_preempt};
-pub use procs::{gomaxprocs, num_cpu, set_gomaxprocs};
+pub use procs::{cgroup_cpu_limit, gomaxprocs, num_cpu, set_default_gomaxprocs, set_gomaxprocs};
 pub use reason::WaitReason;
 pub use start::{Runtime, RuntimeBuilder, StartError, run, start};
 pub use syscall::blocking;

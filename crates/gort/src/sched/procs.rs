@@ -8,13 +8,13 @@
 //! # Rejected
 //! Stopping the world, as Go does: it waits for the same goroutines, and all others wait with it.
 
-use super::config::MAX_PROCS;
+use super::config::{Limits, MAX_PROCS};
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
-use super::{find, preempt, ready, syscall, threads};
+use super::{find, preempt, ready, syscall, task, threads};
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicU32, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
 use std::time::Duration;
 
@@ -68,14 +68,105 @@ pub fn set_gomaxprocs(n: usize) -> usize {
     }
     syscall::blocking(|| {
         let _one = RESIZER.lock();
+        IS_DEFAULT.store(false, Relaxed);
         resize(n.min(MAX_PROCS))
     })
+}
+
+/// Sets how many goroutines may run at once to what affinity and control groups allow now, whatever the environment says, and
+/// has it follow them from here on (about once a second while the program is busy). Returns the number before.
+///
+/// This is what the runtime does from its start, unless `GOMAXPROCS`, [`RuntimeBuilder::gomaxprocs`](crate::RuntimeBuilder::gomaxprocs)
+/// or [`set_gomaxprocs`] said a number. `GORT_DEBUG=updatemaxprocs=0` keeps it from following, `containermaxprocs=0` leaves control groups
+/// out.
+///
+/// # Blocking
+///
+/// As [`set_gomaxprocs`].
+///
+/// # Panics
+///
+/// If the runtime was not started.
+pub fn set_default_gomaxprocs() -> usize {
+    super::start::require_started("set_default_gomaxprocs");
+    syscall::blocking(|| {
+        let _one = RESIZER.lock();
+        IS_DEFAULT.store(true, Relaxed);
+        resize(Limits::now().procs())
+    })
+}
+
+/// Whether nobody said a number.
+static IS_DEFAULT: AtomicBool = AtomicBool::new(false);
+
+/// Notes at the start whether nobody said a number, so that it follows the limits.
+pub(crate) fn follow_limits(follow: bool) {
+    IS_DEFAULT.store(follow, Relaxed);
+}
+
+/// Whether the number of Ps is to follow the limits.
+pub(crate) fn follows_limits() -> bool {
+    IS_DEFAULT.load(Relaxed)
+}
+
+/// Looks whether the limits have changed. On the template thread; a goroutine of its own does what is needed.
+pub(crate) fn look_at_limits() {
+    if follows_limits() && Limits::now().procs() != p::procs() {
+        task::spawn_system(|| {
+            syscall::blocking(|| {
+                let _one = RESIZER.lock();
+                // Somebody may have said a number meanwhile.
+                if follows_limits() {
+                    resize(Limits::now().procs());
+                }
+            });
+        });
+    }
+}
+
+/// What was spent on changing the number of Ps.
+static RESIZES: Lock<Resizes> =
+    Lock::new(Resizes { count: 0, total: Duration::ZERO, longest: Duration::ZERO });
+
+/// See `metrics::Snapshot`.
+#[derive(Clone, Copy)]
+pub(crate) struct Resizes {
+    pub(crate) count: u64,
+    pub(crate) total: Duration,
+    pub(crate) longest: Duration,
+}
+
+/// See [`Resizes`].
+pub(crate) fn resizes() -> Resizes {
+    *RESIZES.lock()
+}
+
+fn resize(n: usize) -> usize {
+    let begun = clock::now_ns();
+    let old = change(n);
+    if old != n {
+        let took = Duration::from_nanos(clock::now_ns() - begun);
+        let mut resizes = RESIZES.lock();
+        resizes.count += 1;
+        resizes.total += took;
+        resizes.longest = resizes.longest.max(took);
+    }
+    old
+}
+
+/// CPUs' worth of time that the control groups of this process allow (the smallest quota of the hierarchy); `None` for no limit.
+///
+/// # Blocking
+///
+/// G: no. M: for reads of `/proc` and `/sys`. P: no.
+pub fn cgroup_cpu_limit() -> Option<f64> {
+    Limits::now().cgroup
 }
 
 /// How often the resizer asks again those that run on Ps which are to go.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
 
-fn resize(n: usize) -> usize {
+fn change(n: usize) -> usize {
     wait_for_drained(p::procs());
     let old = p::procs();
     // One more than asked for: the spare.

@@ -1,9 +1,9 @@
 //! Starting the runtime: once per process, by whoever comes first.
 
-use super::config::{self, Config, ThreadLocals};
+use super::config::{self, Config, Limits, ThreadLocals};
 use super::park::WaiterRef;
 use super::reason::WaitReason;
-use super::{fatal, m, netpoll, p, preempt, state, syscall, sysmon, task, threads};
+use super::{fatal, m, netpoll, p, preempt, procs, state, syscall, sysmon, task, threads};
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
 use crate::stack::{overflow, slab};
@@ -232,7 +232,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     if p::procs() != 0 {
         return if config.is_default() { Ok(()) } else { Err(StartError::TooLate) };
     }
-    let procs = config.procs()?;
+    let count = config.procs()?;
     if config::debug_knob("guards").is_some_and(|kind| kind == "mprotect") {
         slab::force_mprotect_guards();
     }
@@ -277,13 +277,19 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     state::lock().reserve(fixed_cap);
     threads::start_template()?;
     sysmon::start()?;
-    p::make(procs + 1);
+    p::make(count + 1);
+    procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());
+    if config::debug_knob("logprocs").is_some_and(|v| v == "1") {
+        let limits = Limits::now();
+        let cgroup = limits.cgroup.map_or("none".to_string(), |limit| format!("{limit} CPUs"));
+        eprintln!("gort: GOMAXPROCS={count} (affinity {} CPUs, cgroup limit {cgroup})", limits.cpus);
+    }
     if config::debug_knob("asyncpreemptoff").is_none_or(|v| v != "1") {
         preempt::handler::install();
     }
     let mut s = state::lock();
-    p::set_procs(procs);
-    (0..procs).rev().for_each(|id| s.put_idle_p(p::get(id)));
+    p::set_procs(count);
+    (0..count).rev().for_each(|id| s.put_idle_p(p::get(id)));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::{netpoll, p, preempt, procs, start, state, task};
 use crate::stack::slab;
+use std::time::Duration;
 
 /// What the runtime counts, at one moment (roughly: the numbers are read one after the other).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +22,13 @@ pub struct Snapshot {
     pub gomaxprocs: usize,
     /// Those of GOMAXPROCS that nobody uses.
     pub procs_idle: usize,
+    /// How often GOMAXPROCS was changed while the program ran.
+    pub resizes: u64,
+    /// The time that took in all: until those who ran on Ps that were to go had given them up. The others go on meanwhile; nothing
+    /// here stops the world.
+    pub resize_time: Duration,
+    /// The longest of them.
+    pub resize_longest: Duration,
     /// How often a goroutine was switched to.
     pub schedules: u64,
     /// How often a P took work from another.
@@ -66,6 +74,7 @@ pub fn snapshot() -> Snapshot {
         let s = state::lock();
         (s.threads + 2, s.idle_ms.len(), s.preempted())
     };
+    let resizes = procs::resizes();
     let (stacks, stacks_free) = slab::counts();
     let (polls, poll_events) = netpoll::counters();
     Snapshot {
@@ -76,6 +85,9 @@ pub fn snapshot() -> Snapshot {
         threads_idle,
         gomaxprocs: p::procs(),
         procs_idle: state::WAKE.idle_ps() as usize,
+        resizes: resizes.count,
+        resize_time: resizes.total,
+        resize_longest: resizes.longest,
         schedules: p::all_ever().map(|p| p.stats.schedules.get()).sum(),
         steals: p::all_ever().map(|p| p.stats.steals.get()).sum(),
         preemptions: preempt::count(),

@@ -11,6 +11,7 @@
 //! | a timer is due whose P runs the same slice for 1 ms         | fires it                                          |
 //! | I/O or a timer has readied somebody, all Ps are busy, one for 1 ms with the same slice | preempts that one        |
 //! | all Ps wait for what a stopped goroutine holds              | lets that one run (`preempt/rescue.rs`)           |
+//! | a second has gone by                                        | has affinity and control groups looked at (`procs.rs`) |
 //! | many free stacks are left from a peak                       | gives some back                                   |
 //! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
 //!
@@ -73,6 +74,8 @@ const IO_SLICE_NS: u64 = IO_SLICE.as_nanos() as u64;
 const ASK_AGAIN_NS: u64 = 1_000_000;
 /// Looks that find all Ps idle and nothing done in between, before the deep sleep.
 const IDLE_LOOKS: u32 = 5;
+/// How often affinity and control groups are looked at; Go's number.
+const LIMITS_EVERY_NS: u64 = 1_000_000_000;
 const TRIM_EVERY_NS: u64 = 100_000_000;
 
 /// Starts the thread.
@@ -80,7 +83,9 @@ pub(crate) fn start() -> std::io::Result<()> {
     COARSE_NS.store(clock::now_ns(), Relaxed);
     std::thread::Builder::new().name("gort-sysmon".into()).stack_size(256 << 10).spawn(|| {
         thread::precise_sleeps();
-        Sysmon { slice_ns: config::slice().as_nanos() as u64, ..Sysmon::default() }.watch()
+        let slice_ns = config::slice().as_nanos() as u64;
+        let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
+        Sysmon { slice_ns, follows_limits, ..Sysmon::default() }.watch()
     })?;
     Ok(())
 }
@@ -115,6 +120,8 @@ struct Sysmon {
     deadlock: deadlock::Check,
     rescue: preempt::Rescue,
     slice_ns: u64,
+    last_limits_ns: u64,
+    follows_limits: bool,
 }
 
 impl Sysmon {
@@ -144,6 +151,10 @@ impl Sysmon {
             self.looks_in_vain = if retaken || urgent { 0 } else { self.looks_in_vain.saturating_add(1) };
             self.rescue.look(now);
             self.trim(now);
+            if now >= self.last_limits_ns + LIMITS_EVERY_NS && self.follows_limits {
+                self.last_limits_ns = now;
+                threads::call_template(threads::LIMITS);
+            }
         }
     }
 

@@ -622,6 +622,16 @@ pub(crate) unsafe fn cancel(g: &'static G) {
     release(g);
 }
 
+/// Starts a goroutine of the runtime's own.
+#[track_caller]
+pub(crate) fn spawn_system(f: impl FnOnce() + Send + 'static) {
+    // SAFETY: nothing is borrowed.
+    let g = unsafe { make(f, Options::default(), 1, Location::caller()) };
+    g.system.store(true, Relaxed);
+    g.join.store(DETACHED, Relaxed);
+    ready::ready(g);
+}
+
 /// Starts a goroutine of the runtime's own on a stack of the caller's choice, which goes back to the system at its end.
 #[track_caller]
 pub(crate) fn spawn_on_cold_slot(slot: slab::Slot, f: impl FnOnce() + Send + 'static) {

@@ -57,6 +57,8 @@ const WANTED: u32 = 1;
 pub(crate) const DRAIN: u32 = 2;
 /// Stacks are left from a peak.
 pub(crate) const TRIM: u32 = 4;
+/// It is time to look at affinity and control groups.
+pub(crate) const LIMITS: u32 = 8;
 
 /// Has the template thread do `what`.
 pub(crate) fn call_template(what: u32) {
@@ -161,6 +163,9 @@ pub(crate) fn start_template() -> io::Result<()> {
             }
             if what & TRIM != 0 {
                 trim();
+            }
+            if what & LIMITS != 0 {
+                procs::look_at_limits();
             }
             if let Err((threads, e)) = &result
                 && clock::now_ns() >= say_again_ns

@@ -3,6 +3,7 @@
 //! Nothing here knows a goroutine. Every atomic of the crate comes through [`sync`], so that the models in
 //! `crates/gort-models` can put loom's in their place.
 
+pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod fatal;
 pub(crate) mod fs;
