@@ -30,6 +30,7 @@ compile_error!(
     "gort needs Linux on x86-64 with glibc: goroutines own their thread-locals, as that libc lays them"
 );
 
+pub mod affine;
 pub mod alloc;
 pub mod chan;
 pub mod context;

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["stack", "poll"],
     &["sched"],
     &["chan", "sync", "net", "time"],
-    &["context", "group", "scope", "future"],
+    &["affine", "context", "group", "scope", "future"],
     &["debug", "metrics", "lib", "alloc"],
 ];
 
@@ -138,7 +138,7 @@ fn assembly_is_in_three_files() {
 #[test]
 fn safe_floors_say_so() {
     let texts = texts();
-    for module in ["context/mod.rs", "group/mod.rs", "future/mod.rs"] {
+    for module in ["affine/mod.rs", "context/mod.rs", "group/mod.rs", "future/mod.rs"] {
         assert!(
             texts[module].contains("#![forbid(unsafe_code)]"),
             "src/{module} does not forbid unsafe code"

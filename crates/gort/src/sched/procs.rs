@@ -15,7 +15,8 @@ use super::state::{self, WAKE};
 use super::{find, preempt, ready, syscall, task, threads};
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicBool, AtomicU32, Ordering::*};
-use crate::sys::{clock, futex};
+use crate::sys::{clock, futex, thread};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Counts drained Ps; the resizer sleeps on it.
@@ -286,11 +287,12 @@ pub(crate) fn drain() {
     }
 }
 
-/// The CPUs that this process may run on.
+/// The CPUs that this process could run on when somebody first asked, or the runtime started.
 ///
 /// # Blocking
 ///
 /// G: no. M: no. P: no.
 pub fn num_cpu() -> usize {
-    crate::sys::thread::cpus()
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    *CPUS.get_or_init(thread::cpus)
 }

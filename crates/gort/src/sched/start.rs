@@ -278,6 +278,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     threads::start_template()?;
     sysmon::start()?;
     p::make(count + 1);
+    procs::num_cpu(); // before a goroutine may bind its thread
     procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());
     if config::debug_knob("logprocs").is_some_and(|v| v == "1") {
         let limits = Limits::now();

@@ -17,15 +17,30 @@ pub(crate) fn count() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// CPUs that this process may run on.
+/// How many CPUs this thread may run on.
 pub(crate) fn cpus() -> usize {
+    allowed_cpus().len().max(1)
+}
+
+/// The CPUs that this thread may run on (none if the system does not say).
+pub(crate) fn allowed_cpus() -> Vec<usize> {
     // SAFETY: a zeroed set is a valid place for the result.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
-            return 1;
+            return Vec::new();
         }
-        (libc::CPU_COUNT(&set) as usize).max(1)
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
+    }
+}
+
+/// Binds this thread to one CPU, if the system lets it.
+pub(crate) fn pin_to(cpu: usize) {
+    // SAFETY: a set of our own.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
     }
 }
 
