@@ -14,6 +14,7 @@ const EXAMPLES: &[(&str, &[&str], &str)] = &[
     ("scope_borrow", &[], "500000500000"),
     ("blocking_files", &[], "bytes read by 100 goroutines"),
     ("block_on", &[], "100"),
+    ("sqlite_pool", &[], "5000 notes of 1000 goroutines through 2 SQLite connections"),
     ("threads_and_goroutines", &[], "328350"),
 ];
 
