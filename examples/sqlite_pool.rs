@@ -20,13 +20,14 @@ thread_local! {
 }
 
 fn open(path: &Path, worker: usize) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX; // one thread, so no locks
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX; // one thread, so no locks
     // A file each: the data is split by key, as the jobs are.
     let db = Connection::open_with_flags(path.join(format!("notes-{worker}.db")), flags)?;
     db.busy_timeout(Duration::from_secs(5))?;
-    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE notes (user INTEGER, text TEXT)")?;
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE notes (user INTEGER, text TEXT)",
+    )?;
     Ok(db)
 }
 

@@ -289,6 +289,34 @@ fn more_hogs_than_threads_may_be_held() {
     ends_well("more_hogs_than_threads_may_be_held", &[("GOMAXPROCS", "2"), ("GORT_DEBUG", "sliceus=500")]);
 }
 
+/// The smallest stacks, nearly full, are stopped like any: the handler is on a stack of its own.
+#[test]
+fn small_stacks_are_preempted() {
+    #[inline(never)]
+    fn deep(left: usize, until: Instant) -> u64 {
+        let frame = std::hint::black_box([left as u64; 16]);
+        if left > 0 {
+            return deep(left - 1, until) + frame[7];
+        }
+        let mut turns = 0;
+        while Instant::now() < until {
+            turns += 1;
+        }
+        std::hint::black_box(turns.min(1)) + frame[7]
+    }
+    if scene().is_some() {
+        return gort::run(|| {
+            let until = Instant::now() + Duration::from_millis(200);
+            let all: Vec<_> = (0..6)
+                .map(|_| gort::Builder::new().stack_size(16 << 10).spawn(move || deep(8, until)).unwrap())
+                .collect();
+            all.into_iter().for_each(|h| assert_eq!(h.join().unwrap(), 1 + (0..=8).sum::<u64>()));
+            assert!(preemptions() > 0);
+        });
+    }
+    ends_well("small_stacks_are_preempted", &[("GOMAXPROCS", "1")]);
+}
+
 /// System calls that block the thread outside `blocking` go on after the signal as if nothing had been.
 #[test]
 fn interrupted_system_calls_go_on() {
