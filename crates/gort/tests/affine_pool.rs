@@ -106,8 +106,15 @@ fn a_panicking_job_does_not_take_the_worker_down() {
     let thread = pool.submit(0, || std::thread::current().id()).join().unwrap();
     let error = pool.submit(0, || panic!("boom {}", 7)).join().unwrap_err();
     assert!(error.is_panic() && error.to_string().contains("boom 7"), "{error}");
+    // The worker is held until the handles are gone: then the results are nobody's.
+    let (go_on, gate) = gort::chan::bounded::<()>(0);
+    let held = pool.submit(0, move || {
+        let _ = gate.recv();
+    });
     drop(pool.submit(0, || Bomb));
     drop(pool.submit_any(|| Bomb));
+    drop(go_on);
+    held.join().unwrap();
     let after = pool.submit(0, || (NUMBER.get(), std::thread::current().id())).join().unwrap();
     assert_eq!(after, (Some(0), thread));
 }

@@ -106,9 +106,8 @@ fn step(world: &Arc<World>, rng: &mut Rng, depth: u32) {
             spin(us(rng, 100));
         }
         10 => {
-            if world.tx.send_timeout(1, us(rng, 1000)).is_ok() {
-                world.counts.sent.fetch_add(1, SeqCst);
-            }
+            let sent = world.tx.send_timeout(1, us(rng, 1000)).is_ok();
+            world.counts.sent.fetch_add(u64::from(sent), SeqCst);
         }
         11 => {
             if let Ok(n) = world.rx.recv_timeout(us(rng, 1000)) {

@@ -69,7 +69,10 @@ const CASES: &[Case] = &[
                 end,
                 &[
                     DEADLOCK,
-                    "[chan receive, locked to thread]:\nname \"the child\"\ncreated by goroutine ",
+                    "[chan receive, locked to thread]:\nname \"the child\"\n",
+                    "\nsched_fatal::wait_for_ever(...)\n\t",
+                    "sched_fatal.rs:",
+                    "\ncreated by goroutine ",
                     "[chan receive]:\n",
                 ],
             );

@@ -254,7 +254,7 @@ where
     JobHandle { result }
 }
 
-/// The right to a job's result. Dropping it leaves the job to itself.
+/// The right to a job's result. Dropping it leaves the job to itself, and drops the result if that is there already.
 pub struct JobHandle<T> {
     result: Receiver<Outcome<T>>,
 }

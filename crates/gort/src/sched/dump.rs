@@ -3,6 +3,7 @@
 use super::g::{self, G, State};
 use super::m;
 use super::reason::WaitReason;
+use crate::stack::walk;
 use crate::sys::clock;
 use std::fmt::{self, Write};
 use std::panic::Location;
@@ -129,26 +130,49 @@ pub fn goroutines() -> Vec<Goroutine> {
 /// })
 /// ```
 pub fn dump() -> String {
-    let mut all = goroutines();
+    write(|_, _| ())
+}
+
+/// As [`dump`], with the stacks of those who wait.
+///
+/// # Safety
+/// No goroutine that is suspended is resumed any more (`run::freeze`).
+pub(crate) unsafe fn dump_with_stacks() -> String {
+    write(|g, text| match g.state() {
+        // SAFETY: it is suspended, and the caller answers for that it stays so.
+        State::Waiting if g.sp.get() != 0 => unsafe { walk::write_frames(&walk::frames(g.sp.get()), text) },
+        State::Waiting => {}
+        State::Runnable if g.sp.get() == 0 => text.push_str("\tgoroutine has not run yet\n"),
+        State::Runnable => text.push_str("\tgoroutine is about to run; stack unavailable\n"),
+        _ => text.push_str("\tgoroutine running on other thread; stack unavailable\n"),
+    })
+}
+
+/// All goroutines, with what `stack` adds to each.
+fn write(mut stack: impl FnMut(&G, &mut String)) -> String {
+    let now = clock::now_ns();
+    let mut all = Vec::new();
+    g::for_each(|g| all.extend(look_at(g, now).map(|seen| (seen, g))));
     let own = m::current().and_then(|m| m.g()).map(G::id);
-    all.sort_by_key(|g| (Some(g.id) != own, g.id));
+    all.sort_by_key(|(seen, _)| (Some(seen.id) != own, seen.id));
     let mut text = String::new();
-    for g in all {
-        let _ = write!(text, "{g}:\n{}", Rest(&g));
-        text.push('\n');
+    for (seen, g) in all {
+        let _ = writeln!(text, "{seen}:");
+        if let Some(name) = &seen.name {
+            let _ = writeln!(text, "name {name:?}");
+        }
+        stack(g, &mut text);
+        let _ = writeln!(text, "{}", Rest(&seen));
     }
     text
 }
 
-/// The lines below the header.
+/// Who made it.
 struct Rest<'a>(&'a Goroutine);
 
 impl fmt::Display for Rest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let g = self.0;
-        if let Some(name) = &g.name {
-            writeln!(f, "name {name:?}")?;
-        }
         if let Some(at) = g.created_at {
             match g.parent {
                 0 => writeln!(f, "created by a thread")?,

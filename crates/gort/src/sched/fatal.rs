@@ -1,7 +1,7 @@
 //! Errors that end the process: a report on stderr and exit status 2, as in Go.
 
 use super::dump;
-use super::m;
+use super::{m, run};
 use crate::sys::fatal::{exit, write_stderr};
 
 /// Says `message` and ends the process with status 2.
@@ -12,16 +12,24 @@ pub(crate) fn throw(message: &str) -> ! {
     exit(2)
 }
 
-/// As [`throw`], with a dump of all goroutines, unless `GORT_TRACEBACK=none`.
+/// As [`throw`], with a dump of all goroutines and where they wait, unless `GORT_TRACEBACK=none`. On a thread of the runtime's own.
 #[cold]
 pub(crate) fn throw_with_dump(message: &str) -> ! {
     write_stderr(message.as_bytes());
     write_stderr(b"\n\n");
     if std::env::var_os("GORT_TRACEBACK").is_none_or(|v| v != "none") {
-        write_stderr(dump::dump().as_bytes());
+        run::freeze();
+        // Symbols need a deep stack. Without a thread, without stacks.
+        let dumper = std::thread::Builder::new().stack_size(DUMPER_STACK_BYTES);
+        // SAFETY: frozen above.
+        let dump = || unsafe { dump::dump_with_stacks() };
+        let text = dumper.spawn(dump).ok().and_then(|thread| thread.join().ok());
+        write_stderr(text.unwrap_or_else(dump::dump).as_bytes());
     }
     exit(2)
 }
+
+const DUMPER_STACK_BYTES: usize = 8 << 20;
 
 /// Looks at a fault on this thread: in the guard of the running goroutine's stack it is an overflow, which is reported. Runs
 /// in a signal handler, on the M's alternate stack; allocates nothing.

@@ -139,6 +139,13 @@ impl M {
         true
     }
 
+    /// The process is about to end.
+    pub(crate) fn sleep_for_good(&self) -> ! {
+        loop {
+            self.sleep(None);
+        }
+    }
+
     /// Wakes this M, or keeps it from falling asleep.
     pub(crate) fn unpark(&self) {
         self.park.store(1, Release);

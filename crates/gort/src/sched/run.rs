@@ -22,8 +22,19 @@ use super::start::fixed;
 use super::state::{self, WAKE};
 use super::{ready, syscall, task, threads};
 use crate::stack::{slab, switch};
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, Ordering::*};
 use std::ptr::null_mut;
+use std::time::Duration;
+
+/// The process is about to end, and those who report why look at suspended stacks: no goroutine is resumed any more.
+static FROZEN: AtomicBool = AtomicBool::new(false);
+
+/// Keeps every goroutine that is suspended as it is, for good. Those that run go on to their next park.
+pub(crate) fn freeze() {
+    FROZEN.store(true, SeqCst);
+    // Who has just looked at the word is on its way; give it time to be seen as running.
+    std::thread::sleep(Duration::from_millis(2));
+}
 
 /// Runs goroutines until the thread is to end. On g0, with a P.
 pub(crate) fn schedule(m: &'static M) {
@@ -77,6 +88,9 @@ fn execute(m: &'static M, g: &'static G, mut inherits: bool) -> bool {
         begin_slice(p, inherits);
         if g.sp.get() == 0 {
             attach(p, g);
+        }
+        if FROZEN.load(Relaxed) {
+            m.sleep_for_good();
         }
         g.set_state(State::Running);
         m.g.store(std::ptr::from_ref(g).cast_mut(), Relaxed);

@@ -8,3 +8,4 @@ pub(crate) mod overflow;
 pub(crate) mod slab;
 pub(crate) mod switch;
 pub(crate) mod tls;
+pub(crate) mod walk;

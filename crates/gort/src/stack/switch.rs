@@ -21,6 +21,7 @@
 //! FS base is written between the two stacks: no instruction uses a thread-local there.
 
 use std::arch::naked_asm;
+use std::ffi::c_void;
 
 /// Where the saved registers are, counted from the `sp` of a suspended stack.
 pub(crate) const SAVED_RBP: usize = 48;
@@ -171,4 +172,35 @@ pub(crate) unsafe fn prepare(top: usize, entry: extern "sysv64" fn(usize) -> !, 
         word(SAVED_RIP + 8).write(0);
     }
     sp
+}
+
+/// Calls `f(arg)`; to an unwinder that starts below, its caller is the stack that was suspended at `sp`: the frame description says
+/// that the registers are where [`switch`] has left them.
+///
+/// # Safety
+/// `sp` was written by a switch and nobody resumes that stack meanwhile; `f` does not unwind.
+#[unsafe(naked)]
+pub(crate) unsafe extern "sysv64" fn call_as_if_from(
+    sp: usize,
+    f: extern "sysv64" fn(*mut c_void),
+    arg: *mut c_void,
+) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push r12",
+        "mov r12, rdi",
+        "mov rdi, rdx",
+        ".cfi_def_cfa r12, 64",
+        ".cfi_offset rip, -8",
+        ".cfi_offset rbp, -16",
+        ".cfi_offset rbx, -24",
+        ".cfi_offset r12, -32",
+        ".cfi_offset r13, -40",
+        ".cfi_offset r14, -48",
+        ".cfi_offset r15, -56",
+        "call rsi",
+        "pop r12",
+        "ret",
+        ".cfi_endproc",
+    )
 }
