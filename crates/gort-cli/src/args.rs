@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Goroutines for Rust: a WebSocket hub on them, a load generator for it, and both at once as a demonstration.
@@ -20,6 +21,8 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// A hub and its load in one process, for a look at what goroutines cost.
     Demo(DemoArgs),
+    /// The claims about goroutines and threads, measured on this machine: one by name, or all with a page.
+    Lab(LabArgs),
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +103,19 @@ pub(crate) struct DemoArgs {
     /// Print the result as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabArgs {
+    /// The claim: spawn, procs, handoff, storm, preempt, lock-os-thread, sleepers, million, idle-conns, syscall, procresize, affine, cgroup
+    /// [default: all of them].
+    pub(crate) claim: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where the page about all of them is written.
+    #[arg(long, value_name = "FILE", default_value = "gort-lab.html")]
+    pub(crate) report: PathBuf,
 }
 
 /// `500ms`, `15s`, `2m`, `1h`; fractions are fine, nothing and zero are not.

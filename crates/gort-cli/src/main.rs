@@ -1,4 +1,4 @@
-//! The `gort` program: `gort hub`, `gort load`, `gort demo`.
+//! The `gort` program: `gort hub`, `gort load`, `gort demo`, `gort lab`.
 //!
 //! Exit codes: 0 done, 1 it failed (a message was lost, a port is taken), 2 it was asked in a wrong way.
 #![forbid(unsafe_code)]
@@ -6,6 +6,7 @@
 mod args;
 mod demo;
 mod hub;
+mod lab;
 mod load;
 mod out;
 mod plan;
@@ -14,7 +15,7 @@ mod threads;
 
 use args::{Cli, Command};
 use clap::Parser;
-use plan::{DemoPlan, HubPlan, LoadPlan, UsageError};
+use plan::{DemoPlan, HubPlan, LabPlan, LoadPlan, UsageError};
 use std::process::ExitCode;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             Command::Hub(args) => plan(HubPlan::of(args)).map(hub::run),
             Command::Load(args) => plan(LoadPlan::of(args)).map(|plan| load::run(&plan, args.json)),
             Command::Demo(args) => plan(DemoPlan::of(args)).map(|plan| demo::run(&plan, args.json)),
+            Command::Lab(args) => plan(LabPlan::of(args)).map(|plan| lab::run(&plan)),
         };
         match outcome {
             Ok(Ok(())) => ExitCode::SUCCESS,

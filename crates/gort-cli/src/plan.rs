@@ -1,10 +1,12 @@
 //! What the command line means: addresses looked up, limits looked at, defaults filled in.
 
-use crate::args::{DemoArgs, HubArgs, LoadArgs};
+use crate::args::{DemoArgs, HubArgs, LabArgs, LoadArgs};
+use crate::lab::{CLAIMS, Claim};
 use crate::rt;
 use gort_hub::fd::{FdLimit, RESERVE};
 use gort_hub::{App, Config, ParseAppError};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -21,8 +23,30 @@ pub(crate) enum UsageError {
     Payload(usize),
     #[error("--channels is {channels}, but there are only {connections} connections to be on them")]
     Channels { channels: usize, connections: usize },
+    #[error("{0:?} is no claim; there are: {names}", names = CLAIMS.iter().map(|c| c.name).collect::<Vec<_>>().join(", "))]
+    Claim(String),
     #[error("--connections {connections} does not fit: {complaint}")]
     Descriptors { connections: usize, complaint: String },
+}
+
+pub(crate) struct LabPlan {
+    /// None: all.
+    pub(crate) claim: Option<&'static Claim>,
+    pub(crate) json: bool,
+    pub(crate) report: PathBuf,
+}
+
+impl LabPlan {
+    pub(crate) fn of(args: &LabArgs) -> Result<LabPlan, UsageError> {
+        let find = |name: &String| {
+            let claim = CLAIMS.iter().find(|claim| claim.name == name);
+            claim.ok_or_else(|| UsageError::Claim(name.clone()))
+        };
+        // Connections are two descriptors each.
+        FdLimit::raise(20_000);
+        let claim = args.claim.as_ref().map(find).transpose()?;
+        Ok(LabPlan { claim, json: args.json, report: args.report.clone() })
+    }
 }
 
 pub(crate) struct HubPlan {

@@ -291,3 +291,19 @@ fn few_file_descriptors() {
     let (_, stderr) = check_output(with_descriptors(200, &["load", "ws://127.0.0.1:1", "--app", APP]), 2);
     assert!(stderr.contains("1064 file descriptors are needed"), "{stderr}");
 }
+
+/// A claim as JSON; what is no claim, and a page that cannot be written, are said at once.
+#[test]
+fn the_lab() {
+    for claim in ["affine", "lock-os-thread"] {
+        let output = gort(&["lab", claim, "--json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(line["claim"], claim);
+        assert_eq!(line["held"], true, "{line}");
+        assert!(line["q"].as_array().unwrap().iter().all(Value::is_u64), "{line}");
+        assert!(line["figures"].as_object().unwrap().values().all(Value::is_number), "{line}");
+    }
+    check_sentence(&["lab", "nonsense"], 2, "\"nonsense\" is no claim; there are: spawn, procs");
+    check_sentence(&["lab", "--report", "/nowhere/lab.html"], 1, "cannot write /nowhere/lab.html");
+}

@@ -6,6 +6,7 @@ use gort::chan::{Receiver, RecvTimeoutError, TryRecvError};
 use gort::context::{Cancel, Context, ContextError};
 use gort::sync::{Mutex, WaitGroup};
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::{Duration, Instant};
@@ -560,5 +561,45 @@ fn done_wakes_all() {
         cancel.cancel();
         tasks.into_iter().for_each(Task::join);
         assert_eq!(order.lock().unwrap().len(), 10);
+    });
+}
+
+/// A blocking call that the context gives up: the caller goes on at once, the call is counted until it is over, its panic and result are
+/// nobody's. One that has not begun never does. One that is in time gives its result, or its panic.
+#[test]
+fn blocking_calls_are_abandoned() {
+    gort::run(|| {
+        let ctx = Context::background();
+        assert_eq!(ctx.blocking(|| 7), Ok(7));
+        let panic = catch_unwind(AssertUnwindSafe(|| ctx.blocking(|| std::panic::panic_any(8)))).unwrap_err();
+        assert_eq!(*panic.downcast::<i32>().unwrap(), 8);
+
+        let abandoned = || gort::metrics::snapshot().blocking_abandoned;
+        let before = abandoned();
+        let (let_go, gate) = std::sync::mpsc::channel::<()>();
+        let (ctx, cancel) = Context::background().with_cancel();
+        let (inside, is_inside) = gort::chan::bounded(1);
+        let h = gort::go(move || {
+            ctx.blocking(move || {
+                inside.send(()).unwrap();
+                let _ = gate.recv();
+                std::panic::panic_any(9);
+            })
+        });
+        is_inside.recv().unwrap();
+        cancel.cancel();
+        assert_eq!(h.join().unwrap(), Err(ContextError::Canceled));
+        assert_eq!(abandoned(), before + 1);
+        drop(let_go);
+        while abandoned() != before {
+            gort::sleep(Duration::from_millis(1));
+        }
+
+        let (ctx, cancel) = Context::background().with_cancel();
+        cancel.cancel();
+        assert_eq!(
+            ctx.blocking(|| unreachable!("it was cancelled before")),
+            Err::<(), _>(ContextError::Canceled)
+        );
     });
 }

@@ -2,6 +2,7 @@
 //! call.
 #![forbid(unsafe_code)]
 
+mod blocking;
 mod canceler;
 mod error;
 mod semaphore;

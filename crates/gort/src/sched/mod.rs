@@ -43,6 +43,7 @@ pub use preempt::{NoPreempt, no_preempt};
 pub use procs::{cgroup_cpu_limit, gomaxprocs, num_cpu, set_default_gomaxprocs, set_gomaxprocs};
 pub use reason::WaitReason;
 pub use start::{Runtime, RuntimeBuilder, StartError, run, start};
+pub(crate) use stats::ABANDONED_CALLS;
 pub use syscall::blocking;
 pub use syscall::limit::{blocking_limit, set_blocking_limit};
 pub use task::{Builder, JoinError, JoinHandle, go, goexit, num_goroutine, yield_now};

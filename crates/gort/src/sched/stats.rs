@@ -2,6 +2,7 @@
 
 use super::{netpoll, p, preempt, procs, start, state, task};
 use crate::stack::slab;
+use crate::sys::sync::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What the runtime counts, at one moment (roughly: the numbers are read one after the other).
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub preemptions: u64,
     /// Goroutines that are stopped so just now; each holds a thread.
     pub preempted: usize,
+    /// Blocking calls that still run though a [context](crate::context::Context::blocking) has given them up.
+    pub blocking_abandoned: usize,
     /// Goroutines and threads that wait for I/O.
     pub io_waiters: usize,
     /// How often the kernel was asked for I/O events.
@@ -49,6 +52,30 @@ pub struct Snapshot {
     pub stacks: usize,
     /// Stack slots that wait to be used again (not counting those that Ps keep warm).
     pub stacks_free: usize,
+}
+
+/// Blocking calls whose callers have given them up. Counted as two sums: an end may be counted before its beginning.
+pub(crate) struct AbandonedCalls {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+/// See [`AbandonedCalls`].
+pub(crate) static ABANDONED_CALLS: AbandonedCalls =
+    AbandonedCalls { begun: AtomicUsize::new(0), ended: AtomicUsize::new(0) };
+
+impl AbandonedCalls {
+    pub(crate) fn begin(&self) {
+        self.begun.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.fetch_add(1, Relaxed);
+    }
+
+    fn running(&self) -> usize {
+        self.begun.load(Relaxed).saturating_sub(self.ended.load(Relaxed))
+    }
 }
 
 /// The numbers of this moment. Before the runtime was started they are zero.
@@ -92,6 +119,7 @@ pub fn snapshot() -> Snapshot {
         steals: p::all_ever().map(|p| p.stats.steals.get()).sum(),
         preemptions: preempt::count(),
         preempted,
+        blocking_abandoned: ABANDONED_CALLS.running(),
         io_waiters: netpoll::waiters(),
         polls: polls as u64,
         poll_events: poll_events as u64,

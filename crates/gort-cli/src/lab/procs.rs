@@ -1,0 +1,256 @@
+//! Processors: how many, who has them, and for how long.
+
+use super::{Finding, p50_p99};
+use crate::Failure;
+use crate::rt;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::time::{Duration, Instant};
+
+/// Goroutines that compute until they are told to stop, and how far each has come.
+struct Hogs {
+    stop: Arc<AtomicBool>,
+    turns: Arc<Vec<AtomicU64>>,
+    all: Vec<gort::JoinHandle<()>>,
+}
+
+impl Hogs {
+    fn start(n: usize) -> Hogs {
+        let stop = Arc::new(AtomicBool::new(false));
+        let turns: Arc<Vec<AtomicU64>> = Arc::new((0..n).map(|_| AtomicU64::new(0)).collect());
+        let all = (0..n)
+            .map(|i| {
+                let (stop, turns) = (stop.clone(), turns.clone());
+                rt::go(move || {
+                    while !stop.load(Relaxed) {
+                        turns[i].fetch_add(1, Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Hogs { stop, turns, all }
+    }
+
+    /// Ends them. The least that one has done, as a share of the most.
+    fn end(self) -> Result<f64, Failure> {
+        self.stop.store(true, Relaxed);
+        for h in self.all {
+            h.join().map_err(|e| e.to_string())?;
+        }
+        let turns = || self.turns.iter().map(|t| t.load(Relaxed) as f64);
+        Ok(turns().fold(f64::INFINITY, f64::min) / turns().fold(1.0, f64::max))
+    }
+}
+
+/// Seconds of processor time that this process has used.
+fn cpu_seconds() -> f64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
+}
+
+pub(super) fn procs() -> Result<Finding, Failure> {
+    let mut found = Finding::default();
+    let cpus = gort::num_cpu();
+    let use_of = |n: usize| -> Result<(f64, f64), Failure> {
+        gort::set_gomaxprocs(n);
+        let hogs = Hogs::start(4 * cpus);
+        let (t, cpu) = (Instant::now(), cpu_seconds());
+        gort::sleep(Duration::from_millis(1500));
+        let used = (cpu_seconds() - cpu) / t.elapsed().as_secs_f64();
+        Ok((used, hogs.end()?))
+    };
+    let (one, fair_one) = use_of(1)?;
+    let (all, fair_all) = use_of(cpus)?;
+    found.figure("cpus", cpus as f64, "CPUs here");
+    found.figure("cpu_use_with_1", one, "CPUs busy with GOMAXPROCS=1");
+    found.figure("cpu_use_with_all", all, "CPUs busy with one P for each CPU");
+    found.figure("fairness_with_1", fair_one, "the slowest goroutine's share of the fastest's");
+    found.figure("fairness_with_all", fair_all, "the same with all");
+    found.held = one < 1.2 && fair_one > 0.0 && fair_all > 0.0 && (cpus == 1 || all > 1.2);
+    Ok(found)
+}
+
+pub(super) fn preempt() -> Result<Finding, Failure> {
+    let mut found = Finding::default();
+    gort::set_gomaxprocs(1);
+    let hogs = Hogs::start(1);
+    gort::yield_now();
+    let mut late = Vec::new();
+    for _ in 0..100 {
+        let t = Instant::now();
+        gort::sleep(Duration::from_millis(1));
+        late.push(t.elapsed().as_nanos() as f64 / 1e6 - 1.0);
+    }
+    hogs.end()?;
+    let (p50, p99) = p50_p99(&mut late);
+    found.figure("late_p50_ms", p50, "ms late: sleeps of 1 ms beside an endless loop, GOMAXPROCS=1");
+    found.figure("late_p99_ms", p99, "ms");
+    gort::set_gomaxprocs(2);
+    let (echo_p50, echo_p99) = echo_beside(8)?;
+    found.figure(
+        "echo_p50_ms",
+        echo_p50,
+        "ms: echo beside 8 goroutines that compute, GOMAXPROCS=2 (Go: 161)",
+    );
+    found.figure("echo_p99_ms", echo_p99, "ms");
+    found.figure(
+        "preemptions",
+        gort::metrics::snapshot().preemptions as f64,
+        "times a goroutine was stopped",
+    );
+    found.held = p50 < 10.0 && echo_p50 < 10.0;
+    Ok(found)
+}
+
+/// Round trips through an echo server beside `n` hogs; the client is a plain thread.
+fn echo_beside(n: usize) -> Result<(f64, f64), Failure> {
+    let listener = rt::net::TcpListener::bind("127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    let server = rt::go(move || -> std::io::Result<()> {
+        let (mut conn, _) = listener.accept()?;
+        conn.set_nodelay(true)?;
+        let mut buf = [0; 64];
+        loop {
+            match conn.read(&mut buf)? {
+                0 => return Ok(()),
+                n => conn.write_all(&buf[..n])?,
+            }
+        }
+    });
+    let hogs = Hogs::start(n);
+    let client = std::thread::spawn(move || -> std::io::Result<Vec<f64>> {
+        let mut conn = std::net::TcpStream::connect(addr)?;
+        conn.set_nodelay(true)?;
+        let begun = Instant::now();
+        let mut all = Vec::new();
+        while begun.elapsed() < Duration::from_secs(3) {
+            let t = Instant::now();
+            conn.write_all(&[1; 32])?;
+            conn.read_exact(&mut [0; 32])?;
+            all.push(t.elapsed().as_nanos() as f64 / 1e6);
+        }
+        Ok(all)
+    });
+    let mut all = rt::blocking(|| client.join()).map_err(|_| "the client panicked")??;
+    server.join().map_err(|e| e.to_string())??;
+    hogs.end()?;
+    Ok(p50_p99(&mut all))
+}
+
+pub(super) fn procresize() -> Result<Finding, Failure> {
+    const CHANGES: usize = 200;
+    let mut found = Finding::default();
+    let hogs = Hogs::start(4);
+    let (tx, rx) = rt::chan::bounded::<u64>(8);
+    let stop = Arc::new(AtomicBool::new(false));
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let (tx, stop) = (tx.clone(), stop.clone());
+            rt::go(move || {
+                let mut sent = 0;
+                while !stop.load(Relaxed) && tx.send(1).is_ok() {
+                    sent += 1;
+                }
+                sent
+            })
+        })
+        .collect();
+    drop(tx);
+    let receiver = rt::go(move || rx.iter().sum::<u64>());
+    let mut took = Vec::new();
+    for i in 0..CHANGES {
+        let t = Instant::now();
+        gort::set_gomaxprocs([1, 8, 2, 4][i % 4]);
+        took.push(t.elapsed().as_nanos() as f64 / 1e6);
+    }
+    stop.store(true, Relaxed);
+    let mut sent = 0u64;
+    for h in senders {
+        sent += h.join().map_err(|e| e.to_string())?;
+    }
+    let received = receiver.join().map_err(|e| e.to_string())?;
+    hogs.end()?;
+    let (p50, p99) = p50_p99(&mut took);
+    found.figure("changes", CHANGES as f64, "of GOMAXPROCS under full load");
+    found.figure("change_p50_ms", p50, "ms each, as its caller sees it; the others go on");
+    found.figure("change_p99_ms", p99, "ms");
+    found.figure("messages", sent as f64, "sent meanwhile");
+    found.figure("lost", sent.abs_diff(received) as f64, "messages lost");
+    found.held = sent == received;
+    Ok(found)
+}
+
+/// A control group of our own, with the `cpu` controller. The process goes back where it was at the end.
+struct Group {
+    dir: PathBuf,
+    v1: bool,
+}
+
+impl Group {
+    fn make() -> Option<Group> {
+        let name = format!("gort-lab-{}", std::process::id());
+        for (parent, v1) in [("/sys/fs/cgroup/cpu", true), ("/sys/fs/cgroup", false)] {
+            let dir = PathBuf::from(parent).join(&name);
+            if std::fs::create_dir(&dir).is_ok() {
+                let group = Group { dir, v1 };
+                if group.dir.join(if v1 { "cpu.cfs_quota_us" } else { "cpu.max" }).exists() {
+                    return Some(group);
+                }
+            }
+        }
+        None
+    }
+
+    fn limit(&self, percent: u32) -> std::io::Result<()> {
+        match self.v1 {
+            true => std::fs::write(self.dir.join("cpu.cfs_quota_us"), (percent * 1000).to_string()),
+            false => std::fs::write(self.dir.join("cpu.max"), format!("{} 100000", percent * 1000)),
+        }
+    }
+
+    fn enter(&self) -> std::io::Result<()> {
+        std::fs::write(self.dir.join("cgroup.procs"), std::process::id().to_string())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let parent = self.dir.parent().map(|p| p.join("cgroup.procs"));
+        let _ = parent.map(|procs| std::fs::write(procs, std::process::id().to_string()));
+        let _ = std::fs::remove_dir(&self.dir);
+    }
+}
+
+pub(super) fn cgroup() -> Result<Finding, Failure> {
+    let mut found = Finding::default();
+    found.figure("cpus", gort::num_cpu() as f64, "CPUs here");
+    let Some(group) = Group::make() else {
+        found.note = Some("not shown: no control group with the cpu controller can be made here".into());
+        return Ok(found);
+    };
+    gort::set_default_gomaxprocs();
+    group.limit(100 * gort::num_cpu() as u32)?;
+    group.enter()?;
+    let hogs = Hogs::start(1);
+    let mut held = true;
+    for (percent, expected) in [(50, 1), (150, 2.min(gort::num_cpu())), (100, 1)] {
+        group.limit(percent)?;
+        let t = Instant::now();
+        while gort::gomaxprocs() != expected && t.elapsed() < Duration::from_secs(4) {
+            gort::sleep(Duration::from_millis(5));
+        }
+        held &= gort::gomaxprocs() == expected;
+        found.figure(&format!("procs_at_{percent}_percent"), gort::gomaxprocs() as f64, "GOMAXPROCS");
+        found.figure(
+            &format!("seconds_to_{percent}_percent"),
+            t.elapsed().as_secs_f64(),
+            "s until it followed",
+        );
+    }
+    group.limit(100 * gort::num_cpu() as u32)?;
+    hogs.end()?;
+    found.held = held;
+    Ok(found)
+}
