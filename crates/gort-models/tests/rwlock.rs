@@ -33,6 +33,7 @@ use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 use raw_mutex::RawMutex;
 use raw_rwlock::{RawRwLock, Synced};
+use std::time::Instant;
 use sys::lock::Lock;
 use waitq::{RETRY, WaitQueue};
 
@@ -170,4 +171,38 @@ fn downgrade_and_try() {
         let wrote = writer.join().unwrap();
         guarded.check(1 + u32::from(wrote));
     });
+}
+
+/// A reader and a writer whose deadlines may pass at any moment, beside one of each that wait: whoever gives up leaves nothing behind.
+#[test]
+fn deadlines() {
+    for impatient_writes in [false, true] {
+        model(2, move || {
+            let guarded = Guarded::new();
+            let other = guarded.clone();
+            let impatient = thread::spawn(move || {
+                if impatient_writes {
+                    let writes = other.lock.write_until(Instant::now());
+                    if writes {
+                        other.add();
+                        other.lock.write_unlock();
+                    }
+                    writes
+                } else {
+                    if other.lock.read_until(Instant::now()) {
+                        // SAFETY: we read; loom checks that nobody writes.
+                        assert!(other.value.with(|v| unsafe { *v }) <= 1);
+                        other.lock.read_unlock();
+                    }
+                    false
+                }
+            });
+            let other = guarded.clone();
+            let reader = thread::spawn(move || assert!(other.read() <= 2));
+            guarded.write();
+            reader.join().unwrap();
+            let wrote = impatient.join().unwrap();
+            guarded.check(1 + u32::from(wrote));
+        });
+    }
 }

@@ -204,3 +204,49 @@ fn poisoning_is_std_s() {
         assert_eq!(lock.into_inner().unwrap(), 7);
     });
 }
+
+/// Readers and writers that give up in time: nobody else is held up by them, nothing stays behind.
+#[test]
+fn deadlines() {
+    gort::run(|| {
+        let lock = Arc::new(RwLock::new(0u64));
+        let short = Duration::from_millis(2);
+        let reading = lock.read().unwrap();
+        assert!(matches!(lock.try_write_for(short), Err(TryLockError::WouldBlock)));
+        // The writer has given up, so a reader comes in at once.
+        drop(lock.try_read_for(short).unwrap());
+        drop(reading);
+        let writing = lock.write().unwrap();
+        assert!(matches!(lock.try_read_for(short), Err(TryLockError::WouldBlock)));
+        assert!(matches!(lock.try_write_for(short), Err(TryLockError::WouldBlock)));
+        drop(writing);
+        *lock.try_write_for(Duration::MAX).unwrap() += 1;
+        assert_eq!(*lock.try_read_for(Duration::MAX).unwrap(), 1);
+
+        let all: Vec<_> = (0..8u64)
+            .map(|i| {
+                let lock = lock.clone();
+                gort::go(move || {
+                    let mut written = 0;
+                    for k in 0..400 {
+                        let patience = Duration::from_micros((i * 7 + k) % 60);
+                        if i % 2 == 0 {
+                            if let Ok(mut n) = lock.try_write_for(patience) {
+                                *n += 1;
+                                written += 1;
+                                gort::yield_now();
+                            }
+                        } else if let Ok(n) = lock.try_read_for(patience) {
+                            let before = *n;
+                            gort::yield_now();
+                            assert_eq!(*n, before);
+                        }
+                    }
+                    written
+                })
+            })
+            .collect();
+        let written: u64 = all.into_iter().map(|h| h.join().unwrap()).sum();
+        assert_eq!(*lock.write().unwrap(), 1 + written);
+    });
+}

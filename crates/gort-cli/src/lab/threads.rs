@@ -65,7 +65,7 @@ fn storm_of(n: usize) -> Result<usize, Failure> {
             let most = most.clone();
             rt::go(move || {
                 rt::blocking(|| std::thread::sleep(Duration::from_millis(10)));
-                most.fetch_max(os_threads(), SeqCst);
+                most.fetch_max(gort::metrics::snapshot().threads, SeqCst);
             })
         })
         .collect();
@@ -90,8 +90,8 @@ pub(super) fn storm() -> Result<Finding, Failure> {
         gort::sleep(Duration::from_millis(20));
     }
     found.figure("calls", CALLS as f64, "at once, 10 ms each");
-    found.figure("threads_with_limit", bounded as f64, "OS threads with a limit of 16");
-    found.figure("threads_without", unbounded as f64, "OS threads without a limit");
+    found.figure("threads_with_limit", bounded as f64, "threads of the runtime with a limit of 16");
+    found.figure("threads_without", unbounded as f64, "threads of the runtime without a limit");
     found.figure("seconds_back", t.elapsed().as_secs_f64(), "s until they have ended again");
     found.held = bounded <= LIMIT + gort::gomaxprocs() + 4 && t.elapsed() <= Duration::from_secs(10);
     Ok(found)

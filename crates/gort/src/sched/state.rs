@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
     preempted: GList,
     idle_ps: Vec<&'static P>,
+    /// Ms that were made and have not looked for a P yet.
+    pub(crate) newborn: usize,
     /// Ps that wait for an M, see `threads.rs`.
     pub(crate) wanting: VecDeque<Wanting>,
     /// Last in, first out: the one that slept least has the warmest caches, the others may end.
@@ -60,6 +62,7 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     urgent: 0,
     preempted: GList::new(),
     idle_ps: Vec::new(),
+    newborn: 0,
     wanting: VecDeque::new(),
     idle_ms: Vec::new(),
     all_ms: Vec::new(),

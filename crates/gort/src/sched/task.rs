@@ -3,6 +3,8 @@
 //! # The join word
 //! ```text
 //!   RUNNING ──join──▶ waiter ──the task ends──▶ DONE      (the joiner is selected)
+//!      ▲                │  └────the task ends─▶ DONE ──▶ DONE_TOO_LATE   (the joiner's time was over; it waits for this)
+//!      └──time is over──┘
 //!      │  └───────────────────the task ends──▶ DONE
 //!      └──handle dropped──▶ DETACHED ─the task ends─▶     (the result is dropped by the task, on its own stack)
 //! ```
@@ -10,7 +12,8 @@
 //! 1. The storage holds the closure until the task runs, then its result; DONE (Release) publishes the result to the handle.
 //! 2. Of the task's swap to DONE and the handle's compare-and-swap to DETACHED one comes first: whoever sees that the
 //!    other is gone drops the result.
-//! 3. The joiner's waiter is alive until it is selected, and only the task does that.
+//! 3. The joiner's waiter is alive until it is selected, by the task or by its deadline. After its deadline the joiner takes its waiter
+//!    back by compare-and-swap, or, if the task has it already, stays until the task says that it has looked.
 //! 4. `refs` of the descriptor: one for the runtime, until the stack is put away, one for the handle.
 //!
 //! User code (closure, destructors of results and goroutine-locals) always runs on a goroutine's or a caller's
@@ -24,7 +27,7 @@ use super::park::{self, WaiterRef};
 use super::ready::{self, pinned};
 use super::reason::WaitReason;
 use super::start::{fixed, require_started};
-use super::waiter::FIRST_TOKEN;
+use super::waiter::{FIRST_TOKEN, TIMED_OUT};
 use crate::stack::slab;
 use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::any::Any;
@@ -33,10 +36,12 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
 
 const RUNNING: usize = 0;
 const DONE: usize = 1;
 const DETACHED: usize = 2;
+const DONE_TOO_LATE: usize = 3;
 
 /// What the runtime knows of a task's types.
 pub(crate) struct TaskVTable {
@@ -376,6 +381,60 @@ impl<T> JoinHandle<T> {
         output.map_err(JoinError)
     }
 
+    /// As [`join`](JoinHandle::join), until `timeout` at most; then the handle comes back.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the goroutine goes on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (tx, rx) = gort::chan::bounded(0);
+    ///     let h = gort::go(move || rx.recv());
+    ///     let h = h.join_timeout(Duration::from_millis(1)).unwrap_err();
+    ///     tx.send(7).unwrap();
+    ///     assert_eq!(h.join().unwrap(), Ok(7));
+    /// })
+    /// ```
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, JoinHandle<T>> {
+        let Some(deadline) = Instant::now().checked_add(timeout) else { return Ok(self.join()) };
+        if self.wait_until(deadline) { Ok(self.join()) } else { Err(self) }
+    }
+
+    /// Waits for the task's end. False if `deadline` came first; then the task will not touch our waiter.
+    fn wait_until(&self, deadline: Instant) -> bool {
+        let word = &self.g.join;
+        if word.load(Acquire) == DONE {
+            return true;
+        }
+        let me = WaiterRef::current();
+        me.arm();
+        let ours = me.to_ptr().as_ptr() as usize;
+        if word.compare_exchange(RUNNING, ours, AcqRel, Acquire).is_err() {
+            return true;
+        }
+        if me.wait(WaitReason::Join, Some(deadline)) != TIMED_OUT {
+            return true;
+        }
+        if word.compare_exchange(ours, RUNNING, AcqRel, Acquire).is_ok() {
+            return false;
+        }
+        // The task has taken our waiter and is about to find that its wait has ended; until it has, we must not begin another.
+        while word.load(Acquire) != DONE_TOO_LATE {
+            yield_now();
+        }
+        word.store(DONE, Relaxed);
+        true
+    }
+
     /// Whether the goroutine has ended. Then `join` does not wait.
     pub fn is_finished(&self) -> bool {
         super::checkpoint(false);
@@ -548,9 +607,12 @@ fn finish(g: &'static G, vtable: &TaskVTable) {
         DETACHED => drop_detached(g, vtable),
         waiter => {
             let waiter = std::ptr::NonNull::new(waiter as *mut ()).expect("a joiner");
-            // SAFETY: the joiner stored its waiter and does not leave before we select it.
+            // SAFETY: the joiner stored its waiter and does not leave before we select it, or say that we came too late.
             let waiter = unsafe { WaiterRef::from_ptr(waiter) };
-            waiter.try_select(FIRST_TOKEN).expect("only we end a join").ready();
+            match waiter.try_select(FIRST_TOKEN) {
+                Some(wake) => wake.ready(),
+                None => g.join.store(DONE_TOO_LATE, Release),
+            }
         }
     }
 }

@@ -4,8 +4,9 @@
 //! ends, unless there are no more than GOMAXPROCS: an idle process makes no wake-ups.
 //!
 //! # The template thread
-//! Who has a P and no M for it puts the P into the `wanting` list. The next M that would go to sleep takes it, or the template
-//! thread starts a new one with it. All Ms come from that thread, which runs nothing else, for two reasons:
+//! Who has a P and no M for it puts the P into the `wanting` list, and the template thread makes an M for it. The next M that would go to
+//! sleep takes the P, or the new one, whoever is first; a new one that finds none ends at once. There are at least as many new ones on
+//! their way as Ps in the list, unless the template thread has not seen its call yet. All Ms come from that thread, which runs nothing else, for two reasons:
 //! - A thread inherits its maker's signal mask, affinity, namespaces and credentials. A goroutine with `lock_os_thread` may
 //!   have changed those of its M; they must not spread.
 //! - Making a thread takes locks of libc that a goroutine may hold that was stopped by a signal. Those who give Ps away (the
@@ -224,26 +225,17 @@ fn somebody_runs() -> bool {
 /// Starts an M for each P that wants one. The error tells how many threads there were.
 fn start_wanted() -> Result<(), (usize, io::Error)> {
     loop {
-        let mut s = state::lock();
-        let Some((p, spinning)) = s.wanting.pop_front() else { return Ok(()) };
-        let m = match s.idle_ms.pop() {
-            Some(m) => {
-                drop(s);
-                hand_p(m, p, spinning);
-                m.unpark();
-                continue;
-            }
-            None => new_m(s),
-        };
-        hand_p(m, p, spinning);
+        let s = state::lock();
+        if s.wanting.len() <= s.newborn {
+            return Ok(());
+        }
+        let m = new_m(s);
         let thread = std::thread::Builder::new().name(format!("gort-m{}", m.id)).stack_size(G0_STACK_BYTES);
         if let Err(e) = thread.spawn(move || m_main(m)) {
-            p.m.store(std::ptr::null_mut(), Release);
-            m.next_p.set(None);
             let mut s = state::lock();
+            s.newborn -= 1;
             s.threads -= 1;
             s.free_ms.push(m);
-            s.wanting.push_front((p, spinning));
             return Err((s.threads, e));
         }
     }
@@ -261,6 +253,7 @@ fn new_m(mut s: state::Locked) -> &'static M {
         ));
     }
     s.threads += 1;
+    s.newborn += 1;
     if let Some(m) = s.free_ms.pop() {
         return m;
     }
@@ -283,7 +276,7 @@ fn whereabouts(s: &Shared) -> String {
     )
 }
 
-/// A thread's life as an M; it starts with a P.
+/// A thread's life as an M. If an older one has taken the P that it was made for, it is a short one.
 fn m_main(m: &'static M) {
     m.fs.set(fs::read());
     m.tid.store(thread::tid(), Release);
@@ -292,12 +285,27 @@ fn m_main(m: &'static M) {
     thread::precise_sleeps();
     // glibc's malloc makes its cache for this thread now, so that the words a goroutine carries are never null.
     drop(std::hint::black_box(Box::new(0u64)));
-    m.take_next_p();
-    run::schedule(m);
+    if is_wanted(m) {
+        run::schedule(m);
+    }
     m.tid.store(0, Release);
     M::bind(None);
     drop(alt_stack);
     state::lock().free_ms.push(m);
+}
+
+/// Takes a P that wants an M for a new one. False: there is none any more, and the thread does not count any more either.
+fn is_wanted(m: &'static M) -> bool {
+    let mut s = state::lock();
+    s.newborn -= 1;
+    let Some((p, spinning)) = s.wanting.pop_front() else {
+        s.threads -= 1;
+        return false;
+    };
+    drop(s);
+    m.wire(p);
+    m.spinning.set(spinning);
+    true
 }
 
 /// Sleeps in the idle list until somebody hands over a P. False: the thread is to end. On g0, without a P.

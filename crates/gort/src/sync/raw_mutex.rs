@@ -122,7 +122,7 @@ impl RawMutex {
                     woken = WOKEN;
                     spin = Spin::new();
                 }
-                Ended::Left(queue) => {
+                Ended::Left { guard: queue, .. } => {
                     if queue.is_empty() {
                         self.state.fetch_and(!QUEUED, Relaxed);
                     }

@@ -26,14 +26,20 @@
 //! `drain` only if it has seen readers under the queue's lock; the last of them takes that lock after it has
 //! left, and finds it. A last reader that comes late may wake the next writer in vain, which looks again.
 //!
+//! # Deadlines
+//! A writer that lets readers in counts all that are queued, also one whose deadline has just passed and that has not left the queue yet:
+//! that one finds itself taken out, and so it reads, late. A writer that gives up while it waits for readers takes `WRITER` back in one
+//! step that also counts the queued readers in, and lets them in as an unlocking one does.
+//!
 //! # Rejected
 //! One queue for both kinds with barging writers: fewer steps for a free lock, but a third kind of wake-up.
 
 use super::raw_mutex::RawMutex;
-use super::waitq::{self, End, GRANTED, RETRY, Wait, WaitQueue};
+use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicUsize, Ordering::*};
+use std::time::Instant;
 
 const WRITER: usize = 1;
 const QUEUED: usize = 2;
@@ -72,16 +78,23 @@ impl RawRwLock {
     #[inline]
     pub(crate) fn read(&self) {
         if !self.try_read() {
-            self.read_slow();
+            let reads = self.read_slow(None);
+            debug_assert!(reads);
         }
     }
 
+    /// False if `deadline` passed first.
+    #[inline]
+    pub(crate) fn read_until(&self, deadline: Instant) -> bool {
+        self.try_read() || self.read_slow(Some(deadline))
+    }
+
     #[cold]
-    fn read_slow(&self) {
+    fn read_slow(&self, deadline: Option<Instant>) -> bool {
         let synced = self.synced.lock();
         loop {
             if self.try_read() {
-                return;
+                return true;
             }
             let state = self.state.load(Relaxed);
             if state & WRITER != 0
@@ -90,9 +103,12 @@ impl RawRwLock {
                 break;
             }
         }
-        let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockRead, deadline: None };
-        // The writer that lets us in counts us, too.
-        waitq::park(&self.synced, synced, |s| &mut s.readers, wait, |_| ());
+        let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockRead, deadline };
+        // The writer that lets us in counts us, too. QUEUED may stay set when we leave: then the writer finds an empty queue.
+        match waitq::park(&self.synced, synced, |s| &mut s.readers, wait, |_| ()) {
+            Ended::Selected(_) => true,
+            Ended::Left { taken_out, .. } => taken_out,
+        }
     }
 
     /// Only who reads calls this.
@@ -128,22 +144,53 @@ impl RawRwLock {
     pub(crate) fn write(&self) {
         self.writers.lock(WaitReason::RwLockWrite);
         if self.state.fetch_or(WRITER, Acquire) >= ONE_READER {
-            self.drain();
+            let writes = self.drain(None);
+            debug_assert!(writes);
         }
     }
 
-    /// Waits for the readers that came before us.
+    /// False if `deadline` passed first.
+    pub(crate) fn write_until(&self, deadline: Instant) -> bool {
+        if !self.writers.lock_until(WaitReason::RwLockWrite, deadline) {
+            return false;
+        }
+        let writes = self.state.fetch_or(WRITER, Acquire) < ONE_READER || self.drain(Some(deadline));
+        if !writes {
+            self.give_up_writing();
+            self.writers.unlock();
+        }
+        writes
+    }
+
+    /// Waits for the readers that came before us. False if `deadline` passed first.
     #[cold]
-    fn drain(&self) {
+    fn drain(&self, deadline: Option<Instant>) -> bool {
         loop {
             let synced = self.synced.lock();
             // Acquire: we see what all readers did, of whom only the last one wakes us.
             if self.state.load(Acquire) < ONE_READER {
-                return;
+                return true;
             }
-            let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockWrite, deadline: None };
-            waitq::park(&self.synced, synced, |s| &mut s.drain, wait, |_| ());
+            let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockWrite, deadline };
+            let ended = waitq::park(&self.synced, synced, |s| &mut s.drain, wait, |_| ());
+            if matches!(ended, Ended::Left { .. }) {
+                return false;
+            }
         }
+    }
+
+    /// A writer that has not written: lets the queued readers in, beside those that read.
+    #[cold]
+    fn give_up_writing(&self) {
+        let wakes = {
+            let mut synced = self.synced.lock();
+            // WRITER is ours, QUEUED changes under this lock only; readers may leave meanwhile, so all in one step.
+            let queued = self.state.load(Relaxed) & QUEUED;
+            let readers = synced.readers.len() * ONE_READER;
+            self.state.fetch_add(readers.wrapping_sub(WRITER + queued), Release);
+            synced.readers.wake_all(GRANTED)
+        };
+        wakes.ready();
     }
 
     /// Only the writer calls this.

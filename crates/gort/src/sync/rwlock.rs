@@ -13,6 +13,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
+use std::time::{Duration, Instant};
 
 impl RawRwLock {
     pub(crate) const fn new() -> RawRwLock {
@@ -116,6 +117,39 @@ impl<T: ?Sized> RwLock<T> {
         if self.raw.try_read() { Ok(RwLockReadGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
     }
 
+    /// Takes the lock for reading, waiting for `timeout` at most.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_read`](RwLock::try_read); `WouldBlock` after `timeout`.
+    pub fn try_read_for(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.try_read_until(deadline),
+            None => Ok(self.read()?), // later than any clock
+        }
+    }
+
+    /// Takes the lock for reading, waiting until `deadline` at most.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_read`](RwLock::try_read); `WouldBlock` at `deadline`.
+    pub fn try_read_until(&self, deadline: Instant) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        if self.raw.read_until(deadline) {
+            Ok(RwLockReadGuard::new(self)?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
+    }
+
     /// Takes the lock for writing, parking while others read or write.
     ///
     /// # Blocking
@@ -144,6 +178,39 @@ impl<T: ?Sized> RwLock<T> {
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         crate::sched::checkpoint(false);
         if self.raw.try_write() { Ok(RwLockWriteGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
+    }
+
+    /// Takes the lock for writing, waiting for `timeout` at most.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_write`](RwLock::try_write); `WouldBlock` after `timeout`.
+    pub fn try_write_for(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.try_write_until(deadline),
+            None => Ok(self.write()?), // later than any clock
+        }
+    }
+
+    /// Takes the lock for writing, waiting until `deadline` at most.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_write`](RwLock::try_write); `WouldBlock` at `deadline`.
+    pub fn try_write_until(&self, deadline: Instant) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        if self.raw.write_until(deadline) {
+            Ok(RwLockWriteGuard::new(self)?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
     }
 
     /// True if a writer panicked, and nobody has cleared that.

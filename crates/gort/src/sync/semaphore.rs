@@ -227,7 +227,7 @@ impl Semaphore {
                     debug_assert_eq!(token, GRANTED);
                     true
                 }
-                Ended::Left(queue) => {
+                Ended::Left { guard: queue, .. } => {
                     // We may have been the first, and those behind us ask for less.
                     let state = self.state.load(Acquire);
                     if state & QUEUED != 0 {

@@ -211,8 +211,9 @@ impl Wakes {
 pub(crate) enum Ended<'a, S> {
     /// A waker of the queue chose this token.
     Selected(usize),
-    /// By the deadline or an interrupt; the caller is out of the queue, whose lock it holds again.
-    Left(Guard<'a, S>),
+    /// By the deadline or an interrupt; the caller is out of the queue, whose lock it holds again. `taken_out`: a waker had taken it out
+    /// of the queue, but came too late to select it.
+    Left { guard: Guard<'a, S>, taken_out: bool },
 }
 
 /// What a wait looks like from outside.
@@ -253,8 +254,9 @@ pub(crate) fn park<'a, S>(
         return Ended::Selected(token);
     }
     let mut guard = lock.lock();
-    if node.linked.get() {
+    let taken_out = !node.linked.get();
+    if !taken_out {
         queue(&mut guard).unlink(&node);
     }
-    Ended::Left(guard)
+    Ended::Left { guard, taken_out }
 }
