@@ -94,11 +94,11 @@ pub(super) fn preempt() -> Result<Finding, Failure> {
     gort::set_gomaxprocs(2);
     let (echo_p50, echo_p99) = echo_beside(8)?;
     found.figure(
-        "echo_p50_ms",
-        echo_p50,
-        "ms: echo beside 8 goroutines that compute, GOMAXPROCS=2 (Go: 161)",
+        "echo_p50_us",
+        echo_p50 * 1e3,
+        "µs: echo beside 8 goroutines that compute, GOMAXPROCS=2 (Go: 161 000)",
     );
-    found.figure("echo_p99_ms", echo_p99, "ms");
+    found.figure("echo_p99_us", echo_p99 * 1e3, "µs");
     found.figure(
         "preemptions",
         gort::metrics::snapshot().preemptions as f64,
