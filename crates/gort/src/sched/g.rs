@@ -7,11 +7,13 @@
 //!                   ▲  ▲  ▲                │
 //!                   │  │  └────────────────┤ yield
 //!                   │  └──── Waiting ◀─────┤ park    (back by ready)
-//!                   └─────── Blocked ◀─────┘ enter_blocking (back by exit; with a P at hand, straight to Running)
+//!                   │  │      Blocked ◀─────┤ enter_blocking (back by exit; with a P at hand, straight to Running)
+//!                   └──┴───────────────────┘ stopped (its M waits with it)
 //! ```
 //! | state    | the stack belongs to     | on a run queue      | has a P      | who moves it on                  |
 //! | -------- | ------------------------ | ------------------- | ------------ | -------------------------------- |
 //! | Runnable | nobody                   | yes, exactly one    | no           | the P that takes it              |
+//! | Runnable, its M waits (comes out of `blocking`, or was stopped: `preempt/`) | the G, on that M | yes, exactly one | no | the P that takes it, by that M |
 //! | Running  | the G                    | no                  | yes          | the G itself                     |
 //! | Blocked  | the G                    | no                  | may lose it  | the G; sysmon takes only the P   |
 //! | Waiting  | nobody (saved)           | no: a wait queue    | no           | whoever wins its wait, once      |

@@ -7,6 +7,7 @@
 //!                      │   ▲      ▲                             │    │ too long, too many
 //!          blocking    ▼   │      └────────── start_m ──────────┘    ▼
 //!                   Blocked (its P may be taken: sched/syscall)  ends
+//!                   Held (in the signal handler or a gort call, with a stopped goroutine: sched/preempt)
 //! ```
 //! An M runs on two kinds of stack: its thread's own, called g0, where the scheduler's loop lives, and those of
 //! goroutines. `g` is null on g0.
