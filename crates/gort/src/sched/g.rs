@@ -2,13 +2,11 @@
 //!
 //! # States
 //! ```text
-//!          spawn            execute            exit
-//!   Dead ─────────▶ Runnable ─────────▶ Running ──────▶ Dead
-//!                   ▲  ▲  ▲                │
-//!                   │  │  └────────────────┤ yield
-//!                   │  └──── Waiting ◀─────┤ park    (back by ready)
-//!                   │  │      Blocked ◀─────┤ enter_blocking (back by exit; with a P at hand, straight to Running)
-//!                   └──┴───────────────────┘ stopped (its M waits with it)
+//!   Dead ──spawn──▶ Runnable ──execute──▶ Running ──exit──▶ Dead
+//!   Running ──yield──▶ Runnable
+//!   Running ──park──▶ Waiting ──ready──▶ Runnable
+//!   Running ──enter_blocking──▶ Blocked ──exit──▶ Runnable   (with a P at hand, straight to Running)
+//!   Running ──stopped──▶ Runnable                            (its M waits with it)
 //! ```
 //! | state    | the stack belongs to     | on a run queue      | has a P      | who moves it on                  |
 //! | -------- | ------------------------ | ------------------- | ------------ | -------------------------------- |
