@@ -70,7 +70,7 @@ const CASES: &[Case] = &[
                 &[
                     DEADLOCK,
                     "[chan receive, locked to thread]:\nname \"the child\"\n",
-                    "\nsched_fatal::wait_for_ever(...)\n\t",
+                    "wait_for_ever(...)\n\t",
                     "sched_fatal.rs:",
                     "\ncreated by goroutine ",
                     "[chan receive]:\n",

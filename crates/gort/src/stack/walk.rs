@@ -44,11 +44,10 @@ pub(crate) fn write_frames(frames: &[usize], out: &mut String) {
             lines.push((name, place));
         });
     }
-    let inner = lines.iter().position(|(name, _)| !is_inner(name)).unwrap_or(0);
+    let inner = lines.iter().position(|line| !is_inner(line)).unwrap_or(0);
     let outer =
-        lines.iter().position(|(name, _)| name.contains("gort::sched::task::Task<")).unwrap_or(lines.len());
-    let shown = lines.get(inner..outer).unwrap_or(&[]);
-    for (name, place) in shown.iter().filter(|(name, _)| !is_glue(name)) {
+        lines.iter().rposition(|line| !is_inner(line) && !is_glue(line)).map_or(lines.len(), |last| last + 1);
+    for (name, place) in lines.get(inner..outer).unwrap_or(&[]) {
         let _ = writeln!(out, "{name}(...)\n\t{place}");
     }
     if frames.len() >= MOST {
@@ -56,16 +55,21 @@ pub(crate) fn write_frames(frames: &[usize], out: &mut String) {
     }
 }
 
-/// How a goroutine leaves its thread.
-fn is_inner(name: &str) -> bool {
-    name.contains("gort::sched::") || name.contains("gort::stack::")
+/// How a goroutine leaves its thread, and where it began. An optimised program may have kept short names only, so the places count too.
+fn is_inner((name, place): &(String, String)) -> bool {
+    let of = |folder: &str| place.starts_with(&format!("{}/src/{folder}/", env!("CARGO_MANIFEST_DIR")));
+    name.contains("gort::sched::")
+        || name.contains("gort::stack::switch")
+        || of("sched")
+        || place.contains("/src/stack/switch.rs")
 }
 
 /// What std puts between a goroutine's entry and its closure.
-fn is_glue(name: &str) -> bool {
-    ["std::panicking::", "std::panic::", "core::panic::", "core::ops::function::", "__rust_try"]
-        .iter()
-        .any(|glue| name.contains(glue))
+fn is_glue((name, place): &(String, String)) -> bool {
+    name.contains("__rust_try")
+        || ["library/std/src/panic", "library/core/src/panic/", "library/core/src/ops/function.rs"]
+            .iter()
+            .any(|glue| place.contains(glue))
 }
 
 #[cfg(test)]
