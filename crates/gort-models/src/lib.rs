@@ -42,6 +42,43 @@ pub mod sys {
             loom::thread::yield_now();
         }
     }
+
+    /// Sleeping on a word, as the kernel does it: who looks and who wakes take turns.
+    pub mod futex {
+        use super::sync::{AtomicU32, Ordering::Relaxed};
+        use loom::sync::{Condvar, Mutex};
+
+        struct Sleepers {
+            turn: Mutex<()>,
+            wake: Condvar,
+        }
+
+        loom::lazy_static! {
+            static ref SLEEPERS: Sleepers = Sleepers { turn: Mutex::new(()), wake: Condvar::new() };
+        }
+
+        /// As the library's. With a deadline it does not sleep: that has passed.
+        pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) {
+            let turn = SLEEPERS.turn.lock().unwrap();
+            if deadline_ns.is_none() && word.load(Relaxed) == expected {
+                drop(SLEEPERS.wake.wait(turn).unwrap());
+            }
+        }
+
+        /// As the library's; whoever else sleeps wakes up for no reason.
+        pub fn wake(_word: &AtomicU32, _n: i32) {
+            let _turn = SLEEPERS.turn.lock().unwrap();
+            SLEEPERS.wake.notify_all();
+        }
+    }
+
+    /// Time stands still.
+    pub mod clock {
+        /// As the library's.
+        pub fn now_ns() -> u64 {
+            0
+        }
+    }
 }
 
 /// Runs `f` under every interleaving with at most `preemptions` switches that were not asked for.

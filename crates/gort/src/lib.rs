@@ -46,6 +46,7 @@ mod stack;
 pub mod sync;
 mod sys;
 pub mod time;
+pub mod trace;
 
 pub use gort_macros::{main, test};
 pub use sched::local::LocalKey;

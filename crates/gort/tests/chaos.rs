@@ -130,6 +130,9 @@ fn step(world: &Arc<World>, rng: &mut Rng, depth: u32) {
         13 => {
             if rng.below(20) == 0 {
                 gort::set_gomaxprocs(1 + rng.below(6) as usize);
+            } else if rng.below(40) == 0 {
+                let all = gort::debug::goroutines_at_once();
+                assert!(all.iter().all(|g| g.status != gort::debug::Status::Running));
             } else {
                 drop(std::hint::black_box(vec![1u8; rng.below(100_000) as usize]));
             }

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["sched"],
     &["chan", "sync", "net", "time"],
     &["affine", "context", "group", "scope", "future"],
-    &["debug", "metrics", "lib", "alloc"],
+    &["debug", "metrics", "trace", "lib", "alloc"],
 ];
 
 /// Files in which `asm!` is at home.

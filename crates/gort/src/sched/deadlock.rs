@@ -40,8 +40,8 @@ impl Default for Check {
 impl Check {
     /// Looks, under the scheduler's lock.
     pub(crate) fn look(&mut self, s: &mut Shared) -> Verdict {
-        let asleep = s.idle_ms.len() + s.waiting_bound;
-        let somebody_acts = asleep < s.threads || find::SLEEPER.is_there();
+        let asleep = s.staff.idle() + s.waiting_bound;
+        let somebody_acts = asleep < s.staff.threads() || find::SLEEPER.is_there();
         let something_comes =
             !s.global_is_empty() || find::earliest_timer() != NEVER || netpoll::waiters() != 0;
         let goroutines = num_goroutine();
@@ -50,7 +50,7 @@ impl Check {
             self.wait = FIRST_WAIT;
             return Verdict::Alive;
         }
-        let ours = s.threads + runners + 2; // sysmon and the template thread
+        let ours = s.staff.threads() + runners + 2; // sysmon and the template thread
         // Without /proc nothing is certain. A thread of ours that is just ending counts as foreign for a moment.
         if thread::count().is_none_or(|n| n > ours) {
             self.wait = (self.wait * 2).min(LONGEST_WAIT);

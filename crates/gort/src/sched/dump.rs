@@ -3,6 +3,7 @@
 use super::g::{self, G, State};
 use super::m;
 use super::reason::WaitReason;
+use super::{task, world};
 use crate::stack::walk;
 use crate::sys::clock;
 use std::fmt::{self, Write};
@@ -69,6 +70,7 @@ impl fmt::Display for Goroutine {
     }
 }
 
+/// What `g` does, but for its name: nothing here allocates or takes a lock.
 fn look_at(g: &G, now_ns: u64) -> Option<Goroutine> {
     let id = g.id();
     if g.is_system() {
@@ -85,12 +87,18 @@ fn look_at(g: &G, now_ns: u64) -> Option<Goroutine> {
     Some(Goroutine {
         id,
         parent: g.parent(),
-        name: g.name(),
+        name: None,
         status,
         since: Duration::from_nanos(since_ns),
         locked_to_thread: g.is_locked_to_thread(),
         created_at: g.created_at(),
     })
+}
+
+/// As [`look_at`], with the name.
+fn look_closely_at(g: &G, now_ns: u64) -> Option<Goroutine> {
+    let seen = look_at(g, now_ns)?;
+    Some(Goroutine { name: g.name(), ..seen })
 }
 
 /// All goroutines, by number. Nobody is stopped: each is shown as it was when looked at.
@@ -110,9 +118,65 @@ fn look_at(g: &G, now_ns: u64) -> Option<Goroutine> {
 pub fn goroutines() -> Vec<Goroutine> {
     let now = clock::now_ns();
     let mut all = Vec::new();
-    g::for_each(|g| all.extend(look_at(g, now)));
+    g::for_each(|g| all.extend(look_closely_at(g, now)));
     all.sort_by_key(|g: &Goroutine| g.id);
     all
+}
+
+/// All goroutines, by number, at one and the same moment: the world is stopped while they are looked at. So what one does fits to
+/// what the others do; nobody [runs](Status::Running). Those inside [`blocking`](crate::blocking) go on.
+///
+/// That takes some 100 µs, and longer where a goroutine computes that cannot be preempted; `metrics::Snapshot` has the times.
+///
+/// # Blocking
+///
+/// G: yes. M: yes, as inside [`blocking`](crate::blocking). P: all of them, for the moment.
+///
+/// # Panics
+///
+/// If the runtime was not started.
+///
+/// # Examples
+///
+/// ```
+/// use gort::debug::{Status, goroutines_at_once};
+/// gort::run(|| {
+///     let all = goroutines_at_once();
+///     assert!(all.iter().all(|g| g.status != Status::Running));
+/// })
+/// ```
+pub fn goroutines_at_once() -> Vec<Goroutine> {
+    super::start::require_started("debug::goroutines_at_once");
+    loop {
+        let mut chunks = g::Chunks::now();
+        chunks.reserve();
+        let mut all: Vec<(Goroutine, &'static G)> = Vec::with_capacity(2 * task::num_goroutine() + 64);
+        let complete = world::stopped(|| {
+            if !chunks.update() {
+                return false;
+            }
+            let now = clock::now_ns();
+            let mut room = true;
+            chunks.for_each(|g| {
+                if let Some(seen) = look_at(g, now) {
+                    room &= all.len() < all.capacity();
+                    if room {
+                        all.push((seen, g));
+                    }
+                }
+            });
+            room
+        });
+        if complete {
+            all.sort_by_key(|(seen, _)| seen.id);
+            // A name is there until its goroutine ends.
+            let with_name = |(seen, g): (Goroutine, &G)| {
+                let name = g.name().filter(|_| g.id() == seen.id);
+                Goroutine { name, ..seen }
+            };
+            return all.into_iter().map(with_name).collect();
+        }
+    }
 }
 
 /// All goroutines as text, in Go's grammar: the caller first, then by number.
@@ -152,7 +216,7 @@ pub(crate) unsafe fn dump_with_stacks() -> String {
 fn write(mut stack: impl FnMut(&G, &mut String)) -> String {
     let now = clock::now_ns();
     let mut all = Vec::new();
-    g::for_each(|g| all.extend(look_at(g, now).map(|seen| (seen, g))));
+    g::for_each(|g| all.extend(look_closely_at(g, now).map(|seen| (seen, g))));
     let own = m::current().and_then(|m| m.g()).map(G::id);
     all.sort_by_key(|(seen, _)| (Some(seen.id) != own, seen.id));
     let mut text = String::new();

@@ -3,6 +3,7 @@
 use super::dump;
 use super::{m, run};
 use crate::sys::fatal::{exit, write_stderr};
+use std::time::Duration;
 
 /// Says `message` and ends the process with status 2.
 #[cold]
@@ -21,15 +22,22 @@ pub(crate) fn throw_with_dump(message: &str) -> ! {
         run::freeze();
         // Symbols need a deep stack. Without a thread, without stacks.
         let dumper = std::thread::Builder::new().stack_size(DUMPER_STACK_BYTES);
+        let (tx, rx) = std::sync::mpsc::channel();
         // SAFETY: frozen above.
-        let dump = || unsafe { dump::dump_with_stacks() };
-        let text = dumper.spawn(dump).ok().and_then(|thread| thread.join().ok());
-        write_stderr(text.unwrap_or_else(dump::dump).as_bytes());
+        let dumping = dumper.spawn(move || tx.send(unsafe { dump::dump_with_stacks() }));
+        // It may wait for a lock whose owner is stopped for good.
+        match rx.recv_timeout(PATIENCE) {
+            Ok(text) => write_stderr(text.as_bytes()),
+            Err(_) if dumping.is_err() => write_stderr(dump::dump().as_bytes()),
+            Err(_) => write_stderr(b"(no dump: it waits for a lock of a goroutine that was stopped)\n"),
+        }
     }
     exit(2)
 }
 
 const DUMPER_STACK_BYTES: usize = 8 << 20;
+/// How long a dump may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks at a fault on this thread: in the guard of the running goroutine's stack it is an overflow, which is reported. Runs
 /// in a signal handler, on the M's alternate stack; allocates nothing.

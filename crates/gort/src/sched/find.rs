@@ -50,8 +50,7 @@ pub(crate) fn last_poll_ns() -> u64 {
 pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
     loop {
         let p = m.p.get().expect("`find` is entered with a P");
-        if p.id as usize >= p::procs() {
-            // GOMAXPROCS went down.
+        if p.is_over() {
             m.p.set(None);
             if m.spinning.replace(false) {
                 WAKE.end_spinning();
@@ -219,7 +218,7 @@ fn steal_work(m: &'static M, p: &'static P) -> Option<*mut G> {
 fn idle(m: &'static M, p: &'static P) -> bool {
     {
         let mut s = state::lock();
-        if !s.global_is_empty() || p.id as usize >= p::procs() {
+        if !s.global_is_empty() || p.is_over() {
             return true;
         }
         m.p.set(None);

@@ -276,22 +276,54 @@ pub(crate) fn free(gs: impl Iterator<Item = *mut G>) {
     heap.free.extend(gs.map(|g| g as usize));
 }
 
-/// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile).
-pub(crate) fn for_each(mut f: impl FnMut(&'static G)) {
-    let (chunks, used) = {
+/// Where all descriptors are, at one moment.
+pub(crate) struct Chunks {
+    chunks: Vec<usize>,
+    used: usize,
+}
+
+impl Chunks {
+    /// Of now.
+    pub(crate) fn now() -> Chunks {
         let heap = HEAP.lock();
-        (heap.chunks.clone(), heap.used)
-    };
-    for (i, &chunk) in chunks.iter().enumerate() {
-        let n = if i + 1 == chunks.len() { used } else { CHUNK };
-        for k in 0..n {
-            // SAFETY: the first `n` descriptors of a chunk are initialised and never freed.
-            let g = unsafe { &*(chunk as *const G).add(k) };
-            if g.state() != State::Dead {
-                f(g);
+        Chunks { chunks: heap.chunks.clone(), used: heap.used }
+    }
+
+    /// Makes room for some more.
+    pub(crate) fn reserve(&mut self) {
+        self.chunks.reserve(self.chunks.len() + 64);
+    }
+
+    /// Takes in what has been added since; false if there is no room, or somebody holds the lock for long. Allocates nothing.
+    pub(crate) fn update(&mut self) -> bool {
+        const LOOKS: u32 = 1000;
+        let Some(heap) = (0..LOOKS).find_map(|_| HEAP.try_lock()) else { return false };
+        let room = self.chunks.capacity() >= heap.chunks.len();
+        if room {
+            self.chunks.extend_from_slice(&heap.chunks[self.chunks.len()..]);
+            self.used = heap.used;
+        }
+        room
+    }
+
+    /// Calls `f` for every descriptor in use.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&'static G)) {
+        for (i, &chunk) in self.chunks.iter().enumerate() {
+            let n = if i + 1 == self.chunks.len() { self.used } else { CHUNK };
+            for k in 0..n {
+                // SAFETY: the first `n` descriptors of a chunk are initialised and never freed.
+                let g = unsafe { &*(chunk as *const G).add(k) };
+                if g.state() != State::Dead {
+                    f(g);
+                }
             }
         }
     }
+}
+
+/// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile).
+pub(crate) fn for_each(f: impl FnMut(&'static G)) {
+    Chunks::now().for_each(f);
 }
 
 const _: () = assert!(size_of::<G>() <= 320);

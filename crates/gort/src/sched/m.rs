@@ -15,18 +15,19 @@
 //! # Invariants
 //! 1. Descriptors are never freed: whoever holds a pointer to an M may look at its atomic fields. A dead one is used
 //!    again by the next thread.
-//! 2. The `Cell` fields belong to the M's own thread, but for `next_p` and `spinning` of a sleeping M: whoever took it out
-//!    of the idle list (or was told to wake it) writes them before the unpark.
+//! 2. The `Cell` fields belong to the M's own thread, but for `spinning` of a sleeping M: whoever took it out
+//!    of the idle list (or was told to wake it) writes it before handing over a P (`handover.rs`).
 //! 3. `CURRENT` of the thread-locals in use points to the M: of the thread's own since its start, of a goroutine's block since
 //!    it was switched in.
 
 use super::g::G;
+use super::handover::Handover;
 use super::p::P;
 use super::start::{Fixed, fixed};
 use super::syscall::word::SyscallWord;
 use crate::stack::switch::{self, FsMode};
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
-use crate::sys::{fs, futex};
+use crate::sys::fs;
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
 
@@ -54,8 +55,6 @@ pub(crate) struct M {
     pub(crate) g: AtomicPtr<G>,
     /// The P that this M holds, as long as it is not inside `blocking`.
     pub(crate) p: Cell<Option<&'static P>>,
-    /// The P that a waker hands over.
-    pub(crate) next_p: Cell<Option<&'static P>>,
     pub(crate) spinning: Cell<bool>,
     pub(crate) action: Cell<Action>,
     /// Inside `blocking`: the goroutine counts as an OS thread there.
@@ -66,13 +65,19 @@ pub(crate) struct M {
     pub(crate) declined: AtomicU64,
     /// Who has the P while the M is inside `blocking`.
     pub(crate) syscall: SyscallWord,
-    /// 1: wake up (or do not fall asleep).
-    park: AtomicU32,
+    /// Where it sleeps.
+    handover: Handover<P>,
     pub(crate) fixed: &'static Fixed,
 }
 
 // SAFETY: invariant 2 says who touches the cells; the rest is atomic.
 unsafe impl Sync for M {}
+
+impl PartialEq for M {
+    fn eq(&self, other: &M) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
 
 thread_local! {
     static CURRENT: Cell<*const M> = const { Cell::new(null()) };
@@ -105,14 +110,13 @@ impl M {
             g0_sp: Cell::new(0),
             g: AtomicPtr::new(null_mut()),
             p: Cell::new(None),
-            next_p: Cell::new(None),
             spinning: Cell::new(false),
             action: Cell::new(Action::Park),
             in_blocking: AtomicBool::new(false),
             preempt: AtomicU64::new(u64::MAX),
             declined: AtomicU64::new(u64::MAX),
             syscall: SyscallWord::new(),
-            park: AtomicU32::new(0),
+            handover: Handover::new(),
             fixed: fixed(),
         }
     }
@@ -129,28 +133,33 @@ impl M {
         unsafe { self.g.load(Relaxed).as_ref() }
     }
 
-    /// Sleeps until [`unpark`](M::unpark); false if `deadline_ns` came first.
-    pub(crate) fn sleep(&self, deadline_ns: Option<u64>) -> bool {
-        while self.park.swap(0, Acquire) == 0 {
-            if deadline_ns.is_some_and(|d| crate::sys::clock::now_ns() >= d) {
-                return false;
-            }
-            futex::wait(&self.park, 0, deadline_ns);
+    /// Sleeps until somebody [gives](M::give) a P, which is this M's then; false if `deadline_ns` came first.
+    pub(crate) fn sleep(&'static self, deadline_ns: Option<u64>) -> bool {
+        let given = self.handover.sleep(deadline_ns);
+        if let Some(p) = given {
+            self.wire(p);
         }
-        true
+        given.is_some()
     }
 
     /// The process is about to end.
     pub(crate) fn sleep_for_good(&self) -> ! {
         loop {
-            self.sleep(None);
+            std::thread::park();
         }
     }
 
-    /// Wakes this M, or keeps it from falling asleep.
-    pub(crate) fn unpark(&self) {
-        self.park.store(1, Release);
-        futex::wake(&self.park, 1);
+    /// Wakes this M, which sleeps or soon will, with `p`. The caller is who may: `handover.rs`, invariant 1.
+    pub(crate) fn give(&self, p: &'static P, spinning: bool) {
+        p.m.store(std::ptr::from_ref(self).cast_mut(), Release);
+        self.spinning.set(spinning);
+        self.handover.give(p);
+    }
+
+    /// `p`, which the caller owns, becomes this M's.
+    pub(crate) fn wire(&'static self, p: &'static P) {
+        p.m.store(std::ptr::from_ref(self).cast_mut(), Release);
+        self.p.set(Some(p));
     }
 
     /// Resumes `g` until it switches back. On g0.

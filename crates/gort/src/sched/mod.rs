@@ -4,12 +4,14 @@
 //! `wake/README.md` (who wakes whom).
 
 mod after;
+mod call;
 pub(crate) mod config;
 mod deadlock;
 pub(crate) mod dump;
 mod fatal;
 mod find;
 mod g;
+mod handover;
 pub(crate) mod local;
 mod lock_thread;
 mod m;
@@ -23,6 +25,7 @@ mod ready;
 pub(crate) mod reason;
 mod run;
 mod runq;
+mod staff;
 mod start;
 mod state;
 pub(crate) mod stats;
@@ -31,8 +34,10 @@ mod sysmon;
 mod task;
 mod threads;
 pub(crate) mod timers;
+pub(crate) mod trace;
 pub(crate) mod waiter;
 mod wake;
+mod world;
 
 pub(crate) use after::{AfterFunc, after_func};
 pub use lock_thread::{OsThreadLock, lock_os_thread};

@@ -82,10 +82,13 @@ impl Count {
 // SAFETY: invariant 1 says who touches the cells; the rest is atomic.
 unsafe impl Sync for P {}
 
-/// One more than there can be alive: the spare of `preempt/rescue.rs`.
+/// One more than there can be alive: the spare of `preempt/rescue.rs`, which never is.
 static ALL: [AtomicPtr<P>; MAX_PROCS + 1] = [const { AtomicPtr::new(null_mut()) }; MAX_PROCS + 1];
+const SPARE: usize = MAX_PROCS;
 /// GOMAXPROCS: `ALL[..PROCS]` are alive.
 static PROCS: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
+/// `ALL[..USABLE]` may be used: as many as are alive, or none while the world is stopped. Changed under the scheduler's lock.
+static USABLE: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 
 /// The Ps that are alive.
 #[inline]
@@ -96,12 +99,16 @@ pub(crate) fn all() -> impl Iterator<Item = &'static P> {
     })
 }
 
-/// Every P that ever was; for sums of what they counted.
+/// Every P that ever was, the spare last; for sums of what they counted.
 pub(crate) fn all_ever() -> impl Iterator<Item = &'static P> {
-    ALL.iter().map_while(|p| {
-        // SAFETY: null or a leaked P.
-        unsafe { p.load(Acquire).as_ref() }
-    })
+    // SAFETY: null or a leaked P.
+    let at = |p: &AtomicPtr<P>| unsafe { p.load(Acquire).as_ref() };
+    ALL[..SPARE].iter().map_while(at).chain(at(&ALL[SPARE]))
+}
+
+/// The spare: always over, so that who has it gives it up at the next opportunity.
+pub(crate) fn spare() -> &'static P {
+    get(SPARE)
 }
 
 /// The P with this number.
@@ -117,11 +124,11 @@ pub(crate) fn procs() -> usize {
     PROCS.load(Acquire)
 }
 
-/// Makes sure that there are `n` Ps, alive or dead.
+/// Makes sure that there are `n` Ps, alive or dead, and the spare.
 pub(crate) fn make(n: usize) {
-    for (id, place) in ALL.iter().enumerate().take(n) {
-        if place.load(Relaxed).is_null() {
-            place.store(Box::into_raw(Box::new(P::new(id as u32))), Release);
+    for id in (0..n).chain([SPARE]) {
+        if ALL[id].load(Relaxed).is_null() {
+            ALL[id].store(Box::into_raw(Box::new(P::new(id as u32))), Release);
         }
     }
 }
@@ -129,6 +136,12 @@ pub(crate) fn make(n: usize) {
 /// Sets GOMAXPROCS. The Ps exist; under the scheduler's lock, see `procs.rs`.
 pub(crate) fn set_procs(n: usize) {
     PROCS.store(n, Release);
+    USABLE.store(n, Release);
+}
+
+/// From here on no P may be used, or (`stopped` false) all that are alive. Under the scheduler's lock, see `world.rs`.
+pub(crate) fn set_stopped(stopped: bool) {
+    USABLE.store(if stopped { 0 } else { procs() }, Release);
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -157,6 +170,17 @@ impl P {
             next_id: Cell::new(0),
             last_id: Cell::new(0),
         }
+    }
+
+    /// Whether who has it is to give it up (`procs::surrender`): GOMAXPROCS went down, or the world stops.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.id as usize >= USABLE.load(Acquire)
+    }
+
+    /// Whether it is the [`spare`].
+    pub(crate) fn is_spare(&self) -> bool {
+        self.id as usize == SPARE
     }
 
     /// A time slice begins. Owner only.

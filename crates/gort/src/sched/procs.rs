@@ -2,28 +2,31 @@
 //!
 //! Nobody is stopped who need not be: new Ps go into the idle list, and a P above the new number is *surrendered* by whoever owns
 //! it when that M next comes through the scheduler, its queue goes to the global one; a goroutine that computes on it is preempted. The
-//! template thread *drains* it: its timers go to the first P. The caller waits until that has happened to all, so when
-//! it returns no more goroutines run than it asked for.
+//! caller *drains* it: its timers go to the first P, what it has cached goes back. He waits until that has happened to all, so when
+//! `set_gomaxprocs` returns no more goroutines run than it asked for.
 //!
 //! # Rejected
-//! Stopping the world, as Go does: it waits for the same goroutines, and all others wait with it.
+//! Stopping the world, as Go does: it waits for the same goroutines, and all others wait with it. (`world.rs` can, for those who want to
+//! look at all goroutines at one moment; it collects Ps in the same way.)
 
 use super::config::{Limits, MAX_PROCS};
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
-use super::{find, preempt, ready, syscall, task, threads};
+use super::trace::{self, EventKind};
+use super::{find, preempt, ready, syscall, task};
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicBool, AtomicU32, Ordering::*};
 use crate::sys::{clock, futex, thread};
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Counts drained Ps; the resizer sleeps on it.
-static DRAINED: AtomicU32 = AtomicU32::new(0);
+/// Counts Ps that were surrendered; who waits for them sleeps on it.
+static SURRENDERED: AtomicU32 = AtomicU32::new(0);
 
-/// One resizer at a time.
-static RESIZER: Lock<()> = Lock::new(());
+/// One at a time changes the number of Ps, or stops the world.
+pub(super) static RESIZER: Lock<()> = Lock::new(());
 
 /// How many goroutines may run at once: the number of Ps.
 ///
@@ -125,20 +128,28 @@ pub(crate) fn look_at_limits() {
     }
 }
 
-/// What was spent on changing the number of Ps.
-static RESIZES: Lock<Resizes> =
-    Lock::new(Resizes { count: 0, total: Duration::ZERO, longest: Duration::ZERO });
-
-/// See `metrics::Snapshot`.
-#[derive(Clone, Copy)]
-pub(crate) struct Resizes {
+/// How often something was done that takes time, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
     pub(crate) count: u64,
     pub(crate) total: Duration,
     pub(crate) longest: Duration,
 }
 
-/// See [`Resizes`].
-pub(crate) fn resizes() -> Resizes {
+impl Times {
+    pub(super) const ZERO: Times = Times { count: 0, total: Duration::ZERO, longest: Duration::ZERO };
+
+    pub(super) fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.total += took;
+        self.longest = self.longest.max(took);
+    }
+}
+
+static RESIZES: Lock<Times> = Lock::new(Times::ZERO);
+
+/// What was spent on changing the number of Ps.
+pub(crate) fn resizes() -> Times {
     *RESIZES.lock()
 }
 
@@ -146,11 +157,8 @@ fn resize(n: usize) -> usize {
     let begun = clock::now_ns();
     let old = change(n);
     if old != n {
-        let took = Duration::from_nanos(clock::now_ns() - begun);
-        let mut resizes = RESIZES.lock();
-        resizes.count += 1;
-        resizes.total += took;
-        resizes.longest = resizes.longest.max(took);
+        trace::procs_point(EventKind::ProcsChange, n);
+        RESIZES.lock().add(Duration::from_nanos(clock::now_ns() - begun));
     }
     old
 }
@@ -168,10 +176,8 @@ pub fn cgroup_cpu_limit() -> Option<f64> {
 const ASK_AGAIN: Duration = Duration::from_millis(2);
 
 fn change(n: usize) -> usize {
-    wait_for_drained(p::procs());
     let old = p::procs();
-    // One more than asked for: the spare.
-    p::make(n + 1);
+    p::make(n);
     if n > old {
         let mut s = state::lock();
         p::set_procs(n);
@@ -181,10 +187,12 @@ fn change(n: usize) -> usize {
             let mut s = state::lock();
             p::set_procs(n);
             s.dying_ps = old - n;
-            s.surrender_idle_from(n);
         }
-        threads::call_template(threads::DRAIN);
-        wait_for_drained(old);
+        collect(n..old, || {
+            state::lock().withdraw_over(|s, p| s.surrendered.push(p));
+            drain();
+            state::lock().dying_ps == 0
+        });
     }
     // Whoever waits for a P, or for more of them, gets one.
     if WAKE.must_wake() {
@@ -193,15 +201,15 @@ fn change(n: usize) -> usize {
     old
 }
 
-/// Waits until no P above GOMAXPROCS and below `end` is in use.
-fn wait_for_drained(end: usize) {
+/// Has all those who own one of the Ps `ids`, which are over, surrender it, until `done` says so.
+pub(super) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
     loop {
-        let seen = DRAINED.load(Acquire);
-        if state::lock().dying_ps == 0 {
+        let seen = SURRENDERED.load(Acquire);
+        if done() {
             return;
         }
-        for p in (p::procs()..end).map(p::get) {
-            // Those inside `blocking` may stay there for long, ours among them.
+        for p in ids.clone().map(p::get) {
+            // Those inside `blocking` may stay there for long, ours among them. Sysmon takes those that go there after our look.
             if let Some(stay) = syscall::stay(p)
                 && syscall::retake(p, stay)
             {
@@ -209,53 +217,55 @@ fn wait_for_drained(end: usize) {
             }
             preempt::request(p);
         }
-        // Sysmon takes those that go into `blocking` after our look.
-        futex::wait(&DRAINED, seen, Some(clock::now_ns() + ASK_AGAIN.as_nanos() as u64));
+        futex::wait(&SURRENDERED, seen, Some(clock::now_ns() + ASK_AGAIN.as_nanos() as u64));
     }
 }
 
-/// Calls `f` with a P above GOMAXPROCS that nobody uses, if there is one just now. Unless `f` uses it (`Some`) it is put back; else it
+/// Calls `f` with the spare P, if nobody has it and the world goes on. Unless `f` uses it (`Some`) it is put back; else it
 /// is in use until it is surrendered. Allocates nothing.
 pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
-    let Some(_one) = RESIZER.try_lock() else { return };
     {
         let mut s = state::lock();
-        if s.dying_ps != 0 {
+        if s.spare_in_use || s.stopped_ps == p::procs() {
             return;
         }
-        s.dying_ps = 1;
         s.spare_in_use = true;
     }
-    if f(p::get(p::procs())).is_none() {
-        let mut s = state::lock();
-        s.dying_ps = 0;
-        s.spare_in_use = false;
+    if f(p::spare()).is_none() {
+        state::lock().spare_in_use = false;
+        tell_collector();
     }
 }
 
-/// Lets go of a P above GOMAXPROCS, whose owner the caller is, for good. Allocates nothing.
+/// Lets go of a P that is over, whose owner the caller is, for good. Allocates nothing.
 pub(crate) fn surrender(p: &'static P) {
     p.m.store(std::ptr::null_mut(), Release);
     p.unannounced.set(false);
-    let mut list = take_queue(p);
-    let mut s = state::lock();
-    s.push_global(&mut list);
-    if s.spare_in_use {
-        // It will be needed again, perhaps before the template thread can go on. Others look after its timers.
-        s.spare_in_use = false;
-        s.dying_ps = 0;
-        drop(s);
-        DRAINED.fetch_add(1, Release);
-        futex::wake(&DRAINED, 1);
-    } else {
-        s.surrendered.push(p);
-        drop(s);
-        threads::call_template(threads::DRAIN);
+    let stops = !p.is_spare() && (p.id as usize) < p::procs();
+    // While the world stands still its queue stays where it is.
+    let mut queue = if stops { GList::new() } else { take_queue(p) };
+    {
+        let mut s = state::lock();
+        s.push_global(&mut queue);
+        if stops {
+            s.stopped_ps += 1;
+        } else if p.is_spare() {
+            // Others look after its timers.
+            s.spare_in_use = false;
+        } else {
+            s.surrendered.push(p);
+        }
     }
+    tell_collector();
     if WAKE.must_wake() {
         ready::wake_p();
     }
     find::announce_all();
+}
+
+fn tell_collector() {
+    SURRENDERED.fetch_add(1, Release);
+    futex::wake(&SURRENDERED, 1);
 }
 
 fn take_queue(p: &P) -> GList {
@@ -266,8 +276,8 @@ fn take_queue(p: &P) -> GList {
     list
 }
 
-/// Takes the timers and what is cached from the Ps that were surrendered. On the template thread.
-pub(crate) fn drain() {
+/// Takes the timers and what is cached from the Ps that were surrendered.
+fn drain() {
     loop {
         let Some(p) = state::lock().surrendered.pop() else { return };
         p.timers.move_all_to(&p::get(0).timers);
@@ -281,8 +291,6 @@ pub(crate) fn drain() {
         if WAKE.must_wake() {
             ready::wake_p();
         }
-        DRAINED.fetch_add(1, Release);
-        futex::wake(&DRAINED, 1);
         find::announce_all();
     }
 }

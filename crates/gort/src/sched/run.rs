@@ -6,7 +6,7 @@
 //!
 //! # Bound goroutines
 //! A G with `bound_m` runs on that M alone: it comes out of `blocking` without a P, holds `lock_os_thread`, or unwinds in
-//! shared mode. Whoever finds it in a queue hands its own P to that M ([`threads::wake_with`]) and stops. An M whose bound goroutine
+//! shared mode. Whoever finds it in a queue hands its own P to that M ([`M::give`]) and stops. An M whose bound goroutine
 //! has parked hands its P off and sleeps until somebody does that.
 //!
 //! # Invariants
@@ -52,7 +52,7 @@ pub(crate) fn schedule(m: &'static M) {
         begin_slice(p, inherits);
         end_spinning(m);
         // SAFETY: descriptors of Ms are never freed.
-        threads::wake_with(unsafe { &*bound }, p);
+        unsafe { &*bound }.give(p, false);
         if !threads::stop_m(m) {
             return;
         }
@@ -127,7 +127,6 @@ fn execute(m: &'static M, g: &'static G, mut inherits: bool) -> bool {
         syscall::hand_off(m.p.take().expect("it parked with a P"));
         m.sleep(None);
         state::lock().waiting_bound -= 1;
-        m.take_next_p();
         inherits = false;
     }
 }
@@ -179,7 +178,7 @@ fn retire(m: &'static M, g: &'static G) -> bool {
         return true;
     }
     let p = m.p.take().expect("as above");
-    state::lock().threads -= 1;
+    state::lock().staff.end_busy();
     syscall::hand_off(p);
     false
 }

@@ -277,7 +277,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     state::lock().reserve(fixed_cap);
     threads::start_template()?;
     sysmon::start()?;
-    p::make(count + 1);
+    p::make(count);
     procs::num_cpu(); // before a goroutine may bind its thread
     procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());
     if config::debug_knob("logprocs").is_some_and(|v| v == "1") {

@@ -8,14 +8,13 @@ use super::g::G;
 use super::m::M;
 use super::p::{self, P};
 use super::runq::global::GList;
+use super::staff::Staff;
 use super::sysmon;
-use super::threads::Wanting;
 use super::wake::WakeState;
 use super::wake::nap::SLEEPS;
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering::*};
-use std::collections::VecDeque;
 
 /// Who idles and how much is looked for, see `wake/README.md`.
 pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
@@ -33,25 +32,21 @@ pub(crate) struct Shared {
     /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
     preempted: GList,
     idle_ps: Vec<&'static P>,
-    /// Ms that were made and have not looked for a P yet.
-    pub(crate) newborn: usize,
-    /// Ps that wait for an M, see `threads.rs`.
-    pub(crate) wanting: VecDeque<Wanting>,
-    /// Last in, first out: the one that slept least has the warmest caches, the others may end.
-    pub(crate) idle_ms: Vec<&'static M>,
+    /// Ps that want Ms, Ms that idle.
+    pub(crate) staff: Staff<&'static P, &'static M>,
     /// Every descriptor of an M; those of ended threads are in `free_ms` too.
     pub(crate) all_ms: Vec<&'static M>,
     pub(crate) free_ms: Vec<&'static M>,
-    /// Threads that are Ms.
-    pub(crate) threads: usize,
     /// Ms that sleep until their bound goroutine can run.
     pub(crate) waiting_bound: usize,
     /// Ps above GOMAXPROCS that are not yet drained.
     pub(crate) dying_ps: usize,
-    /// The only one of them is the spare of `preempt/rescue.rs`.
-    pub(crate) spare_in_use: bool,
     /// Those of them that nobody uses any more.
     pub(crate) surrendered: Vec<&'static P>,
+    /// Ps that were given up because the world stops (`world.rs`).
+    pub(crate) stopped_ps: usize,
+    /// Somebody has the spare of `preempt/rescue.rs`.
+    pub(crate) spare_in_use: bool,
 }
 
 // SAFETY: Ms and Ps are Sync and live for ever; the list owns its goroutines' links.
@@ -62,16 +57,14 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     urgent: 0,
     preempted: GList::new(),
     idle_ps: Vec::new(),
-    newborn: 0,
-    wanting: VecDeque::new(),
-    idle_ms: Vec::new(),
+    staff: Staff::new(),
     all_ms: Vec::new(),
     free_ms: Vec::new(),
-    threads: 0,
     waiting_bound: 0,
     dying_ps: 0,
-    spare_in_use: false,
     surrendered: Vec::new(),
+    stopped_ps: 0,
+    spare_in_use: false,
 }));
 
 /// The right to look at it and to change it.
@@ -171,7 +164,7 @@ impl Shared {
     /// Puts a P that nobody uses into the idle list.
     pub(crate) fn put_idle_p(&mut self, p: &'static P) {
         p.m.store(std::ptr::null_mut(), Release);
-        debug_assert!((p.id as usize) < p::procs());
+        debug_assert!(!p.is_over());
         self.idle_ps.push(p);
         WAKE.p_idles();
     }
@@ -184,25 +177,24 @@ impl Shared {
         Some(p)
     }
 
-    /// Takes all Ps from number `n` on that nobody uses: they are surrendered.
-    pub(crate) fn surrender_idle_from(&mut self, n: usize) {
-        let Shared { idle_ps, wanting, surrendered, .. } = self;
-        let is_over = |p: &P| p.id as usize >= n;
-        surrendered.extend(idle_ps.extract_if(.., |p| is_over(p)).inspect(|_| WAKE.p_leaves_idle()));
-        wanting.retain(|&(p, spinning)| {
-            if is_over(p) {
-                surrendered.push(p);
-                if spinning {
-                    WAKE.end_spinning();
-                }
+    /// Takes all Ps out that are over and that nobody uses.
+    pub(crate) fn withdraw_over(&mut self, mut to: impl FnMut(&mut Shared, &'static P)) {
+        while let Some(i) = self.idle_ps.iter().position(|p| p.is_over()) {
+            let p = self.idle_ps.swap_remove(i);
+            WAKE.p_leaves_idle();
+            to(self, p);
+        }
+        while let Some((p, spinning)) = self.staff.take_wanting_if(P::is_over) {
+            if spinning {
+                WAKE.end_spinning();
             }
-            !is_over(p)
-        });
+            to(self, p);
+        }
     }
 
     /// Whether no P is used by anybody.
     pub(crate) fn all_ps_idle(&self) -> bool {
-        self.idle_ps.len() == p::procs() && self.dying_ps == 0
+        self.idle_ps.len() == p::procs() && self.dying_ps == 0 && !self.spare_in_use
     }
 
     pub(crate) fn global_is_empty(&self) -> bool {
@@ -214,8 +206,7 @@ impl Shared {
     pub(crate) fn reserve(&mut self, threads: usize) {
         self.idle_ps.reserve(MAX_PROCS);
         self.surrendered.reserve(MAX_PROCS);
-        self.wanting.reserve(MAX_PROCS);
-        self.idle_ms.reserve(threads);
+        self.staff.reserve(MAX_PROCS, threads);
         self.all_ms.reserve(threads);
         self.free_ms.reserve(threads);
     }

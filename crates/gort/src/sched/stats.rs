@@ -1,6 +1,6 @@
 //! Numbers, for observers.
 
-use super::{netpoll, p, preempt, procs, start, state, task};
+use super::{netpoll, p, preempt, procs, start, state, task, world};
 use crate::stack::slab;
 use crate::sys::sync::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -25,11 +25,20 @@ pub struct Snapshot {
     pub procs_idle: usize,
     /// How often GOMAXPROCS was changed while the program ran.
     pub resizes: u64,
-    /// The time that took in all: until those who ran on Ps that were to go had given them up. The others go on meanwhile; nothing
-    /// here stops the world.
+    /// The time that took in all: until those who ran on Ps that were to go had given them up. The others go on meanwhile.
     pub resize_time: Duration,
     /// The longest of them.
     pub resize_longest: Duration,
+    /// How often the world was stopped, so that somebody could look at all goroutines at one moment.
+    pub stops: u64,
+    /// From the order to stop until no goroutine ran, in all.
+    pub stop_stopping_time: Duration,
+    /// The longest of these.
+    pub stop_stopping_longest: Duration,
+    /// From the order to stop until they went on, in all.
+    pub stop_time: Duration,
+    /// The longest of these.
+    pub stop_longest: Duration,
     /// How often a goroutine was switched to.
     pub schedules: u64,
     /// How often a P took work from another.
@@ -99,9 +108,10 @@ pub fn snapshot() -> Snapshot {
     debug_assert!(start::fixed().thread_cap > 0);
     let (threads, threads_idle, preempted) = {
         let s = state::lock();
-        (s.threads + 2, s.idle_ms.len(), s.preempted())
+        (s.staff.threads() + 2, s.staff.idle(), s.preempted())
     };
     let resizes = procs::resizes();
+    let (stopping, stopped) = world::stops();
     let (stacks, stacks_free) = slab::counts();
     let (polls, poll_events) = netpoll::counters();
     Snapshot {
@@ -115,6 +125,11 @@ pub fn snapshot() -> Snapshot {
         resizes: resizes.count,
         resize_time: resizes.total,
         resize_longest: resizes.longest,
+        stops: stopped.count,
+        stop_stopping_time: stopping.total,
+        stop_stopping_longest: stopping.longest,
+        stop_time: stopped.total,
+        stop_longest: stopped.longest,
         schedules: p::all_ever().map(|p| p.stats.schedules.get()).sum(),
         steals: p::all_ever().map(|p| p.stats.steals.get()).sum(),
         preemptions: preempt::count(),

@@ -6,7 +6,7 @@
 //! | a P is inside `blocking` since the last look, and is wanted | takes it and hands it off (`syscall/`)            |
 //! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind; if others want to run: preempts it (`preempt/`) |
 //! | the oldest of a P's ring waits for 10 ms                    | marks it too (visitors from the global queue renew slices) |
-//! | a P above GOMAXPROCS runs a goroutine                       | preempts it                                       |
+//! | a P that is over runs a goroutine: above GOMAXPROCS, or the world stops | preempts it                                       |
 //! | all Ps are busy, nobody asked the netpoller for 1 ms        | does                                              |
 //! | a timer is due whose P runs the same slice for 1 ms         | fires it                                          |
 //! | I/O or a timer has readied somebody, all Ps are busy, one for 1 ms with the same slice | preempts that one        |
@@ -21,7 +21,7 @@
 //! Who wakes it: `wake/nap.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
 //! would see to that.
 
-use super::config::{self, IO_SLICE, KEEP_FREE_SLOTS};
+use super::config::{self, IO_SLICE, KEEP_FREE_SLOTS, MAX_PROCS};
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
@@ -85,7 +85,8 @@ pub(crate) fn start() -> std::io::Result<()> {
         thread::precise_sleeps();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
-        Sysmon { slice_ns, follows_limits, ..Sysmon::default() }.watch()
+        let seen = vec![Seen::default(); MAX_PROCS + 1];
+        Sysmon { seen, slice_ns, follows_limits, ..Sysmon::default() }.watch()
     })?;
     Ok(())
 }
@@ -111,6 +112,7 @@ impl Seen {
 
 #[derive(Default)]
 struct Sysmon {
+    /// By the P's number.
     seen: Vec<Seen>,
     looks_in_vain: u32,
     sleep_ns: u64,
@@ -205,11 +207,8 @@ impl Sysmon {
     /// True if a P was taken from `blocking`.
     fn look_at_ps(&mut self, now: u64) -> bool {
         let mut retaken = false;
-        for (i, p) in p::all_ever().enumerate() {
-            if i == self.seen.len() {
-                self.seen.push(Seen::default());
-            }
-            let seen = &mut self.seen[i];
+        for p in p::all_ever() {
+            let seen = &mut self.seen[p.id as usize];
             look_at_slice(p, seen, now, self.slice_ns);
             let stay = syscall::stay(p);
             if stay != seen.stay {
@@ -243,7 +242,7 @@ impl Sysmon {
         if nobody_polls() && now >= find::last_poll_ns() + IO_SLICE_NS {
             find::poll_into(Some(0), &mut list);
         }
-        for (p, _) in p::all_ever().zip(&self.seen).filter(|(_, seen)| seen.computes(now)) {
+        for p in p::all_ever().filter(|p| self.seen[p.id as usize].computes(now)) {
             p.timers.try_run_due(now, |wake| find::collect(wake, &mut list));
         }
         if !list.is_empty() {
@@ -297,7 +296,7 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
         p.preempt.store(true, Relaxed);
     }
     let others_wait = !p.runq.is_empty() || !state::global_is_empty();
-    if p.id as usize >= p::procs() || over && others_wait {
+    if p.is_over() || over && others_wait {
         ask_to_stop(p, seen, now);
     }
 }

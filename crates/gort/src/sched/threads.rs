@@ -4,24 +4,25 @@
 //! ends, unless there are no more than GOMAXPROCS: an idle process makes no wake-ups.
 //!
 //! # The template thread
-//! Who has a P and no M for it puts the P into the `wanting` list, and the template thread makes an M for it. The next M that would go to
-//! sleep takes the P, or the new one, whoever is first; a new one that finds none ends at once. There are at least as many new ones on
-//! their way as Ps in the list, unless the template thread has not seen its call yet. All Ms come from that thread, which runs nothing else, for two reasons:
+//! Who has a P and no M for it puts the P into the list of those that want one (`staff.rs`), and the template thread makes an M for it. The next M
+//! that would go to sleep takes the P, or the new one, whoever is first; a new one that finds none ends at once. All Ms come from that thread, which runs nothing else, for two reasons:
 //! - A thread inherits its maker's signal mask, affinity, namespaces and credentials. A goroutine with `lock_os_thread` may
 //!   have changed those of its M; they must not spread.
 //! - Making a thread takes locks of libc that a goroutine may hold that was stopped by a signal. Those who give Ps away (the
 //!   signal handler and sysmon among them) never wait for such locks; the template thread may. So it also does what else
-//!   is needed and takes memory: it drains Ps above GOMAXPROCS, and gives stacks back.
+//!   is needed and takes memory: it gives stacks back, and looks at limits.
 //!
 //! # When the system refuses a thread
 //! The P stays in the list, where any M that becomes free finds it, or goes to a goroutine that was stopped, which has its thread;
 //! the template thread tries again, and says so. If for some seconds no P has a thread at all, all of them are in calls that block,
 //! perhaps waiting for a goroutine that cannot run: that is a fatal error.
 
+use super::call::Calls;
 use super::config::{IDLE_M, KEEP_FREE_SLOTS};
 use super::g::G;
 use super::m::M;
 use super::p::{self, P};
+use super::staff::Birth;
 use super::start::fixed;
 use super::state::{self, Shared, WAKE};
 use super::{procs, ready, run, task};
@@ -47,44 +48,29 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Slots given back at once.
 const TRIM_BATCH: usize = 512;
 
-/// A P that wants an M, and whether that one is counted as spinning already.
-pub(crate) type Wanting = (&'static P, bool);
-
-/// What the template thread has to do: these bits, 0 for nothing.
-static TEMPLATE: AtomicU32 = AtomicU32::new(0);
+/// What the template thread has to do: these bits.
+static TEMPLATE: Calls = Calls::new(AtomicU32::new(0));
 /// Ps want Ms.
 const WANTED: u32 = 1;
-/// Ps were surrendered.
-pub(crate) const DRAIN: u32 = 2;
 /// Stacks are left from a peak.
-pub(crate) const TRIM: u32 = 4;
+pub(crate) const TRIM: u32 = 2;
 /// It is time to look at affinity and control groups.
-pub(crate) const LIMITS: u32 = 8;
+pub(crate) const LIMITS: u32 = 4;
 
 /// Has the template thread do `what`.
 pub(crate) fn call_template(what: u32) {
-    if TEMPLATE.fetch_or(what, Release) == 0 {
-        futex::wake(&TEMPLATE, 1);
+    if TEMPLATE.call(what) {
+        futex::wake(TEMPLATE.futex(), 1);
     }
 }
 
 /// Gives `p` to an M that idles, or to a new one. `spinning`: it is counted as looking for work already. Allocates nothing
 /// and waits for no lock but the scheduler's.
 pub(crate) fn start_m(p: &'static P, spinning: bool) {
-    let idle = {
-        let mut s = state::lock();
-        let idle = s.idle_ms.pop();
-        if idle.is_none() {
-            p.m.store(std::ptr::null_mut(), Release);
-            s.wanting.push_back((p, spinning));
-        }
-        idle
-    };
+    p.m.store(std::ptr::null_mut(), Release);
+    let idle = state::lock().staff.hire(p, spinning);
     match idle {
-        Some(m) => {
-            hand_p(m, p, spinning);
-            m.unpark();
-        }
+        Some(m) => m.give(p, spinning),
         None => call_template(WANTED),
     }
 }
@@ -93,11 +79,11 @@ pub(crate) fn start_m(p: &'static P, spinning: bool) {
 pub(crate) fn resume_preempted_on_wanting() -> bool {
     let (g, (p, spinning)) = {
         let mut s = state::lock();
-        if s.wanting.is_empty() {
+        if s.staff.wanting() == 0 {
             return false;
         }
         let Some(g) = s.pop_preempted() else { return false };
-        (g, s.wanting.pop_front().expect("asked above"))
+        (g, s.staff.take_wanting().expect("asked above"))
     };
     resume_preempted(g, p);
     if spinning {
@@ -114,14 +100,14 @@ pub(crate) fn resume_preempted_on_wanting() -> bool {
 pub(crate) fn resume_preempted(g: *mut G, p: &'static P) {
     run::begin_slice(p, false);
     // SAFETY: descriptors of goroutines and Ms are never freed, and a preempted one has its M.
-    wake_with(unsafe { &*(*g).bound_m.load(Acquire) }, p);
+    unsafe { &*(*g).bound_m.load(Acquire) }.give(p, false);
 }
 
 /// Gives `m` a P that nobody uses, if there is one. On the thread of `m`, outside the scheduler.
 pub(crate) fn take_unused_p(m: &'static M) -> bool {
     let found = {
         let mut s = state::lock();
-        s.take_idle_p().map(|p| (p, false)).or_else(|| s.wanting.pop_front())
+        s.take_idle_p().map(|p| (p, false)).or_else(|| s.staff.take_wanting())
     };
     let Some((p, spinning)) = found else { return false };
     m.wire(p);
@@ -134,18 +120,6 @@ pub(crate) fn take_unused_p(m: &'static M) -> bool {
     true
 }
 
-/// Wakes `m`, which sleeps or soon will, with `p`.
-pub(crate) fn wake_with(m: &'static M, p: &'static P) {
-    hand_p(m, p, false);
-    m.unpark();
-}
-
-fn hand_p(m: &'static M, p: &'static P, spinning: bool) {
-    p.m.store(std::ptr::from_ref(m).cast_mut(), Release);
-    m.next_p.set(Some(p));
-    m.spinning.set(spinning);
-}
-
 /// Starts the template thread.
 pub(crate) fn start_template() -> io::Result<()> {
     std::thread::Builder::new().name("gort-template".into()).stack_size(256 << 10).spawn(|| {
@@ -153,15 +127,12 @@ pub(crate) fn start_template() -> io::Result<()> {
         let (mut last_ran_ns, mut say_again_ns) = (0, 0);
         loop {
             let deadline = refused.then(|| clock::now_ns() + RETRY.as_nanos() as u64);
-            let mut what = TEMPLATE.swap(0, Acquire);
+            let mut what = TEMPLATE.take();
             while what == 0 && deadline.is_none_or(|d| clock::now_ns() < d) {
-                futex::wait(&TEMPLATE, 0, deadline);
-                what = TEMPLATE.swap(0, Acquire);
+                futex::wait(TEMPLATE.futex(), 0, deadline);
+                what = TEMPLATE.take();
             }
             let result = start_wanted();
-            if what & DRAIN != 0 {
-                procs::drain();
-            }
             if what & TRIM != 0 {
                 trim();
             }
@@ -219,64 +190,62 @@ fn trim() {
 /// Whether a thread has a P, or could.
 fn somebody_runs() -> bool {
     let s = state::lock();
-    s.wanting.len() < p::procs() || !s.idle_ms.is_empty()
+    s.staff.wanting() < p::procs() || s.staff.idle() != 0
 }
 
 /// Starts an M for each P that wants one. The error tells how many threads there were.
 fn start_wanted() -> Result<(), (usize, io::Error)> {
-    loop {
-        let s = state::lock();
-        if s.wanting.len() <= s.newborn {
-            return Ok(());
-        }
-        let m = new_m(s);
+    while let Some(m) = next_m() {
         let thread = std::thread::Builder::new().name(format!("gort-m{}", m.id)).stack_size(G0_STACK_BYTES);
         if let Err(e) = thread.spawn(move || m_main(m)) {
             let mut s = state::lock();
-            s.newborn -= 1;
-            s.threads -= 1;
+            s.staff.refused();
             s.free_ms.push(m);
-            return Err((s.threads, e));
+            return Err((s.staff.threads(), e));
         }
     }
+    Ok(())
 }
 
-/// A descriptor for one more thread; fatal past the cap.
-fn new_m(mut s: state::Locked) -> &'static M {
+/// A descriptor for one more thread, if one is to be made; fatal past the cap.
+fn next_m() -> Option<&'static M> {
     let cap = fixed().thread_cap;
-    if s.threads >= cap {
-        let whereabouts = whereabouts(&s);
-        drop(s);
-        super::fatal::throw_with_dump(&format!(
-            "gort: program exceeds {cap}-thread limit\nfatal error: thread exhaustion\n\
-             The threads: {whereabouts}.\nBound them by Runtime::builder().blocking_limit (GORT_BLOCKING_LIMIT), or raise .thread_cap (GORT_THREAD_CAP)."
-        ));
+    let mut s = state::lock();
+    match s.staff.begin_birth(cap) {
+        Birth::NotNeeded => return None,
+        Birth::Needed => {}
+        Birth::TooMany => {
+            let whereabouts = whereabouts(&s);
+            drop(s);
+            super::fatal::throw_with_dump(&format!(
+                "gort: program exceeds {cap}-thread limit\nfatal error: thread exhaustion\n\
+                 The threads: {whereabouts}.\nBound them by Runtime::builder().blocking_limit (GORT_BLOCKING_LIMIT), or raise .thread_cap (GORT_THREAD_CAP)."
+            ));
+        }
     }
-    s.threads += 1;
-    s.newborn += 1;
     if let Some(m) = s.free_ms.pop() {
-        return m;
+        return Some(m);
     }
     let id = s.all_ms.len();
     drop(s);
     // Only this thread makes descriptors, so the number is still free.
     let m: &'static M = Box::leak(Box::new(M::new(id as u32)));
     state::lock().all_ms.push(m);
-    m
+    Some(m)
 }
 
 /// What the threads do, for the report that there are too many.
 fn whereabouts(s: &Shared) -> String {
     let blocking = s.all_ms.iter().filter(|m| m.in_blocking.load(Relaxed)).count();
-    let (held, locked, idle) = (s.preempted(), s.waiting_bound, s.idle_ms.len());
-    let rest = s.threads.saturating_sub(blocking + held + locked + idle);
+    let (held, locked, idle) = (s.preempted(), s.waiting_bound, s.staff.idle());
+    let rest = s.staff.threads().saturating_sub(blocking + held + locked + idle);
     format!(
         "{blocking} inside `blocking`, {held} held by preemption, {locked} waiting for the goroutine that is locked to them, \
          {idle} idle, {rest} running"
     )
 }
 
-/// A thread's life as an M. If an older one has taken the P that it was made for, it is a short one.
+/// A thread's life as an M.
 fn m_main(m: &'static M) {
     m.fs.set(fs::read());
     m.tid.store(thread::tid(), Release);
@@ -285,7 +254,11 @@ fn m_main(m: &'static M) {
     thread::precise_sleeps();
     // glibc's malloc makes its cache for this thread now, so that the words a goroutine carries are never null.
     drop(std::hint::black_box(Box::new(0u64)));
-    if is_wanted(m) {
+    // An older one may have taken the P that it was made for.
+    let wanting = state::lock().staff.arrive();
+    if let Some((p, spinning)) = wanting {
+        m.wire(p);
+        m.spinning.set(spinning);
         run::schedule(m);
     }
     m.tid.store(0, Release);
@@ -294,62 +267,23 @@ fn m_main(m: &'static M) {
     state::lock().free_ms.push(m);
 }
 
-/// Takes a P that wants an M for a new one. False: there is none any more, and the thread does not count any more either.
-fn is_wanted(m: &'static M) -> bool {
-    let mut s = state::lock();
-    s.newborn -= 1;
-    let Some((p, spinning)) = s.wanting.pop_front() else {
-        s.threads -= 1;
-        return false;
-    };
-    drop(s);
-    m.wire(p);
-    m.spinning.set(spinning);
-    true
-}
-
 /// Sleeps in the idle list until somebody hands over a P. False: the thread is to end. On g0, without a P.
 pub(crate) fn stop_m(m: &'static M) -> bool {
-    {
-        let mut s = state::lock();
-        if let Some((p, spinning)) = s.wanting.pop_front() {
-            drop(s);
-            m.wire(p);
-            m.spinning.set(spinning);
-            return true;
-        }
-        s.idle_ms.push(m);
+    let wanting = state::lock().staff.rest(m);
+    if let Some((p, spinning)) = wanting {
+        m.wire(p);
+        m.spinning.set(spinning);
+        return true;
     }
     loop {
-        let surplus = state::lock().threads > p::procs() + 1;
+        let enough = p::procs() + 1;
+        let surplus = state::lock().staff.threads() > enough;
         let deadline = surplus.then(|| clock::now_ns() + IDLE_M.as_nanos() as u64);
         if m.sleep(deadline) {
-            break;
+            return true;
         }
-        let mut s = state::lock();
-        let Some(i) = s.idle_ms.iter().position(|&other| std::ptr::eq(other, m)) else {
-            continue; // taken out by somebody who is about to wake us
-        };
-        if s.threads > p::procs() + 1 {
-            s.idle_ms.remove(i);
-            s.threads -= 1;
+        if state::lock().staff.end_idle(m, enough) {
             return false;
         }
-    }
-    m.take_next_p();
-    true
-}
-
-impl M {
-    /// The P that was handed over becomes this M's.
-    pub(crate) fn take_next_p(&'static self) {
-        let p = self.next_p.take().expect("who wakes an M hands it a P");
-        self.wire(p);
-    }
-
-    /// `p`, which the caller owns, becomes this M's.
-    pub(crate) fn wire(&'static self, p: &'static P) {
-        p.m.store(std::ptr::from_ref(self).cast_mut(), Release);
-        self.p.set(Some(p));
     }
 }

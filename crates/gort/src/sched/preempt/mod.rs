@@ -46,6 +46,7 @@ use super::p::P;
 use super::park;
 use super::ready::{self, pinned};
 use super::state::{self, WAKE};
+use super::trace::{self, EventKind::*};
 use super::{syscall, threads};
 use crate::sys::clock;
 use crate::sys::sync::{AtomicU64, Ordering::*};
@@ -111,11 +112,15 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     g.set_state(State::Runnable);
     m.p.set(None);
+    trace::point(Preempt, Some(g), Some(m), Some(p));
     let first = {
         let mut s = state::lock();
         let held = s.preempted();
-        let first =
-            if held >= 2 * HELD_LIMIT || held >= HELD_LIMIT && swaps { s.pop_preempted() } else { None };
+        let first = if !p.is_over() && (held >= 2 * HELD_LIMIT || held >= HELD_LIMIT && swaps) {
+            s.pop_preempted()
+        } else {
+            None
+        };
         s.push_preempted(std::ptr::from_ref(g).cast_mut());
         first
     };
@@ -128,7 +133,7 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
         ready::wake_p();
     }
     m.sleep(None);
-    m.take_next_p();
+    trace::point(Resume, Some(g), Some(m), m.p.get());
     if !bound {
         g.bound_m.store(null_mut(), Relaxed);
     }

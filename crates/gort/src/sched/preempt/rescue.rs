@@ -5,7 +5,7 @@
 //! ever come to hand one to the owner.
 //!
 //! Sysmon sees that: somebody is stopped, and for 50 ms each P has been without a thread, or its M sleeps in the kernel in the scheduler, or
-//! pinned. Then the goroutine that was stopped first gets a P that waits for a thread, or else the spare: the P above GOMAXPROCS, which goes
+//! pinned. Then the goroutine that was stopped first gets a P that waits for a thread, or else the spare: a P beyond GOMAXPROCS, which goes
 //! away when the goroutine next comes through the scheduler or is stopped again. Then it is the next one's turn.
 //!
 //! Meanwhile no more than GOMAXPROCS goroutines compute: the others' Ms sleep.

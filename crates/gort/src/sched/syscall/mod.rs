@@ -30,6 +30,7 @@ use super::m::{self, M};
 use super::p::{self, P};
 use super::reason::WaitReason;
 use super::state::{self, WAKE};
+use super::trace::{self, EventKind::*};
 use super::wake::nap::NAPS;
 use super::{netpoll, procs, ready, sysmon, threads};
 use crate::sys::clock;
@@ -91,6 +92,7 @@ fn enter(m: &'static M, g: &'static G) {
     m.in_blocking.store(true, Relaxed);
     g.set_state(State::Blocked);
     let p = m.p.take().expect("a goroutine that runs has a P");
+    trace::point(SyscallBegin, Some(g), Some(m), Some(p));
     m.syscall.enter(p.id);
     if is_wanted(p) {
         sysmon::interrupt(NAPS);
@@ -99,8 +101,16 @@ fn enter(m: &'static M, g: &'static G) {
 
 fn exit(m: &'static M, g: &'static G) {
     match m.syscall.exit() {
-        Some(p) => m.p.set(Some(p::get(p as usize))),
-        None => wait_for_p(m, g),
+        Some(p) => {
+            let p = p::get(p as usize);
+            m.p.set(Some(p));
+            trace::point(SyscallEnd, Some(g), Some(m), Some(p));
+        }
+        None => {
+            trace::point(SyscallEndBlocked, Some(g), Some(m), None);
+            wait_for_p(m, g);
+            trace::point(Resume, Some(g), Some(m), m.p.get());
+        }
     }
     m.in_blocking.store(false, Relaxed);
     g.set_state(State::Running);
@@ -126,7 +136,6 @@ fn come_back(m: &'static M, g: &'static G) {
         ready::wake_p();
     }
     m.sleep(None);
-    m.take_next_p();
     if !bound {
         g.bound_m.store(std::ptr::null_mut(), Relaxed);
     }
@@ -140,33 +149,36 @@ pub(crate) fn stay(p: &P) -> Option<Stay> {
 
 /// Takes `p` from the M that is inside with it, if that is still the same stay. True: the P is the caller's.
 pub(crate) fn retake(p: &'static P, stay: Stay) -> bool {
-    p.m().is_some_and(|m| m.syscall.retake(stay))
+    let Some(m) = p.m().filter(|m| m.syscall.retake(stay)) else { return false };
+    trace::point(ProcSteal, None, Some(m), Some(p));
+    true
 }
 
 /// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.
 pub(crate) fn hand_off(p: &'static P) {
-    if p.id as usize >= p::procs() {
+    if p.is_over() {
         return procs::surrender(p);
     }
     if !p.runq.is_empty() || !state::global_is_empty() || p.timers.next_ns() <= clock::now_ns() {
-        return threads::start_m(p, false);
+        return give_to_m(p, false);
     }
     if WAKE.begin_spinning_alone() {
-        return threads::start_m(p, true);
+        return give_to_m(p, true);
     }
     {
         let mut s = state::lock();
-        if p.id as usize >= p::procs() {
+        if p.is_over() {
             drop(s);
             return procs::surrender(p);
         }
         if !s.global_is_empty() {
             drop(s);
-            return threads::start_m(p, false);
+            return give_to_m(p, false);
         }
         p.unannounced.set(false);
         s.put_idle_p(p);
     }
+    trace::point(ProcIdle, None, None, Some(p));
     let work = !state::global_is_empty() || p::all().any(|p| !p.runq.is_empty());
     if work && WAKE.must_wake() {
         ready::wake_p();
@@ -177,7 +189,12 @@ pub(crate) fn hand_off(p: &'static P) {
     find::announce_all();
 }
 
+fn give_to_m(p: &'static P, spinning: bool) {
+    trace::point(ProcHandOff, None, None, Some(p));
+    threads::start_m(p, spinning);
+}
+
 /// Whether others have a use for `p`, whose M is inside: goroutines are queued on it, or nobody else looks for work.
 pub(crate) fn is_wanted(p: &P) -> bool {
-    !p.runq.is_empty() || WAKE.spinning() + WAKE.idle_ps() == 0 || p.id as usize >= p::procs()
+    !p.runq.is_empty() || WAKE.spinning() + WAKE.idle_ps() == 0 || p.is_over()
 }

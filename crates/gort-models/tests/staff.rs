@@ -1,0 +1,198 @@
+//! Where threads come from (`sched/staff.rs`, `sched/call.rs`, `sched/handover.rs`): a P that wants an M gets one, an M that
+//! idles is found, the template thread hears every call.
+
+#![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
+
+use gort_models::{model, sys};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicU32;
+use loom::sync::{Arc, Mutex};
+use loom::thread::{self, JoinHandle};
+
+#[path = "../../gort/src/sched/call.rs"]
+mod call;
+#[path = "../../gort/src/sched/handover.rs"]
+mod handover;
+#[path = "../../gort/src/sched/staff.rs"]
+mod staff;
+
+use call::Calls;
+use handover::Handover;
+use staff::{Birth, Staff};
+
+/// Ps wait for Ms.
+const WANTED: u32 = 1;
+/// The model is over.
+const END: u32 = 2;
+
+/// What an M that gets this P is to do.
+struct P {
+    number: usize,
+}
+
+static PS: [P; 2] = [P { number: 0 }, P { number: 1 }];
+
+fn spawn(world: &Arc<World>, f: impl FnOnce(&Arc<World>) + 'static) -> JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || f(&world))
+}
+
+struct World {
+    staff: Mutex<Staff<&'static P, usize>>,
+    calls: Calls,
+    /// Where the M number 0 sleeps; others are born for one P and end.
+    bed: Handover<P>,
+    /// What belongs to each P; loom reports two owners.
+    served: [UnsafeCell<usize>; 2],
+}
+
+impl World {
+    fn new() -> Arc<World> {
+        Arc::new(World {
+            staff: Mutex::new(Staff::new()),
+            calls: Calls::new(AtomicU32::new(0)),
+            bed: Handover::new(),
+            served: [UnsafeCell::new(0), UnsafeCell::new(0)],
+        })
+    }
+
+    /// As `threads::start_m`.
+    fn start_m(&self, p: &'static P) {
+        let idle = self.staff.lock().unwrap().hire(p, false);
+        match idle {
+            Some(m) => {
+                assert_eq!(m, 0);
+                self.bed.give(p);
+            }
+            None => _ = self.calls.call(WANTED),
+        }
+    }
+
+    fn serve(&self, p: &P) {
+        // SAFETY: who took the P owns it; that nobody else does is what loom checks.
+        self.served[p.number].with_mut(|n| unsafe { *n += 1 });
+    }
+
+    /// The template thread: as `threads::start_template`, until it is told that the model is over.
+    fn template(world: &Arc<World>) {
+        let mut born = Vec::new();
+        loop {
+            let what = loop {
+                match world.calls.take() {
+                    0 => thread::yield_now(),
+                    what => break what,
+                }
+            };
+            while let Birth::Needed = world.begin_birth() {
+                let world = world.clone();
+                born.push(thread::spawn(move || {
+                    let wanting = world.staff.lock().unwrap().arrive();
+                    if let Some((p, _)) = wanting {
+                        world.serve(p);
+                    }
+                }));
+            }
+            if what & END != 0 {
+                break;
+            }
+        }
+        born.into_iter().for_each(|m: JoinHandle<()>| m.join().unwrap());
+    }
+
+    fn begin_birth(&self) -> Birth {
+        self.staff.lock().unwrap().begin_birth(10)
+    }
+
+    /// All Ps in `expected` were served once, and as many threads are counted as may be.
+    fn check(&self, expected: &[usize], threads: &[usize]) {
+        for &p in expected {
+            // SAFETY: all others are done.
+            self.served[p].with(|n| assert_eq!(unsafe { *n }, 1, "a P was left behind"));
+        }
+        let staff = self.staff.lock().unwrap();
+        assert_eq!(staff.wanting(), 0);
+        assert!(threads.contains(&staff.threads()), "{} threads", staff.threads());
+    }
+}
+
+/// One wants an M for its P while another does: the template thread makes as many as are needed.
+#[test]
+fn each_p_gets_a_newborn() {
+    model(2, || {
+        let world = World::new();
+        let template = spawn(&world, World::template);
+        let other = spawn(&world, |world| world.start_m(&PS[1]));
+        world.start_m(&PS[0]);
+        other.join().unwrap();
+        let _ = world.calls.call(END);
+        template.join().unwrap();
+        world.check(&[0, 1], &[2]);
+    });
+}
+
+/// As `threads::stop_m`, with a time-out that is over at once: an M rests until it is given a P, or ends.
+fn rest(world: &World) {
+    let wanting = world.staff.lock().unwrap().rest(0);
+    if let Some((p, _)) = wanting {
+        return world.serve(p);
+    }
+    loop {
+        if let Some(p) = world.bed.sleep(Some(0)) {
+            return world.serve(p);
+        }
+        if world.staff.lock().unwrap().end_idle(0, 0) {
+            return;
+        }
+        thread::yield_now(); // sleeps anew
+    }
+}
+
+/// An M rests, or ends for want of work, while a P comes to want one, and the template thread makes another: one of the two takes the P.
+#[test]
+fn a_resting_m_or_a_newborn() {
+    model(3, || {
+        let world = World::new();
+        {
+            let mut staff = world.staff.lock().unwrap();
+            assert_eq!(staff.hire(&PS[0], false), None);
+            assert!(matches!(staff.begin_birth(10), Birth::Needed));
+            assert!(staff.arrive().is_some_and(|(p, _)| p.number == 0), "number 0 is born");
+        }
+        world.serve(&PS[0]);
+        let m = spawn(&world, |world| rest(world));
+        let template = spawn(&world, World::template);
+        world.start_m(&PS[1]);
+        let _ = world.calls.call(END);
+        template.join().unwrap();
+        m.join().unwrap();
+        world.check(&[0, 1], &[0, 1, 2]);
+    });
+}
+
+/// A call that comes while the template thread works is heard.
+#[test]
+fn every_call_is_heard() {
+    model(3, || {
+        let calls = Arc::new(Calls::new(AtomicU32::new(0)));
+        let template = thread::spawn({
+            let calls = calls.clone();
+            move || {
+                let mut heard = 0;
+                while heard != 3 {
+                    match calls.take() {
+                        0 => thread::yield_now(),
+                        what => heard |= what,
+                    }
+                }
+            }
+        });
+        let other = thread::spawn({
+            let calls = calls.clone();
+            move || calls.call(2)
+        });
+        let first = calls.call(1);
+        let second = other.join().unwrap();
+        assert!(first || second, "nobody wakes the template thread");
+        template.join().unwrap();
+    });
+}
