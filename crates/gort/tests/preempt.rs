@@ -252,19 +252,20 @@ fn no_preempt_keeps_going() {
     ends_well("no_preempt_keeps_going", &[("GOMAXPROCS", "1")]);
 }
 
-/// A lock of std's held by one who is stopped: the others wait, he gets his turn. Far more hogs than threads may be held.
+/// Far more goroutines than threads may be held freely compute for ever, with a lock of std's that is often held by one who is stopped: the others
+/// wait, he gets his turn. Meanwhile whom time readies goes on.
 #[test]
 fn more_hogs_than_threads_may_be_held() {
     if scene().is_some() {
         return gort::run(|| {
             let lock = Arc::new(Mutex::new(0u64));
-            let until = Instant::now() + Duration::from_millis(1500);
-            let hogs: Vec<_> = (0..700)
+            let stop = Arc::new(AtomicBool::new(false));
+            let hogs: Vec<_> = (0..3000)
                 .map(|_| {
-                    let lock = lock.clone();
+                    let (lock, stop) = (lock.clone(), stop.clone());
                     gort::go(move || {
                         let mut n = 0;
-                        while Instant::now() < until {
+                        while !stop.load(Relaxed) {
                             let mut guard = lock.lock().unwrap();
                             for _ in 0..20_000 {
                                 *guard = std::hint::black_box(*guard + 1);
@@ -275,15 +276,18 @@ fn more_hogs_than_threads_may_be_held() {
                     })
                 })
                 .collect();
+            // Until the bound is reached, and for some time at it.
             let mut most = 0;
-            while Instant::now() < until {
+            let mut looks_at_bound = 0;
+            while looks_at_bound < 100 {
                 most = most.max(gort::metrics::snapshot().preempted);
+                looks_at_bound += usize::from(most > 256);
                 gort::sleep(Duration::from_millis(5));
             }
+            stop.store(true, Relaxed);
             let turns: u64 = hogs.into_iter().map(|h| h.join().unwrap()).sum();
             assert_eq!(*lock.lock().unwrap(), turns * 20_000);
-            assert!(most > 256, "{most} were held: the bound was not reached, so this shows nothing");
-            assert!(most <= 520, "{most} were held");
+            assert!(most <= 1024, "{most} were held");
         });
     }
     ends_well("more_hogs_than_threads_may_be_held", &[("GOMAXPROCS", "2"), ("GORT_DEBUG", "sliceus=500")]);

@@ -19,7 +19,7 @@ pub(crate) const WARM_SLOTS: usize = 64;
 pub(crate) const FREE_GS: usize = 64;
 /// How long an M beyond GOMAXPROCS sleeps before its thread ends.
 pub(crate) const IDLE_M: Duration = Duration::from_secs(4);
-/// Threads that may be held by goroutines that were stopped in the middle of computing, see `preempt/`.
+/// Threads held by goroutines that were stopped in the middle of computing, from which on they swap, see `preempt/`.
 pub(crate) const HELD_LIMIT: usize = 256;
 /// A goroutine that computes gives way to those whom I/O or time has readied after this long.
 pub(crate) const IO_SLICE: Duration = Duration::from_millis(1);

@@ -25,8 +25,11 @@
 //! the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
 //!
 //! # How many threads, and why no lock's owner starves
-//! At [`HELD_LIMIT`] a preemption is, every second time, a *swap*: the P goes straight to the goroutine that was stopped first. So the
-//! owner of a lock always gets its turn, whoever waits for that lock with a P. At twice the limit each one is.
+//! From [`HELD_LIMIT`] on most preemptions are *swaps*: the P goes straight to the goroutine that was stopped first, and the number stays. So
+//! the owner of a lock always gets its turn, whoever waits for that lock with a P. The others, where the P goes to whoever is queued, become
+//! rarer as the number grows: every second one at the limit, every 32nd at twice that, every 512th at three times. If those who are queued
+//! compute for ever too, each needs a thread in the end, but the number grows ever more slowly; if they do not, they
+//! park soon and have lost nothing. Whom I/O or time has readied always has every second one. See [`is_swap`].
 //!
 //! # A lock's owner is stopped, and the runtime itself waits for that lock
 //! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
@@ -95,6 +98,13 @@ fn is_wanted(p: &P) -> bool {
     wanted
 }
 
+/// Whether the `nth` preemption, while `held` goroutines are stopped, is a swap. `urgent`: somebody waits whom I/O or time has readied.
+fn is_swap(nth: u64, held: usize, urgent: bool) -> bool {
+    let Some(over) = held.checked_sub(HELD_LIMIT) else { return false };
+    let one_in = if urgent && over < 3 * HELD_LIMIT { 1 } else { 1 + over / (HELD_LIMIT / 4) };
+    !nth.is_multiple_of(1 << one_in.min(63))
+}
+
 /// How often goroutines were stopped so.
 static HELD: AtomicU64 = AtomicU64::new(0);
 
@@ -107,7 +117,7 @@ pub(crate) fn count() -> u64 {
 /// Allocates nothing.
 #[cold]
 fn hold(m: &'static M, g: &'static G, p: &'static P) {
-    let swaps = HELD.fetch_add(1, Relaxed).is_multiple_of(2);
+    let nth = HELD.fetch_add(1, Relaxed);
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     g.set_state(State::Runnable);
@@ -115,12 +125,8 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     trace::point(Preempt, Some(g), Some(m), Some(p));
     let first = {
         let mut s = state::lock();
-        let held = s.preempted();
-        let first = if !p.is_over() && (held >= 2 * HELD_LIMIT || held >= HELD_LIMIT && swaps) {
-            s.pop_preempted()
-        } else {
-            None
-        };
+        let swap = !p.is_over() && is_swap(nth, s.preempted(), state::is_urgent());
+        let first = if swap { s.pop_preempted() } else { None };
         s.push_preempted(std::ptr::from_ref(g).cast_mut());
         first
     };
@@ -174,5 +180,22 @@ impl Drop for NoPreempt {
         if let Some(g) = m::current().and_then(M::g) {
             g.no_preempt.store(g.no_preempt.load(Relaxed) - 1, Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Below the limit none is a swap; above, ever more are; but every second one is left to whom I/O has readied.
+    #[test]
+    fn swaps() {
+        let others = |held, urgent| (0..4096).filter(|&nth| !is_swap(nth, held, urgent)).count();
+        assert_eq!(others(HELD_LIMIT - 1, false), 4096);
+        assert_eq!(others(HELD_LIMIT, false), 2048);
+        assert_eq!(others(2 * HELD_LIMIT, false), 128);
+        assert_eq!(others(3 * HELD_LIMIT, false), 8);
+        assert_eq!(others(4 * HELD_LIMIT - 1, true), 2048);
+        assert_eq!(others(usize::MAX, true), 1);
     }
 }
