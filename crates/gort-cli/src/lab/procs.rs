@@ -165,6 +165,8 @@ pub(super) fn procresize() -> Result<Finding, Failure> {
     let receiver = rt::go(move || rx.iter().sum::<u64>());
     let mut took = Vec::new();
     for i in 0..CHANGES {
+        // The hogs are on all Ps that there are.
+        gort::sleep(Duration::from_millis(5));
         let t = Instant::now();
         gort::set_gomaxprocs([1, 8, 2, 4][i % 4]);
         took.push(t.elapsed().as_nanos() as f64 / 1e6);

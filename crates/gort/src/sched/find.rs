@@ -1,8 +1,8 @@
 //! What to run next, and how an M waits when there is nothing.
 //!
 //! # Order
-//! Timers of our P that are due; those whom I/O or time has readied while all Ps were busy (not twice in a row); every 61st time
-//! the global queue and a look at the netpoller; `next`; the ring; the global queue; the netpoller; those who were stopped in the
+//! Timers of our P that are due; every 61st time a look at the netpoller; those whom I/O or time has readied while others
+//! were queued (not twice in a row); every 61st time the global queue; `next`; the ring; the global queue; the netpoller; those who were stopped in the
 //! middle of computing; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
 //! once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all heaps, the
 //! others in the idle list.
@@ -86,10 +86,20 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         p.begin_slice();
     }
     let next_timer = p.timers.next_ns();
+    let mut readied = false;
     if next_timer != NEVER {
         let now = clock::now_ns();
         if next_timer <= now {
-            p.timers.run_due(now, Wake::ready);
+            p.timers.run_due(now, |wake| {
+                readied = true;
+                wake.ready();
+            });
+        }
+    }
+    if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
+        p.owes_global.set(true);
+        if netpoll::waiters() != 0 {
+            look_at_netpoll(p, !state::global_is_empty());
         }
     }
     if !state::is_urgent() {
@@ -99,10 +109,10 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     {
         return Some((g, false));
     }
-    if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
-        if netpoll::waiters() != 0 {
-            look_at_netpoll(p);
-        }
+    // Who comes from there may compute for long, so whom time has just readied goes first; but only once.
+    if p.owes_global.get() && !(readied && !p.let_time_go_first.replace(true)) {
+        p.owes_global.set(false);
+        p.let_time_go_first.set(false);
         if !state::global_is_empty()
             && let Some(g) = state::lock().pop_global_one(p.random(2) == 0)
         {
@@ -121,7 +131,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         return Some((g, false));
     }
     if !SLEEPER.is_there() && netpoll::waiters() != 0 {
-        look_at_netpoll(p);
+        look_at_netpoll(p, false);
         if let Some(g) = p.runq.pop() {
             return Some((g, false));
         }
@@ -134,11 +144,19 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     None
 }
 
-/// Looks what the kernel has for us, without sleeping, and queues it on `p`.
-fn look_at_netpoll(p: &P) {
+/// Looks what the kernel has for us, without sleeping, and queues it on `p`; or, `in_front`, before all that are queued globally, who may
+/// be those who compute.
+fn look_at_netpoll(p: &P, in_front: bool) {
     let mut list = GList::new();
     poll_into(Some(0), &mut list);
-    queue_on(p, list);
+    if list.is_empty() {
+        return;
+    }
+    if in_front {
+        push_urgent(&mut list);
+    } else {
+        queue_on(p, list);
+    }
 }
 
 fn queue_on(p: &P, mut list: GList) {

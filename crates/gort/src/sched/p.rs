@@ -47,6 +47,9 @@ pub(crate) struct P {
     pub(crate) unannounced: Cell<bool>,
     /// The last goroutine was an urgent one of the global queue, see `find.rs`. Owner only.
     pub(crate) took_urgent: Cell<bool>,
+    /// It is the global queue's turn, and whether that was put off already, see `find.rs`. Owner only.
+    pub(crate) owes_global: Cell<bool>,
+    pub(crate) let_time_go_first: Cell<bool>,
     pub(crate) stats: Stats,
     rng: UnsafeCell<Rng>,
     warm: UnsafeCell<Vec<Slot>>,
@@ -163,6 +166,8 @@ impl P {
             budget: Cell::new(BUDGET),
             unannounced: Cell::new(false),
             took_urgent: Cell::new(false),
+            owes_global: Cell::new(false),
+            let_time_go_first: Cell::new(false),
             stats: Stats::default(),
             rng: UnsafeCell::new(Rng::new(u64::from(id) ^ crate::sys::clock::now_ns())),
             warm: UnsafeCell::new(Vec::with_capacity(WARM_SLOTS)),

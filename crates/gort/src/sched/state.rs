@@ -197,6 +197,11 @@ impl Shared {
         self.idle_ps.len() == p::procs() && self.dying_ps == 0 && !self.spare_in_use
     }
 
+    /// Whether nobody is in the global queue; those who were stopped do not count.
+    pub(crate) fn queue_is_empty(&self) -> bool {
+        self.global.is_empty()
+    }
+
     pub(crate) fn global_is_empty(&self) -> bool {
         self.global.is_empty() && self.preempted.is_empty()
     }

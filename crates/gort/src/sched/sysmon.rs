@@ -16,7 +16,7 @@
 //! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
 //!
 //! It looks every 20 µs while there is something to take; after a millisecond in vain it naps longer and longer, up to
-//! 10 ms, or 1 ms where goroutines compute while others wait for I/O or time. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
+//! 10 ms, or 1 ms where all Ps are busy while somebody waits for I/O or time. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
 //!
 //! Who wakes it: `wake/nap.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
 //! would see to that.
@@ -83,6 +83,7 @@ pub(crate) fn start() -> std::io::Result<()> {
     COARSE_NS.store(clock::now_ns(), Relaxed);
     std::thread::Builder::new().name("gort-sysmon".into()).stack_size(256 << 10).spawn(|| {
         thread::precise_sleeps();
+        thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
         let seen = vec![Seen::default(); MAX_PROCS + 1];
@@ -144,14 +145,15 @@ impl Sysmon {
                 COARSE_NS.store(now, Relaxed);
                 self.looks_in_vain = 0;
             }
+            let helps = self.rescue.look(now);
             let retaken = self.look_at_ps(now);
             self.do_others_work(now);
             let urgent = is_urgent();
             if urgent {
                 self.make_room(now);
             }
-            self.looks_in_vain = if retaken || urgent { 0 } else { self.looks_in_vain.saturating_add(1) };
-            self.rescue.look(now);
+            let looks_again = retaken || urgent || helps;
+            self.looks_in_vain = if looks_again { 0 } else { self.looks_in_vain.saturating_add(1) };
             self.trim(now);
             if now >= self.last_limits_ns + LIMITS_EVERY_NS && self.follows_limits {
                 self.last_limits_ns = now;
@@ -226,14 +228,24 @@ impl Sysmon {
         retaken
     }
 
-    /// How long the next nap may be: short where somebody computes, so that nobody looks for those whom I/O or time readies.
+    /// How long the next nap may be: while all Ps are busy, until the first of them has been at it for so long that somebody else must
+    /// look for those whom I/O or time readies.
     fn longest_nap(&self) -> u64 {
+        if WAKE.idle_ps() != 0 {
+            return MAX_SLEEP_NS;
+        }
         let now = coarse_ns();
-        let hogged = || p::all().zip(&self.seen).filter(|(_, seen)| seen.computes(now));
-        let timer = hogged().map(|(p, _)| p.timers.next_ns()).min().unwrap_or(NEVER);
-        let poll = WAKE.idle_ps() == 0 && nobody_polls() && hogged().next().is_some();
-        let poll = if poll { IO_SLICE_NS } else { MAX_SLEEP_NS };
-        poll.min(timer.saturating_sub(now).max(MIN_SLEEP_NS))
+        let io = if nobody_polls() { now } else { NEVER };
+        let looks = p::all().zip(&self.seen).map(|(p, seen)| {
+            let computes_from = match seen.tick_since_ns {
+                0 => now + IO_SLICE_NS,
+                since => since + IO_SLICE_NS,
+            };
+            // Those who compute already are looked at every so often.
+            let look_again = if computes_from > now { computes_from } else { now + IO_SLICE_NS };
+            io.max(look_again).min(p.timers.next_ns().max(computes_from))
+        });
+        looks.min().map_or(MAX_SLEEP_NS, |look| look.saturating_sub(now).clamp(MIN_SLEEP_NS, MAX_SLEEP_NS))
     }
 
     /// Asks for I/O and fires timers that nobody else does.
@@ -296,7 +308,9 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
         p.preempt.store(true, Relaxed);
     }
     let others_wait = !p.runq.is_empty() || !state::global_is_empty();
-    if p.is_over() || over && others_wait {
+    // Whom the rescue has given the spare has a moment to let go of what all wait for.
+    let must_go = p.is_over() && (!p.is_spare() || seen.computes(now));
+    if must_go || over && others_wait {
         ask_to_stop(p, seen, now);
     }
 }

@@ -49,8 +49,10 @@ extern "C" fn after_fork() {
     pin::leave();
 }
 
-/// Asks the goroutine that runs on `p` to stop, if one does. Called by sysmon and the resizer; waits for nothing.
+/// Asks the goroutine that runs on `p` to stop, if one does: by the signal, and, should that come at a bad moment, at its next call of
+/// gort's. Called by sysmon and the resizer; waits for nothing.
 pub(in super::super) fn request(p: &P) {
+    p.preempt.store(true, Relaxed);
     if !ENABLED.load(Acquire) {
         return;
     }

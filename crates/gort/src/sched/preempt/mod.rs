@@ -24,8 +24,11 @@
 //! Whoever holds a lock of the runtime, or works on its P's own fields, is pinned (`sys/pin.rs`), and so is left alone. Everything else that
 //! the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
 //!
+//! If nobody waits but others that were stopped, the P goes straight to the one that was stopped first: a *swap*, for which no other M is
+//! needed.
+//!
 //! # How many threads, and why no lock's owner starves
-//! From [`HELD_LIMIT`] on most preemptions are *swaps*: the P goes straight to the goroutine that was stopped first, and the number stays. So
+//! From [`HELD_LIMIT`] on most preemptions are swaps whoever waits, and the number stays. So
 //! the owner of a lock always gets its turn, whoever waits for that lock with a P. The others, where the P goes to whoever is queued, become
 //! rarer as the number grows: every second one at the limit, every 32nd at twice that, every 512th at three times. If those who are queued
 //! compute for ever too, each needs a thread in the end, but the number grows ever more slowly; if they do not, they
@@ -91,7 +94,7 @@ fn is_over(p: &P) -> bool {
 fn is_wanted(p: &P) -> bool {
     p.budget.set(BUDGET);
     let due = || p.timers.next_ns() <= clock::now_ns();
-    let wanted = !p.runq.is_empty() || !state::global_is_empty() || due();
+    let wanted = p.is_over() || !p.runq.is_empty() || !state::global_is_empty() || due();
     if !wanted {
         p.begin_slice();
     }
@@ -125,7 +128,8 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     trace::point(Preempt, Some(g), Some(m), Some(p));
     let first = {
         let mut s = state::lock();
-        let swap = !p.is_over() && is_swap(nth, s.preempted(), state::is_urgent());
+        let only_stopped = p.runq.is_empty() && s.queue_is_empty() && p.timers.next_ns() > clock::now_ns();
+        let swap = !p.is_over() && (only_stopped || is_swap(nth, s.preempted(), state::is_urgent()));
         let first = if swap { s.pop_preempted() } else { None };
         s.push_preempted(std::ptr::from_ref(g).cast_mut());
         first

@@ -4,9 +4,12 @@
 //! where it cannot be stopped: it keeps its P. The template thread may need it to make a thread for a P. When all Ps are kept so, nobody would
 //! ever come to hand one to the owner.
 //!
-//! Sysmon sees that: somebody is stopped, and for 50 ms each P has been without a thread, or its M sleeps in the kernel in the scheduler, or
-//! pinned. Then the goroutine that was stopped first gets a P that waits for a thread, or else the spare: a P beyond GOMAXPROCS, which goes
-//! away when the goroutine next comes through the scheduler or is stopped again. Then it is the next one's turn.
+//! Sysmon sees that: somebody is stopped, and for 50 ms each P has been without a thread, or its M in the scheduler, or pinned when it was
+//! asked to stop, and none has gone on to another goroutine; and all those Ms sleep in the kernel. (They are asked again and again, which
+//! wakes them up for a moment; so sysmon looks before it asks, and one look that finds an M awake does not begin the 50 ms anew.) Then the
+//! goroutine that was stopped first gets a P that waits for a thread, or else the spare: a P beyond GOMAXPROCS, which goes
+//! away when the goroutine next comes through the scheduler or is stopped again. Then it is at once the next one's turn, until somebody has
+//! let go of what all wait for.
 //!
 //! Meanwhile no more than GOMAXPROCS goroutines compute: the others' Ms sleep.
 
@@ -23,42 +26,49 @@ const PATIENCE_NS: u64 = 50_000_000;
 /// What sysmon saw of it.
 #[derive(Default)]
 pub(in super::super) struct Rescue {
+    /// Since when no P has gone on, and the slices that they have been at.
     since_ns: Option<u64>,
+    slices: u64,
 }
 
 impl Rescue {
-    /// Looks, and helps if needed. On sysmon, at each look.
-    pub(in super::super) fn look(&mut self, now: u64) {
-        if !all_are_stuck() {
+    /// Looks, and helps if needed: true. On sysmon, at each look, before it asks anybody to stop.
+    pub(in super::super) fn look(&mut self, now: u64) -> bool {
+        let slices = p::all().map(|p| u64::from(p.tick.load(Relaxed))).sum();
+        if slices != self.slices || !nobody_can_be_stopped() {
+            self.slices = slices;
             self.since_ns = None;
-            return;
+            return false;
         }
         let since = *self.since_ns.get_or_insert(now);
-        if now >= since + PATIENCE_NS {
-            self.since_ns = None;
-            if !threads::resume_preempted_on_wanting() {
-                procs::with_spare(|spare| {
-                    let first = state::lock().pop_preempted()?;
-                    threads::resume_preempted(first, spare);
-                    Some(())
-                });
-            }
+        let helps = now >= since + PATIENCE_NS && p::all().all(sleeps);
+        if helps && !threads::resume_preempted_on_wanting() {
+            procs::with_spare(|spare| {
+                let first = state::lock().pop_preempted()?;
+                threads::resume_preempted(first, spare);
+                Some(())
+            });
         }
+        helps
     }
 }
 
-fn all_are_stuck() -> bool {
+fn nobody_can_be_stopped() -> bool {
     WAKE.idle_ps() == 0
         && !state::global_is_empty()
-        && p::all().all(is_stuck)
+        && p::all().all(cannot_be_stopped)
         && state::lock().preempted() != 0
 }
 
-/// Whether `p`, which does not idle, has no thread yet, or its M sleeps where it cannot be stopped: in the scheduler, or pinned
-/// when it was asked.
-fn is_stuck(p: &P) -> bool {
-    let Some(m) = p.m() else { return true };
-    let tid = m.tid.load(Acquire);
-    let pinned = m.g().is_none() || m.declined.load(Acquire) == handler::slice(p);
-    tid == 0 || pinned && thread::is_asleep(tid)
+/// Whether `p`, which does not idle, has no thread yet, or its M is in the scheduler, or was pinned when it was asked.
+fn cannot_be_stopped(p: &P) -> bool {
+    p.m().is_none_or(|m| m.g().is_none() || m.declined.load(Acquire) == handler::slice(p))
+}
+
+/// Whether the thread of `p`'s M, if there is one, sleeps in the kernel.
+fn sleeps(p: &P) -> bool {
+    p.m().is_none_or(|m| match m.tid.load(Acquire) {
+        0 => true,
+        tid => thread::is_asleep(tid),
+    })
 }
