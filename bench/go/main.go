@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -42,6 +44,10 @@ func main() {
 		"late-p99":     func(n int) int64 { return late(99, n) },
 		"timeout":      timeout,
 		"echo":         echo,
+		"handoff":      handoff,
+		"locked":       locked,
+		"hogs-p50":     func(n int) int64 { return hogs(0, n) },
+		"hogs-p99":     func(n int) int64 { return hogs(1, n) },
 		"parked":       parked,
 	}
 	run, ok := workloads[os.Args[1]]
@@ -317,4 +323,85 @@ func parked(n int) int64 {
 	waiting.Wait()
 	time.Sleep(50 * time.Millisecond)
 	return resident() - before
+}
+
+// How soon another goroutine runs on the only P when one is in a system call that blocks.
+func handoff(n int) int64 {
+	runtime.GOMAXPROCS(1)
+	var took []int64
+	for range 300 {
+		var pipe [2]int
+		if err := syscall.Pipe(pipe[:]); err != nil {
+			panic(err)
+		}
+		var entered time.Time
+		done := make(chan bool)
+		go func() {
+			entered = time.Now()
+			syscall.Read(pipe[0], make([]byte, 1))
+			done <- true
+		}()
+		runtime.Gosched()
+		took = append(took, nanos(entered))
+		syscall.Write(pipe[1], []byte{1})
+		<-done
+		syscall.Close(pipe[0])
+		syscall.Close(pipe[1])
+	}
+	slices.Sort(took)
+	return took[len(took)/2] * int64(n)
+}
+
+func locked(n int) int64 {
+	ping, pong := make(chan int), make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		for i := range ping {
+			pong <- i
+		}
+	}()
+	start := time.Now()
+	for i := 0; i < n; i++ {
+		ping <- i
+		<-pong
+	}
+	return nanos(start)
+}
+
+func hogs(which, n int) int64 {
+	runtime.GOMAXPROCS(2)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			panic(err)
+		}
+		buffer := make([]byte, 64)
+		for {
+			if _, err := io.ReadFull(conn, buffer); err != nil {
+				return
+			}
+			if _, err := conn.Write(buffer); err != nil {
+				return
+			}
+		}
+	}()
+	for range 8 {
+		go func() {
+			for {
+			}
+		}()
+	}
+	output, err := exec.Command(os.Getenv("GORT_BENCH"), "client", listener.Addr().String()).Output()
+	if err != nil {
+		panic(err)
+	}
+	ns, err := strconv.ParseInt(strings.Fields(string(output))[which], 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return ns * int64(n)
 }

@@ -6,8 +6,10 @@ mod on_tokio;
 mod report;
 
 use clap::{Parser, Subcommand};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Measures gort beside Go and tokio: every workload in processes of its own, one peer after the other, the median of
 /// several runs.
@@ -37,6 +39,9 @@ enum Child {
     /// One measurement in this process: prints the nanoseconds (or bytes) of one operation.
     #[command(hide = true)]
     Child { peer: String, workload: String, n: u64, procs: u32 },
+    /// The client of `hogs-*`, for all peers: prints the median and the 99th percentile of round trips, in nanoseconds.
+    #[command(hide = true)]
+    Client { addr: std::net::SocketAddr },
 }
 
 /// What is measured: its name, how often at scale 1, and the unit of the result.
@@ -46,10 +51,18 @@ pub(crate) struct Workload {
     pub(crate) n: u64,
     pub(crate) unit: &'static str,
     pub(crate) what: &'static str,
+    /// Who takes part.
+    pub(crate) peers: &'static [&'static str],
 }
 
+/// Of all peers.
 const fn workload(name: &'static str, n: u64, unit: &'static str, what: &'static str) -> Workload {
-    Workload { name, n, unit, what }
+    Workload { name, n, unit, what, peers: &["gort", "go", "tokio"] }
+}
+
+/// Tasks that are polled know neither threads of their own nor preemption.
+const fn of_goroutines(name: &'static str, n: u64, what: &'static str) -> Workload {
+    Workload { name, n, unit: "ns", what, peers: &["gort", "go"] }
 }
 
 pub(crate) const WORKLOADS: &[Workload] = &[
@@ -70,6 +83,25 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     workload("late-p99", 10_000, "ns", "the same, the 99th percentile"),
     workload("timeout", 1_000_000, "ns", "a receive with a time-out that is not reached"),
     workload("echo", 400_000, "ns", "64 bytes there and back over TCP, 50 connections"),
+    of_goroutines(
+        "handoff",
+        10_000,
+        "until another runs when one is in a call that blocks, one P: the median of 300",
+    ),
+    of_goroutines("locked", 50_000, "a round trip over channels to one that is locked to its thread"),
+    Workload {
+        name: "threads",
+        n: 50_000,
+        unit: "ns",
+        what: "a round trip between two OS threads (`park` and `unpark`), to compare with",
+        peers: &["gort"],
+    },
+    of_goroutines(
+        "hogs-p50",
+        10_000,
+        "64 bytes there and back over TCP beside 8 that compute, two Ps: the median",
+    ),
+    of_goroutines("hogs-p99", 10_000, "the same, the 99th percentile"),
     workload("parked", 100_000, "B", "resident memory of one that waits at a channel"),
 ];
 
@@ -84,6 +116,9 @@ fn percentile(mut late: Vec<u64>, percent: usize, n: u64) -> u64 {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Child::Client { addr }) = cli.child {
+        return client(addr);
+    }
     if let Some(Child::Child { peer, workload, n, procs }) = cli.child {
         let result = match peer.as_str() {
             "gort" => on_gort::measure(&workload, n, procs as usize),
@@ -105,6 +140,35 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("gort-bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How long the client of `hogs-*` asks.
+const CLIENT_TIME: Duration = Duration::from_secs(3);
+
+fn client(addr: std::net::SocketAddr) -> ExitCode {
+    let ask = || -> std::io::Result<Vec<u64>> {
+        let mut conn = std::net::TcpStream::connect(addr)?;
+        conn.set_nodelay(true)?;
+        let begun = Instant::now();
+        let mut took = Vec::new();
+        while begun.elapsed() < CLIENT_TIME {
+            let t = Instant::now();
+            conn.write_all(&[7; 64])?;
+            conn.read_exact(&mut [0; 64])?;
+            took.push(t.elapsed().as_nanos() as u64);
+        }
+        Ok(took)
+    };
+    match ask() {
+        Ok(took) => {
+            println!("{} {}", percentile(took.clone(), 50, 1), percentile(took, 99, 1));
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("client: {e}");
             ExitCode::FAILURE
         }
     }

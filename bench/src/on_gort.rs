@@ -6,6 +6,7 @@ use gort::net::{TcpListener, TcpStream};
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
 /// Nanoseconds (or bytes) of one of `n` operations. `None`: no such workload.
@@ -28,6 +29,11 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<f64> {
         "late-p99" => |n| late(99, n),
         "timeout" => timeout,
         "echo" => echo,
+        "handoff" => handoff,
+        "locked" => locked,
+        "threads" => threads,
+        "hogs-p50" => |n| hogs(0, n),
+        "hogs-p99" => |n| hogs(1, n),
         "parked" => parked,
         _ => return None,
     };
@@ -207,6 +213,103 @@ fn echo(n: u64) -> u64 {
         .collect();
     all.into_iter().for_each(|h| h.join().unwrap());
     nanos(start)
+}
+
+/// Rounds of `handoff`.
+const HANDOFFS: usize = 300;
+
+fn handoff(n: u64) -> u64 {
+    gort::set_gomaxprocs(1);
+    let once = |_| {
+        let (mut rx, mut tx) = std::io::pipe().unwrap();
+        let entered = Arc::new(std::sync::OnceLock::new());
+        let reader = {
+            let entered = entered.clone();
+            gort::go(move || {
+                entered.set(Instant::now()).unwrap();
+                gort::blocking(|| rx.read_exact(&mut [0]).unwrap());
+            })
+        };
+        gort::yield_now(); // until the P is ours again
+        let took = nanos(*entered.get().expect("the reader went first"));
+        tx.write_all(&[1]).unwrap();
+        reader.join().unwrap();
+        took
+    };
+    percentile((0..HANDOFFS).map(once).collect(), 50, n)
+}
+
+fn locked(n: u64) -> u64 {
+    let (ping, pinged) = bounded::<u64>(0);
+    let (pong, ponged) = bounded::<u64>(0);
+    let other = gort::go(move || {
+        let _lock = gort::lock_os_thread();
+        pinged.iter().for_each(|i| pong.send(i).unwrap());
+    });
+    let start = Instant::now();
+    for i in 0..n {
+        ping.send(i).unwrap();
+        black_box(ponged.recv().unwrap());
+    }
+    let total = nanos(start);
+    drop(ping);
+    other.join().unwrap();
+    total
+}
+
+fn threads(n: u64) -> u64 {
+    let turn = Arc::new(AtomicU64::new(0));
+    let wait_for = |turn: &AtomicU64, mine: u64| {
+        while turn.load(Acquire) != mine {
+            std::thread::park();
+        }
+    };
+    gort::blocking(|| {
+        let main = std::thread::current();
+        let other = std::thread::spawn({
+            let turn = turn.clone();
+            move || {
+                for i in 0..n {
+                    wait_for(&turn, 2 * i + 1);
+                    turn.store(2 * i + 2, Release);
+                    main.unpark();
+                }
+            }
+        });
+        let start = Instant::now();
+        for i in 0..n {
+            turn.store(2 * i + 1, Release);
+            other.thread().unpark();
+            wait_for(&turn, 2 * i + 2);
+        }
+        let total = nanos(start);
+        other.join().unwrap();
+        total
+    })
+}
+
+fn hogs(which: usize, n: u64) -> u64 {
+    gort::set_gomaxprocs(2);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    gort::go(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut buffer = [0; 64];
+        while stream.read_exact(&mut buffer).is_ok() && stream.write_all(&buffer).is_ok() {}
+    });
+    for _ in 0..8 {
+        gort::go(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    let own = std::env::current_exe().unwrap();
+    let mut client = std::process::Command::new(own);
+    let output = gort::blocking(|| client.args(["client", &addr.to_string()]).output()).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().nth(which).and_then(|ns| ns.parse::<u64>().ok()).expect("two numbers") * n
 }
 
 fn parked(n: u64) -> u64 {

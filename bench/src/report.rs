@@ -60,12 +60,13 @@ fn measure(
     let n = ((workload.n as f64 * scale) as u64).max(10_000);
     let mut results: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     for _ in 0..runs {
-        for peer in ["gort", "go", "tokio"] {
+        for &peer in workload.peers {
             let mut command = match (peer, go) {
                 ("go", None) => continue,
                 ("go", Some(go)) => {
                     let mut command = Command::new(go);
                     command.env("GOMAXPROCS", procs.to_string()).args([workload.name, &n.to_string()]);
+                    command.env("GORT_BENCH", &own);
                     command
                 }
                 _ => {

@@ -136,7 +136,7 @@ impl World {
         }
     }
 
-    /// As `threads::resume_preempted_on_wanting`: sysmon, or the template thread that gets no thread.
+    /// As `threads::resume_preempted_on_unused`: sysmon, or the template thread that gets no thread.
     fn resume_on_wanting(&self) {
         let held = {
             let mut s = self.synced.lock().unwrap();

@@ -37,31 +37,41 @@ unsafe impl GlobalAlloc for OneLock {
 #[global_allocator]
 static ALLOC: OneLock = OneLock { lock: std::sync::Mutex::new(()) };
 
-/// All go on, though the scheduler needs memory (stacks, threads, descriptors) while the owner of the lock is stopped.
+/// `n` goroutines that keep the lock for long, and have the scheduler need memory.
+fn play(n: usize, rounds: usize) {
+    let before = SLOW_ONES.load(Relaxed);
+    let all: Vec<_> = (0..n)
+        .map(|_| {
+            gort::go(move || {
+                for _ in 0..rounds {
+                    drop(std::hint::black_box(Vec::<u8>::with_capacity(SLOW)));
+                    // Large closures are boxed, each goroutine needs a descriptor and a stack.
+                    let children: Vec<_> = (0..20).map(|i| gort::go(move || [i; 100].len())).collect();
+                    for child in children {
+                        assert_eq!(child.join().unwrap(), 100);
+                    }
+                    gort::blocking(|| std::thread::sleep(Duration::from_micros(100)));
+                }
+            })
+        })
+        .collect();
+    all.into_iter().for_each(|h| h.join().unwrap());
+    assert_eq!(SLOW_ONES.load(Relaxed) - before, (n * rounds) as u64);
+}
+
+/// All go on, though the scheduler needs memory (stacks, threads, descriptors) while the owner of the lock is stopped; also where those that
+/// are let go on first come to wait for that lock themselves.
 #[test]
 fn the_owner_of_the_allocators_lock_gets_its_turn() {
     gort::Runtime::builder()
         .gomaxprocs(2)
         .run(|| {
-            let all: Vec<_> = (0..4)
-                .map(|_| {
-                    gort::go(|| {
-                        for _ in 0..8 {
-                            drop(std::hint::black_box(Vec::<u8>::with_capacity(SLOW)));
-                            // Large closures are boxed, each goroutine needs a descriptor and a stack.
-                            let children: Vec<_> =
-                                (0..20).map(|i| gort::go(move || [i; 100].len())).collect();
-                            for child in children {
-                                assert_eq!(child.join().unwrap(), 100);
-                            }
-                            gort::blocking(|| std::thread::sleep(Duration::from_micros(100)));
-                        }
-                    })
-                })
-                .collect();
-            all.into_iter().for_each(|h| h.join().unwrap());
-            assert_eq!(SLOW_ONES.load(Relaxed), 32);
+            play(4, 8);
             assert!(gort::metrics::snapshot().preemptions > 0, "nobody was stopped, so this shows nothing");
+            gort::set_gomaxprocs(1);
+            play(6, 2);
+            gort::set_gomaxprocs(4);
+            play(8, 2);
         })
         .unwrap();
 }

@@ -148,16 +148,11 @@ pub fn goroutines() -> Vec<Goroutine> {
 pub fn goroutines_at_once() -> Vec<Goroutine> {
     super::start::require_started("debug::goroutines_at_once");
     loop {
-        let mut chunks = g::Chunks::now();
-        chunks.reserve();
         let mut all: Vec<(Goroutine, &'static G)> = Vec::with_capacity(2 * task::num_goroutine() + 64);
         let complete = world::stopped(|| {
-            if !chunks.update() {
-                return false;
-            }
             let now = clock::now_ns();
             let mut room = true;
-            chunks.for_each(|g| {
+            g::for_each(|g| {
                 if let Some(seen) = look_at(g, now) {
                     room &= all.len() < all.capacity();
                     if room {

@@ -110,7 +110,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         return Some((g, false));
     }
     // Who comes from there may compute for long, so whom time has just readied goes first; but only once.
-    if p.owes_global.get() && !(readied && !p.let_time_go_first.replace(true)) {
+    if p.owes_global.get() && (!readied || p.let_time_go_first.replace(true)) {
         p.owes_global.set(false);
         p.let_time_go_first.set(false);
         if !state::global_is_empty()

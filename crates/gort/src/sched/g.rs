@@ -36,6 +36,7 @@ use super::task::TaskVTable;
 use crate::stack::slab::Slot;
 use crate::sys::lock::Lock;
 use crate::sys::map;
+use crate::sys::map_vec::MapVec;
 use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
@@ -240,13 +241,13 @@ const CHUNK: usize = 256;
 
 /// All descriptors: chunks that are never unmapped, so that any goroutine can be looked at at any time.
 struct Heap {
-    chunks: Vec<usize>,
+    chunks: MapVec<usize>,
     /// Descriptors used in the newest chunk.
     used: usize,
-    free: Vec<usize>,
+    free: MapVec<usize>,
 }
 
-static HEAP: Lock<Heap> = Lock::new(Heap { chunks: Vec::new(), used: CHUNK, free: Vec::new() });
+static HEAP: Lock<Heap> = Lock::new(Heap { chunks: MapVec::new(), used: CHUNK, free: MapVec::new() });
 
 /// Adds `n` dead descriptors to `to`.
 pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
@@ -273,57 +274,27 @@ pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
 /// Takes dead descriptors back.
 pub(crate) fn free(gs: impl Iterator<Item = *mut G>) {
     let mut heap = HEAP.lock();
-    heap.free.extend(gs.map(|g| g as usize));
+    gs.for_each(|g| heap.free.push(g as usize));
 }
 
-/// Where all descriptors are, at one moment.
-pub(crate) struct Chunks {
-    chunks: Vec<usize>,
-    used: usize,
-}
-
-impl Chunks {
-    /// Of now.
-    pub(crate) fn now() -> Chunks {
+/// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile). Allocates nothing.
+pub(crate) fn for_each(mut f: impl FnMut(&'static G)) {
+    let mut chunks = MapVec::new();
+    let used = {
         let heap = HEAP.lock();
-        Chunks { chunks: heap.chunks.clone(), used: heap.used }
-    }
-
-    /// Makes room for some more.
-    pub(crate) fn reserve(&mut self) {
-        self.chunks.reserve(self.chunks.len() + 64);
-    }
-
-    /// Takes in what has been added since; false if there is no room, or somebody holds the lock for long. Allocates nothing.
-    pub(crate) fn update(&mut self) -> bool {
-        const LOOKS: u32 = 1000;
-        let Some(heap) = (0..LOOKS).find_map(|_| HEAP.try_lock()) else { return false };
-        let room = self.chunks.capacity() >= heap.chunks.len();
-        if room {
-            self.chunks.extend_from_slice(&heap.chunks[self.chunks.len()..]);
-            self.used = heap.used;
-        }
-        room
-    }
-
-    /// Calls `f` for every descriptor in use.
-    pub(crate) fn for_each(&self, mut f: impl FnMut(&'static G)) {
-        for (i, &chunk) in self.chunks.iter().enumerate() {
-            let n = if i + 1 == self.chunks.len() { self.used } else { CHUNK };
-            for k in 0..n {
-                // SAFETY: the first `n` descriptors of a chunk are initialised and never freed.
-                let g = unsafe { &*(chunk as *const G).add(k) };
-                if g.state() != State::Dead {
-                    f(g);
-                }
+        heap.chunks.iter().for_each(|&chunk| chunks.push(chunk));
+        heap.used
+    };
+    for (i, &chunk) in chunks.iter().enumerate() {
+        let n = if i + 1 == chunks.len() { used } else { CHUNK };
+        for k in 0..n {
+            // SAFETY: the first `n` descriptors of a chunk are initialised and never freed.
+            let g = unsafe { &*(chunk as *const G).add(k) };
+            if g.state() != State::Dead {
+                f(g);
             }
         }
     }
-}
-
-/// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile).
-pub(crate) fn for_each(f: impl FnMut(&'static G)) {
-    Chunks::now().for_each(f);
 }
 
 const _: () = assert!(size_of::<G>() <= 320);

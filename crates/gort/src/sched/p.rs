@@ -85,9 +85,12 @@ impl Count {
 // SAFETY: invariant 1 says who touches the cells; the rest is atomic.
 unsafe impl Sync for P {}
 
-/// One more than there can be alive: the spare of `preempt/rescue.rs`, which never is.
-static ALL: [AtomicPtr<P>; MAX_PROCS + 1] = [const { AtomicPtr::new(null_mut()) }; MAX_PROCS + 1];
-const SPARE: usize = MAX_PROCS;
+/// Some more than there can be alive: the spares of `preempt/rescue.rs`, which never are.
+static ALL: [AtomicPtr<P>; ALL_PS] = [const { AtomicPtr::new(null_mut()) }; ALL_PS];
+/// Numbers of Ps, those of the spares included.
+pub(crate) const ALL_PS: usize = MAX_PROCS + SPARES;
+/// How many spares there are.
+pub(crate) const SPARES: usize = 8;
 /// GOMAXPROCS: `ALL[..PROCS]` are alive.
 static PROCS: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 /// `ALL[..USABLE]` may be used: as many as are alive, or none while the world is stopped. Changed under the scheduler's lock.
@@ -102,16 +105,19 @@ pub(crate) fn all() -> impl Iterator<Item = &'static P> {
     })
 }
 
-/// Every P that ever was, the spare last; for sums of what they counted.
+/// Every P that ever was, the spares last; for sums of what they counted.
 pub(crate) fn all_ever() -> impl Iterator<Item = &'static P> {
-    // SAFETY: null or a leaked P.
-    let at = |p: &AtomicPtr<P>| unsafe { p.load(Acquire).as_ref() };
-    ALL[..SPARE].iter().map_while(at).chain(at(&ALL[SPARE]))
+    ALL[..MAX_PROCS].iter().map_while(at).chain(spares())
 }
 
-/// The spare: always over, so that who has it gives it up at the next opportunity.
-pub(crate) fn spare() -> &'static P {
-    get(SPARE)
+/// The spares: always over, so that who has one gives it up at the next opportunity.
+pub(crate) fn spares() -> impl Iterator<Item = &'static P> {
+    ALL[MAX_PROCS..].iter().filter_map(at)
+}
+
+fn at(p: &AtomicPtr<P>) -> Option<&'static P> {
+    // SAFETY: null or a leaked P.
+    unsafe { p.load(Acquire).as_ref() }
 }
 
 /// The P with this number.
@@ -127,9 +133,9 @@ pub(crate) fn procs() -> usize {
     PROCS.load(Acquire)
 }
 
-/// Makes sure that there are `n` Ps, alive or dead, and the spare.
+/// Makes sure that there are `n` Ps, alive or dead, and the spares.
 pub(crate) fn make(n: usize) {
-    for id in (0..n).chain([SPARE]) {
+    for id in (0..n).chain(MAX_PROCS..ALL_PS) {
         if ALL[id].load(Relaxed).is_null() {
             ALL[id].store(Box::into_raw(Box::new(P::new(id as u32))), Release);
         }
@@ -183,9 +189,15 @@ impl P {
         self.id as usize >= USABLE.load(Acquire)
     }
 
-    /// Whether it is the [`spare`].
+    /// Whether it is one of the [`spares`].
     pub(crate) fn is_spare(&self) -> bool {
-        self.id as usize == SPARE
+        self.id as usize >= MAX_PROCS
+    }
+
+    /// A spare's own bit.
+    pub(crate) fn spare_bit(&self) -> u32 {
+        debug_assert!(self.is_spare());
+        1 << (self.id as usize - MAX_PROCS)
     }
 
     /// A time slice begins. Owner only.

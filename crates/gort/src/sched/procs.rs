@@ -221,18 +221,20 @@ pub(super) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Calls `f` with the spare P, if nobody has it and the world goes on. Unless `f` uses it (`Some`) it is put back; else it
+/// Calls `f` with a spare P that nobody has, if there is one and the world goes on. Unless `f` uses it (`Some`) it is put back; else it
 /// is in use until it is surrendered. Allocates nothing.
 pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
-    {
+    let spare = {
         let mut s = state::lock();
-        if s.spare_in_use || s.stopped_ps == p::procs() {
+        if s.stopped_ps == p::procs() {
             return;
         }
-        s.spare_in_use = true;
-    }
-    if f(p::spare()).is_none() {
-        state::lock().spare_in_use = false;
+        let Some(spare) = p::spares().find(|p| s.spares_in_use & p.spare_bit() == 0) else { return };
+        s.spares_in_use |= spare.spare_bit();
+        spare
+    };
+    if f(spare).is_none() {
+        state::lock().spares_in_use &= !spare.spare_bit();
         tell_collector();
     }
 }
@@ -251,7 +253,7 @@ pub(crate) fn surrender(p: &'static P) {
             s.stopped_ps += 1;
         } else if p.is_spare() {
             // Others look after its timers.
-            s.spare_in_use = false;
+            s.spares_in_use &= !p.spare_bit();
         } else {
             s.surrendered.push(p);
         }

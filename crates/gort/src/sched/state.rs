@@ -45,8 +45,8 @@ pub(crate) struct Shared {
     pub(crate) surrendered: Vec<&'static P>,
     /// Ps that were given up because the world stops (`world.rs`).
     pub(crate) stopped_ps: usize,
-    /// Somebody has the spare of `preempt/rescue.rs`.
-    pub(crate) spare_in_use: bool,
+    /// Which spares of `preempt/rescue.rs` somebody has: a bit each.
+    pub(crate) spares_in_use: u32,
 }
 
 // SAFETY: Ms and Ps are Sync and live for ever; the list owns its goroutines' links.
@@ -64,7 +64,7 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     dying_ps: 0,
     surrendered: Vec::new(),
     stopped_ps: 0,
-    spare_in_use: false,
+    spares_in_use: 0,
 }));
 
 /// The right to look at it and to change it.
@@ -194,7 +194,7 @@ impl Shared {
 
     /// Whether no P is used by anybody.
     pub(crate) fn all_ps_idle(&self) -> bool {
-        self.idle_ps.len() == p::procs() && self.dying_ps == 0 && !self.spare_in_use
+        self.idle_ps.len() == p::procs() && self.dying_ps == 0 && self.spares_in_use == 0
     }
 
     /// Whether nobody is in the global queue; those who were stopped do not count.

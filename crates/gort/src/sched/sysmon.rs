@@ -21,7 +21,7 @@
 //! Who wakes it: `wake/nap.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
 //! would see to that.
 
-use super::config::{self, IO_SLICE, KEEP_FREE_SLOTS, MAX_PROCS};
+use super::config::{self, IO_SLICE, KEEP_FREE_SLOTS};
 use super::p::{self, P};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
@@ -86,7 +86,7 @@ pub(crate) fn start() -> std::io::Result<()> {
         thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
-        let seen = vec![Seen::default(); MAX_PROCS + 1];
+        let seen = vec![Seen::default(); p::ALL_PS];
         Sysmon { seen, slice_ns, follows_limits, ..Sysmon::default() }.watch()
     })?;
     Ok(())
@@ -308,7 +308,7 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
         p.preempt.store(true, Relaxed);
     }
     let others_wait = !p.runq.is_empty() || !state::global_is_empty();
-    // Whom the rescue has given the spare has a moment to let go of what all wait for.
+    // Whom the rescue has given a spare has a moment to let go of what all wait for.
     let must_go = p.is_over() && (!p.is_spare() || seen.computes(now));
     if must_go || over && others_wait {
         ask_to_stop(p, seen, now);

@@ -75,15 +75,17 @@ pub(crate) fn start_m(p: &'static P, spinning: bool) {
     }
 }
 
-/// Gives a P that wants an M to the goroutine that was stopped first, which has one. False: there is no such pair. Allocates nothing.
-pub(crate) fn resume_preempted_on_wanting() -> bool {
+/// Gives a P that wants an M, or idles, to the goroutine that was stopped first, which has one. False: there is no such pair. Allocates
+/// nothing.
+pub(crate) fn resume_preempted_on_unused() -> bool {
     let (g, (p, spinning)) = {
         let mut s = state::lock();
-        if s.staff.wanting() == 0 {
+        if s.preempted() == 0 {
             return false;
         }
-        let Some(g) = s.pop_preempted() else { return false };
-        (g, s.staff.take_wanting().expect("asked above"))
+        let unused = s.staff.take_wanting().or_else(|| s.take_idle_p().map(|p| (p, false)));
+        let Some(unused) = unused else { return false };
+        (s.pop_preempted().expect("asked above"), unused)
     };
     resume_preempted(g, p);
     if spinning {
@@ -152,7 +154,7 @@ pub(crate) fn start_template() -> io::Result<()> {
             refused = result.is_err();
             if let Err((threads, e)) = result {
                 // Their threads are as good as any.
-                while resume_preempted_on_wanting() {}
+                while resume_preempted_on_unused() {}
                 let now = clock::now_ns();
                 if last_ran_ns == 0 || somebody_runs() {
                     last_ran_ns = now;

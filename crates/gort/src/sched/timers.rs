@@ -18,6 +18,7 @@
 
 use super::park::Wake;
 use crate::sys::lock::{Guard, Lock};
+use crate::sys::map_vec::MapVec;
 use crate::sys::sync::{AtomicPtr, AtomicU64, Ordering::*};
 use std::cell::Cell;
 
@@ -117,7 +118,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) const fn new() -> Timers {
-        Timers { heap: Lock::new(Heap(Vec::new())), min_when_ns: AtomicU64::new(NEVER) }
+        Timers { heap: Lock::new(Heap(MapVec::new())), min_when_ns: AtomicU64::new(NEVER) }
     }
 
     /// When the next timer is due, or [`NEVER`].
@@ -170,10 +171,10 @@ impl Timers {
     /// Moves every timer to `other` (a P goes away).
     pub(crate) fn move_all_to(&self, other: &Timers) {
         let mut from = self.heap.lock();
-        let entries = std::mem::take(&mut from.0);
+        let mut entries = std::mem::replace(&mut from.0, MapVec::new());
         self.min_when_ns.store(NEVER, Release);
         let mut to = other.heap.lock();
-        for entry in entries {
+        while let Some(entry) = entries.pop() {
             // SAFETY: the entry was in a heap whose lock is held, so its node is alive.
             unsafe { (*entry.node).owner.store(std::ptr::from_ref(other).cast_mut(), Release) };
             to.push(entry);
@@ -189,7 +190,7 @@ struct Entry {
 }
 
 /// A 4-ary min-heap that tells each node its place.
-struct Heap(Vec<Entry>);
+struct Heap(MapVec<Entry>);
 
 // SAFETY: the raw node pointers are used under the heap's lock only, see `TimerNode`.
 unsafe impl Send for Heap {}

@@ -5,7 +5,7 @@
 //! 2. Who owns another surrenders it at the next opportunity, as when GOMAXPROCS goes down (`procs::collect`): Ms in the scheduler
 //!    themselves; from Ms inside `blocking` the stopper takes it; who computes is stopped by the signal, with its thread.
 //!    A queue stays on its P.
-//! 3. When all are counted, and the spare of `preempt/rescue.rs` is not in use, the world stands still.
+//! 3. When all are counted, and no spare of `preempt/rescue.rs` is in use, the world stands still.
 //! 4. Under the lock: Ps may be used. Those with a queue are given to Ms, the others idle. Whatever came to the global queue, from timers
 //!    or I/O meanwhile is asked for as after any submission.
 //!
@@ -64,7 +64,7 @@ fn stop() {
     procs::collect(0..p::procs(), || {
         let mut s = state::lock();
         s.withdraw_over(|s, _| s.stopped_ps += 1);
-        s.stopped_ps == p::procs() && !s.spare_in_use
+        s.stopped_ps == p::procs() && s.spares_in_use == 0
     });
 }
 

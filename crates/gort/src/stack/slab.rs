@@ -11,6 +11,7 @@
 use super::tls::{Block, Bounds, Layout};
 use crate::sys::lock::Lock;
 use crate::sys::map::{self, GuardKind, PAGE};
+use crate::sys::map_vec::MapVec;
 use crate::sys::sync::{AtomicUsize, Ordering::*};
 use std::io;
 
@@ -117,16 +118,16 @@ pub(crate) fn class_for(bytes: usize) -> Option<u8> {
 
 /// The slots of one size.
 struct Class {
-    free: Vec<Slot>,
+    free: MapVec<Slot>,
     /// The rest of the newest slab.
     next: usize,
     end: usize,
     /// Where the slabs are, to find the slot of an address.
-    slabs: Vec<std::ops::Range<usize>>,
+    slabs: MapVec<std::ops::Range<usize>>,
 }
 
 static CLASS: [Lock<Class>; CLASSES] =
-    [const { Lock::new(Class { free: Vec::new(), next: 0, end: 0, slabs: Vec::new() }) }; CLASSES];
+    [const { Lock::new(Class { free: MapVec::new(), next: 0, end: 0, slabs: MapVec::new() }) }; CLASSES];
 
 /// How many are in each class's free list; changed under its lock, read without.
 static FREE: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
@@ -191,11 +192,11 @@ pub(crate) fn free(slots: impl Iterator<Item = Slot>) {
 
 /// Up to `max` slots that were freed longest ago, as long as more than `keep` are free in their class.
 pub(crate) fn take_cold(keep: usize, max: usize) -> Vec<Slot> {
-    let mut cold = Vec::new();
+    let mut cold = Vec::with_capacity(max);
     for (class, free) in CLASS.iter().zip(&FREE) {
         let mut c = class.lock();
         let surplus = c.free.len().saturating_sub(keep).min(max - cold.len());
-        cold.extend(c.free.drain(..surplus));
+        c.free.take_front(surplus, |slot| cold.push(slot));
         free.store(c.free.len(), Relaxed);
     }
     cold

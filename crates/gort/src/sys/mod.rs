@@ -11,6 +11,7 @@ pub(crate) mod futex;
 pub(crate) mod line;
 pub(crate) mod lock;
 pub(crate) mod map;
+pub(crate) mod map_vec;
 pub(crate) mod pin;
 pub(crate) mod rng;
 pub(crate) mod signal;

@@ -7,14 +7,15 @@
 //! Sysmon sees that: somebody is stopped, and for 50 ms each P has been without a thread, or its M in the scheduler, or pinned when it was
 //! asked to stop, and none has gone on to another goroutine; and all those Ms sleep in the kernel. (They are asked again and again, which
 //! wakes them up for a moment; so sysmon looks before it asks, and one look that finds an M awake does not begin the 50 ms anew.) Then the
-//! goroutine that was stopped first gets a P that waits for a thread, or else the spare: a P beyond GOMAXPROCS, which goes
+//! goroutine that was stopped first gets a P that waits for a thread or idles (an M for it was asked for, and is not coming), or else a spare: a P beyond GOMAXPROCS, which goes
 //! away when the goroutine next comes through the scheduler or is stopped again. Then it is at once the next one's turn, until somebody has
-//! let go of what all wait for.
+//! let go of what all wait for. One that comes to wait for it too, where it cannot be stopped, keeps its spare, and the next one gets another;
+//! there are a few.
 //!
 //! Meanwhile no more than GOMAXPROCS goroutines compute: the others' Ms sleep.
 
 use super::super::p::{self, P};
-use super::super::state::{self, WAKE};
+use super::super::state;
 use super::super::{procs, threads};
 use super::handler;
 use crate::sys::sync::Ordering::*;
@@ -41,8 +42,9 @@ impl Rescue {
             return false;
         }
         let since = *self.since_ns.get_or_insert(now);
-        let helps = now >= since + PATIENCE_NS && p::all().all(sleeps);
-        if helps && !threads::resume_preempted_on_wanting() {
+        let helps = now >= since + PATIENCE_NS;
+        let all_wait = || p::all().chain(p::spares()).all(|p| cannot_be_stopped(p) && sleeps(p));
+        if helps && all_wait() && !threads::resume_preempted_on_unused() {
             procs::with_spare(|spare| {
                 let first = state::lock().pop_preempted()?;
                 threads::resume_preempted(first, spare);
@@ -54,13 +56,10 @@ impl Rescue {
 }
 
 fn nobody_can_be_stopped() -> bool {
-    WAKE.idle_ps() == 0
-        && !state::global_is_empty()
-        && p::all().all(cannot_be_stopped)
-        && state::lock().preempted() != 0
+    !state::global_is_empty() && p::all().all(cannot_be_stopped) && state::lock().preempted() != 0
 }
 
-/// Whether `p`, which does not idle, has no thread yet, or its M is in the scheduler, or was pinned when it was asked.
+/// Whether `p` has no thread (yet), or its M is in the scheduler, or was pinned when it was asked.
 fn cannot_be_stopped(p: &P) -> bool {
     p.m().is_none_or(|m| m.g().is_none() || m.declined.load(Acquire) == handler::slice(p))
 }
