@@ -31,7 +31,7 @@ func main() {
 		"spawn-all":    spawnAll,
 		"yield":        func(n int) int64 { return yielding(2, n) },
 		"yield-1000":   func(n int) int64 { return yielding(1000, n) },
-		"ping-pong":    pingPong,
+		"ping-pong":    func(n int) int64 { return pingPong(n, false) },
 		"chan-1-1":     func(n int) int64 { return channel(1, 0, n) },
 		"chan-1-1-buf": func(n int) int64 { return channel(1, 1024, n) },
 		"chan-4-4":     func(n int) int64 { return channel(4, 0, n) },
@@ -45,7 +45,7 @@ func main() {
 		"timeout":      timeout,
 		"echo":         echo,
 		"handoff":      handoff,
-		"locked":       locked,
+		"locked":       func(n int) int64 { return pingPong(n, true) },
 		"hogs-p50":     func(n int) int64 { return hogs(0, n) },
 		"hogs-p99":     func(n int) int64 { return hogs(1, n) },
 		"parked":       parked,
@@ -102,9 +102,12 @@ func yielding(goroutines, n int) int64 {
 	return nanos(start)
 }
 
-func pingPong(n int) int64 {
+func pingPong(n int, locked bool) int64 {
 	ping, pong := make(chan int), make(chan int)
 	go func() {
+		if locked {
+			runtime.LockOSThread()
+		}
 		for i := range ping {
 			pong <- i
 		}
@@ -350,22 +353,6 @@ func handoff(n int) int64 {
 	}
 	slices.Sort(took)
 	return took[len(took)/2] * int64(n)
-}
-
-func locked(n int) int64 {
-	ping, pong := make(chan int), make(chan int)
-	go func() {
-		runtime.LockOSThread()
-		for i := range ping {
-			pong <- i
-		}
-	}()
-	start := time.Now()
-	for i := 0; i < n; i++ {
-		ping <- i
-		<-pong
-	}
-	return nanos(start)
 }
 
 func hogs(which, n int) int64 {

@@ -16,7 +16,7 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<f64> {
         "spawn-all" => spawn_all,
         "yield" => |n| yielding(2, n),
         "yield-1000" => |n| yielding(1000, n),
-        "ping-pong" => ping_pong,
+        "ping-pong" => |n| ping_pong(n, false),
         "chan-1-1" => |n| channel(1, 0, n),
         "chan-1-1-buf" => |n| channel(1, 1024, n),
         "chan-4-4" => |n| channel(4, 0, n),
@@ -30,7 +30,7 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<f64> {
         "timeout" => timeout,
         "echo" => echo,
         "handoff" => handoff,
-        "locked" => locked,
+        "locked" => |n| ping_pong(n, true),
         "threads" => threads,
         "hogs-p50" => |n| hogs(0, n),
         "hogs-p99" => |n| hogs(1, n),
@@ -72,10 +72,13 @@ fn yielding(goroutines: u64, n: u64) -> u64 {
     nanos(start)
 }
 
-fn ping_pong(n: u64) -> u64 {
+fn ping_pong(n: u64, locked: bool) -> u64 {
     let (ping, pinged) = bounded::<u64>(0);
     let (pong, ponged) = bounded::<u64>(0);
-    let other = gort::go(move || pinged.iter().for_each(|i| pong.send(i).unwrap()));
+    let other = gort::go(move || {
+        let _lock = locked.then(gort::lock_os_thread);
+        pinged.iter().for_each(|i| pong.send(i).unwrap());
+    });
     let start = Instant::now();
     for i in 0..n {
         ping.send(i).unwrap();
@@ -237,24 +240,6 @@ fn handoff(n: u64) -> u64 {
         took
     };
     percentile((0..HANDOFFS).map(once).collect(), 50, n)
-}
-
-fn locked(n: u64) -> u64 {
-    let (ping, pinged) = bounded::<u64>(0);
-    let (pong, ponged) = bounded::<u64>(0);
-    let other = gort::go(move || {
-        let _lock = gort::lock_os_thread();
-        pinged.iter().for_each(|i| pong.send(i).unwrap());
-    });
-    let start = Instant::now();
-    for i in 0..n {
-        ping.send(i).unwrap();
-        black_box(ponged.recv().unwrap());
-    }
-    let total = nanos(start);
-    drop(ping);
-    other.join().unwrap();
-    total
 }
 
 fn threads(n: u64) -> u64 {

@@ -3,28 +3,10 @@
 
 mod child;
 
-use child::{play, scene};
+use child::{ends_well_in_both_modes as ends_well, is_played};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-
-/// In both thread-local modes.
-fn ends_well(test: &str, procs: &str) {
-    for mode in ["own", "shared"] {
-        let end = play(test, mode, &[("GOMAXPROCS", procs)]);
-        assert_eq!(end.code, Some(0), "{mode}: {}", end.text);
-    }
-}
-
-/// Runs `f` as the scene's main goroutine, if this is the child.
-fn is_played(f: fn()) -> bool {
-    let Some(scene) = scene() else { return false };
-    let builder = gort::Runtime::builder();
-    // SAFETY: no goroutine here parks with anything of its thread at hand.
-    let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
-    builder.run(f).unwrap();
-    true
-}
 
 fn tid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()

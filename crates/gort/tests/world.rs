@@ -3,29 +3,13 @@
 
 mod child;
 
-use child::{play, scene};
+use child::{ends_well_in_both_modes as ends_well, is_played};
 use gort::chan::bounded;
 use gort::debug::{Goroutine, Status, WaitReason, goroutines_at_once};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::Duration;
-
-fn ends_well(test: &str, procs: &str) {
-    for mode in ["own", "shared"] {
-        let end = play(test, mode, &[("GOMAXPROCS", procs)]);
-        assert_eq!(end.code, Some(0), "{mode}: {}", end.text);
-    }
-}
-
-fn is_played(f: fn()) -> bool {
-    let Some(scene) = scene() else { return false };
-    let builder = gort::Runtime::builder();
-    // SAFETY: no goroutine here parks with anything of its thread at hand.
-    let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
-    builder.run(f).unwrap();
-    true
-}
 
 fn named(name: &str, f: impl FnOnce() + Send + 'static) -> gort::JoinHandle<()> {
     gort::Builder::new().name(name).spawn(f).unwrap()

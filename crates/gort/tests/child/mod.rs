@@ -63,3 +63,23 @@ fn wait(mut child: Child, scene: &str) -> Outcome {
     let status = status.unwrap_or_else(|| panic!("{scene} hangs: {text}"));
     Outcome { code: status.code(), text }
 }
+
+/// Plays the scene of `test` in both thread-local modes, with so many Ps; each ends well.
+#[allow(dead_code, reason = "not every test plays in both")]
+pub(crate) fn ends_well_in_both_modes(test: &str, procs: &str) {
+    for mode in ["own", "shared"] {
+        let end = play(test, mode, &[("GOMAXPROCS", procs)]);
+        assert_eq!(end.code, Some(0), "{mode}: {}", end.text);
+    }
+}
+
+/// Runs `f` as the main goroutine of such a scene, if this is the child. It keeps nothing of its thread across parks.
+#[allow(dead_code, reason = "as above")]
+pub(crate) fn is_played(f: fn()) -> bool {
+    let Some(scene) = scene() else { return false };
+    let builder = gort::Runtime::builder();
+    // SAFETY: no goroutine of these scenes parks with anything of its thread at hand.
+    let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
+    builder.run(f).unwrap();
+    true
+}

@@ -6,11 +6,12 @@
 //!
 //! Sysmon sees that: somebody is stopped, and for 50 ms each P has been without a thread, or its M in the scheduler, or pinned when it was
 //! asked to stop, and none has gone on to another goroutine; and all those Ms sleep in the kernel. (They are asked again and again, which
-//! wakes them up for a moment; so sysmon looks before it asks, and one look that finds an M awake does not begin the 50 ms anew.) Then the
-//! goroutine that was stopped first gets a P that waits for a thread or idles (an M for it was asked for, and is not coming), or else a spare: a P beyond GOMAXPROCS, which goes
-//! away when the goroutine next comes through the scheduler or is stopped again. Then it is at once the next one's turn, until somebody has
-//! let go of what all wait for. One that comes to wait for it too, where it cannot be stopped, keeps its spare, and the next one gets another;
-//! there are a few.
+//! wakes them up for a moment; so sysmon looks before it asks, and one look that finds an M awake does not begin the 50 ms anew.)
+//!
+//! Then the goroutine that was stopped first gets a P that waits for a thread or idles (an M for it was asked for, and is not coming), or else
+//! a spare: a P beyond GOMAXPROCS, which goes away when the goroutine next comes through the scheduler or is stopped again. Then it is at once
+//! the next one's turn, until somebody has let go of what all wait for. One that comes to wait for it too, where it cannot be stopped, keeps
+//! its spare, and the next one gets another; there are a few.
 //!
 //! Meanwhile no more than GOMAXPROCS goroutines compute: the others' Ms sleep.
 
