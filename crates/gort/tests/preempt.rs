@@ -252,6 +252,37 @@ fn no_preempt_keeps_going() {
     ends_well("no_preempt_keeps_going", &[("GOMAXPROCS", "1")]);
 }
 
+/// A goroutine that may not be preempted waits, with the only P, for a lock of one that was stopped: that one gets its turn.
+#[test]
+fn no_preempt_waits_for_one_who_was_stopped() {
+    if scene().is_some() {
+        return gort::run(|| {
+            let lock = Arc::new(Mutex::new(()));
+            for _ in 0..5 {
+                let (locked, seen) =
+                    (Arc::new(AtomicBool::new(false)), gort::metrics::snapshot().preemptions);
+                let owner = gort::go({
+                    let (lock, locked) = (lock.clone(), locked.clone());
+                    move || {
+                        let _guard = lock.lock().unwrap();
+                        locked.store(true, SeqCst);
+                        // Until it has been stopped once, with the lock.
+                        while preemptions() == seen {
+                            std::hint::spin_loop();
+                        }
+                    }
+                });
+                gort::yield_now();
+                assert!(locked.load(SeqCst), "we come back when the owner is stopped");
+                let _guard = gort::no_preempt();
+                drop(lock.lock().unwrap());
+                owner.join().unwrap();
+            }
+        });
+    }
+    ends_well("no_preempt_waits_for_one_who_was_stopped", &[("GOMAXPROCS", "1")]);
+}
+
 /// Far more goroutines than threads may be held freely compute for ever, with a lock of std's that is often held by one who is stopped: the others
 /// wait, he gets his turn. Meanwhile whom time readies goes on.
 #[test]

@@ -77,6 +77,8 @@ fn overflow_is_reported() {
         assert!(said.contains("Builder::stack_size") && said.contains("GORT_STACK"), "{scene}: {said}");
         assert!(name.is_none_or(|name| said.contains(name)), "{scene}: {said}");
         assert!(said.contains("(in a slot of "), "{scene}: {said}");
+        let dump = said.split("for all.\n\n").nth(1).unwrap_or_default();
+        assert!(dump.contains("goroutine ") && dump.contains(" [running]:\n"), "{scene}: {said}");
     }
 }
 

@@ -1,8 +1,11 @@
 //! Errors that end the process: a report on stderr and exit status 2, as in Go.
 
 use super::dump;
-use super::{m, run};
+use super::{m, run, threads};
 use crate::sys::fatal::{exit, write_stderr};
+use crate::sys::sync::AtomicU32;
+use crate::sys::{clock, futex};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 /// Says `message` and ends the process with status 2.
@@ -18,19 +21,32 @@ pub(crate) fn throw(message: &str) -> ! {
 pub(crate) fn throw_with_dump(message: &str) -> ! {
     write_stderr(message.as_bytes());
     write_stderr(b"\n\n");
+    dump_and_exit()
+}
+
+/// Says what all goroutines do, unless `GORT_TRACEBACK=none`, and ends the process with status 2. On a thread of the runtime's own.
+pub(crate) fn dump_and_exit() -> ! {
     if std::env::var_os("GORT_TRACEBACK").is_none_or(|v| v != "none") {
+        // Symbols need a deep stack; without a thread, a dump without stacks. All is made before goroutines freeze: they may hold malloc's
+        // locks.
+        let (go, frozen) = mpsc::channel::<()>();
+        let (tx, rx) = mpsc::channel();
+        let dumper = std::thread::Builder::new().stack_size(DUMPER_STACK_BYTES).spawn(move || {
+            // SAFETY: `go` is dropped when they are frozen.
+            let dump = || unsafe { dump::dump_with_stacks() };
+            let _ = frozen.recv();
+            tx.send(dump())
+        });
         run::freeze();
-        // Symbols need a deep stack. Without a thread, without stacks.
-        let dumper = std::thread::Builder::new().stack_size(DUMPER_STACK_BYTES);
-        let (tx, rx) = std::sync::mpsc::channel();
-        // SAFETY: frozen above.
-        let dumping = dumper.spawn(move || tx.send(unsafe { dump::dump_with_stacks() }));
-        // It may wait for a lock whose owner is stopped for good.
+        drop(go);
         match rx.recv_timeout(PATIENCE) {
             Ok(text) => write_stderr(text.as_bytes()),
-            Err(_) if dumping.is_err() => write_stderr(dump::dump().as_bytes()),
-            Err(_) => write_stderr(b"(no dump: it waits for a lock of a goroutine that was stopped)\n"),
+            Err(RecvTimeoutError::Disconnected) => write_stderr(dump::dump().as_bytes()),
+            Err(RecvTimeoutError::Timeout) => {
+                write_stderr(b"(no dump: it waits for a lock of a goroutine that was stopped)\n");
+            }
         }
+        drop(dumper);
     }
     exit(2)
 }
@@ -51,19 +67,26 @@ pub(crate) fn judge_fault(addr: usize) {
     let mut digits = [0; 20];
     write_stderr(b"fatal error: stack overflow\n\ngoroutine ");
     write_stderr(decimal(g.id(), &mut digits));
-    if let Some(name) = g.name_in_handler() {
+    g.with_name_in_handler(|name| {
         write_stderr(b" (\"");
         write_stderr(name.as_bytes());
         write_stderr(b"\")");
-    }
+    });
     write_stderr(b" exceeds its stack of ");
     write_stderr(decimal(slot.stack().len() as u64, &mut digits));
     write_stderr(b" bytes (in a slot of ");
     write_stderr(decimal(slot.bytes() as u64, &mut digits));
     write_stderr(
         b")\nLarger stacks: gort::Builder::stack_size for one goroutine, \
-          gort::Runtime::builder().stack_size or the environment's GORT_STACK for all.\n",
+          gort::Runtime::builder().stack_size or the environment's GORT_STACK for all.\n\n",
     );
+    // The others are shown by a thread that may allocate; should it not be able to, this one ends the process.
+    threads::call_template(threads::DUMP);
+    static NOBODY_WAKES: AtomicU32 = AtomicU32::new(0);
+    let deadline_ns = clock::now_ns() + 2 * PATIENCE.as_nanos() as u64;
+    while clock::now_ns() < deadline_ns {
+        futex::wait(&NOBODY_WAKES, 0, Some(deadline_ns));
+    }
     exit(2)
 }
 

@@ -226,13 +226,13 @@ impl G {
         unsafe { (*self.name.get()).as_ref().map(|name| name.to_string()) }
     }
 
-    /// The name if no thread holds the lock just now: for a signal handler, which must not wait.
-    pub(crate) fn name_in_handler(&self) -> Option<&str> {
-        let lock = NAMES.try_lock()?;
-        // SAFETY: under NAMES, for good: the process is about to end.
-        let name = unsafe { (*self.name.get()).as_deref() };
-        std::mem::forget(lock);
-        name
+    /// Calls `f` with the name, if there is one and no thread holds the lock just now: for a signal handler, which must not wait.
+    pub(crate) fn with_name_in_handler(&self, f: impl FnOnce(&str)) {
+        let Some(_lock) = NAMES.try_lock() else { return };
+        // SAFETY: under NAMES.
+        if let Some(name) = unsafe { (*self.name.get()).as_deref() } {
+            f(name);
+        }
     }
 }
 

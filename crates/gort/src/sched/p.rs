@@ -5,12 +5,12 @@
 //!   Idle (in the idle list) ◀──▶ Running (an M holds it) ◀──▶ with an M inside `blocking` (may be taken: syscall/)
 //!      └────────────┬────────────────────┴──────────────────────────────────┘
 //!                   ▼
-//!                Stopped (the world is) ──▶ Idle | Dead (GOMAXPROCS went down)
+//!                Surrendered ──▶ (the world was stopped) Idle, Running | (GOMAXPROCS went down) Dead
 //! ```
 //!
 //! # Invariants
-//! 1. One party owns a P: the M that holds it, the idle list (under the scheduler's lock), or whoever stopped the world.
-//!    The cells are the owner's.
+//! 1. One party owns a P: the M that holds it, its word while it is inside `blocking`, the lists of those that idle or want an M (under the
+//!    scheduler's lock), or who collects those that were surrendered (`procs.rs`, `world.rs`). The cells are the owner's.
 //! 2. Ps are never freed: timers and thieves may look at one that is dead, and find it empty.
 
 use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};

@@ -157,7 +157,7 @@ fn resize(n: usize) -> usize {
     let begun = clock::now_ns();
     let old = change(n);
     if old != n {
-        trace::procs_point(EventKind::ProcsChange, n);
+        trace::procs_point(EventKind::ProcsChange, Some(n));
         RESIZES.lock().add(Duration::from_nanos(clock::now_ns() - begun));
     }
     old
@@ -203,22 +203,30 @@ fn change(n: usize) -> usize {
 
 /// Has all those who own one of the Ps `ids`, which are over, surrender it, until `done` says so.
 pub(super) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
+    let mut ask_at_ns = 0;
     loop {
         let seen = SURRENDERED.load(Acquire);
         if done() {
             return;
         }
-        for p in ids.clone().map(p::get) {
-            // Those inside `blocking` may stay there for long, ours among them. Sysmon takes those that go there after our look.
-            if let Some(stay) = syscall::stay(p)
-                && syscall::retake(p, stay)
-            {
-                surrender(p);
-            }
-            preempt::request(p);
+        let now = clock::now_ns();
+        if now >= ask_at_ns {
+            ask_at_ns = now + ASK_AGAIN.as_nanos() as u64;
+            ids.clone().map(p::get).for_each(ask_for);
         }
-        futex::wait(&SURRENDERED, seen, Some(clock::now_ns() + ASK_AGAIN.as_nanos() as u64));
+        futex::wait(&SURRENDERED, seen, Some(ask_at_ns));
     }
+}
+
+/// Takes `p` from an M that is inside `blocking` with it (it may stay there for long; ours is one of them), or asks the goroutine that runs
+/// on it to stop.
+fn ask_for(p: &'static P) {
+    if let Some(stay) = syscall::stay(p)
+        && syscall::retake(p, stay)
+    {
+        surrender(p);
+    }
+    preempt::request(p);
 }
 
 /// Calls `f` with a spare P that nobody has, if there is one and the world goes on. Unless `f` uses it (`Some`) it is put back; else it
@@ -226,7 +234,7 @@ pub(super) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
 pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
     let spare = {
         let mut s = state::lock();
-        if s.stopped_ps == p::procs() {
+        if s.world_stands() {
             return;
         }
         let Some(spare) = p::spares().find(|p| s.spares_in_use & p.spare_bit() == 0) else { return };

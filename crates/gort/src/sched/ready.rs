@@ -41,13 +41,16 @@ impl Drop for Pinned {
 pub(crate) fn ready(g: &'static G) {
     g.set_state(State::Runnable);
     let g = std::ptr::from_ref(g).cast_mut();
-    match pinned() {
-        Some(here) => {
+    // Pinned to the end: who has claimed an idle P must not be stopped before he has given it to an M.
+    let here = pinned();
+    match &here {
+        // What is on a spare's queue nobody would steal.
+        Some(here) if !here.p.is_spare() => {
             if let Some(old) = here.p.runq.replace_next(g) {
                 push_behind(here.p, old);
             }
         }
-        None => state::lock().push_global_one(g),
+        _ => state::lock().push_global_one(g),
     }
     if WAKE.must_wake() {
         wake_p();

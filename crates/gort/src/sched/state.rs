@@ -197,6 +197,11 @@ impl Shared {
         self.idle_ps.len() == p::procs() && self.dying_ps == 0 && self.spares_in_use == 0
     }
 
+    /// Whether the world is stopped, and nobody has a P any more.
+    pub(crate) fn world_stands(&self) -> bool {
+        self.stopped_ps == p::procs() && self.spares_in_use == 0
+    }
+
     /// Whether nobody is in the global queue; those who were stopped do not count.
     pub(crate) fn queue_is_empty(&self) -> bool {
         self.global.is_empty()

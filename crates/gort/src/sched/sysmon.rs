@@ -245,7 +245,11 @@ impl Sysmon {
             let look_again = if computes_from > now { computes_from } else { now + IO_SLICE_NS };
             io.max(look_again).min(p.timers.next_ns().max(computes_from))
         });
-        looks.min().map_or(MAX_SLEEP_NS, |look| look.saturating_sub(now).clamp(MIN_SLEEP_NS, MAX_SLEEP_NS))
+        let of_spares = p::spares().map(|p| p.timers.next_ns().max(now + IO_SLICE_NS));
+        looks
+            .chain(of_spares)
+            .min()
+            .map_or(MAX_SLEEP_NS, |look| look.saturating_sub(now).clamp(MIN_SLEEP_NS, MAX_SLEEP_NS))
     }
 
     /// Asks for I/O and fires timers that nobody else does.

@@ -30,6 +30,7 @@ use crate::stack::slab;
 use crate::sys::signal::AltStack;
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, fs, futex, thread};
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ const WANTED: u32 = 1;
 pub(crate) const TRIM: u32 = 2;
 /// It is time to look at affinity and control groups.
 pub(crate) const LIMITS: u32 = 4;
+/// A signal handler has begun a fatal error.
+pub(crate) const DUMP: u32 = 8;
 
 /// Has the template thread do `what`.
 pub(crate) fn call_template(what: u32) {
@@ -133,6 +136,9 @@ pub(crate) fn start_template() -> io::Result<()> {
             while what == 0 && deadline.is_none_or(|d| clock::now_ns() < d) {
                 futex::wait(TEMPLATE.futex(), 0, deadline);
                 what = TEMPLATE.take();
+            }
+            if what & DUMP != 0 {
+                super::fatal::dump_and_exit();
             }
             let result = start_wanted();
             if what & TRIM != 0 {
@@ -217,7 +223,7 @@ fn next_m() -> Option<&'static M> {
         Birth::NotNeeded => return None,
         Birth::Needed => {}
         Birth::TooMany => {
-            let whereabouts = whereabouts(&s);
+            let whereabouts = Whereabouts::of(&s);
             drop(s);
             super::fatal::throw_with_dump(&format!(
                 "gort: program exceeds {cap}-thread limit\nfatal error: thread exhaustion\n\
@@ -237,14 +243,32 @@ fn next_m() -> Option<&'static M> {
 }
 
 /// What the threads do, for the report that there are too many.
-fn whereabouts(s: &Shared) -> String {
-    let blocking = s.all_ms.iter().filter(|m| m.in_blocking.load(Relaxed)).count();
-    let (held, locked, idle) = (s.preempted(), s.waiting_bound, s.staff.idle());
-    let rest = s.staff.threads().saturating_sub(blocking + held + locked + idle);
-    format!(
-        "{blocking} inside `blocking`, {held} held by preemption, {locked} waiting for the goroutine that is locked to them, \
-         {idle} idle, {rest} running"
-    )
+struct Whereabouts {
+    blocking: usize,
+    held: usize,
+    locked: usize,
+    idle: usize,
+    rest: usize,
+}
+
+impl Whereabouts {
+    fn of(s: &Shared) -> Whereabouts {
+        let blocking = s.all_ms.iter().filter(|m| m.in_blocking.load(Relaxed)).count();
+        let (held, locked, idle) = (s.preempted(), s.waiting_bound, s.staff.idle());
+        let rest = s.staff.threads().saturating_sub(blocking + held + locked + idle);
+        Whereabouts { blocking, held, locked, idle, rest }
+    }
+}
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Whereabouts { blocking, held, locked, idle, rest } = self;
+        write!(
+            f,
+            "{blocking} inside `blocking`, {held} held by preemption, {locked} waiting for the goroutine that is locked to them, \
+             {idle} idle, {rest} running"
+        )
+    }
 }
 
 /// A thread's life as an M.

@@ -33,7 +33,7 @@ pub enum EventKind {
     /// A goroutine that waited with its M, after [`Preempt`](EventKind::Preempt) or
     /// [`SyscallEndBlocked`](EventKind::SyscallEndBlocked), goes on, with the P that it was given.
     Resume,
-    /// GOMAXPROCS was changed; the P's number is the first that there is not.
+    /// GOMAXPROCS was changed.
     ProcsChange,
     /// The world is to stop.
     StopBegin,
@@ -53,7 +53,7 @@ pub struct Event {
     pub goroutine: Option<u64>,
     /// The number of the M, if it happened to one.
     pub m: Option<u32>,
-    /// The number of the P, if there is one to it.
+    /// The number of the P, if there is one to it; for `ProcsChange`, how many there are now.
     pub p: Option<u32>,
 }
 
@@ -136,11 +136,11 @@ pub(crate) fn point(kind: EventKind, g: Option<&G>, m: Option<&M>, p: Option<&P>
     }
 }
 
-/// As [`point`], for what has only a number of Ps to it.
+/// As [`point`], for what happens to all of them.
 #[inline]
-pub(crate) fn procs_point(kind: EventKind, procs: usize) {
+pub(crate) fn procs_point(kind: EventKind, procs: Option<usize>) {
     if ON.load(Relaxed) {
-        take_down(kind, None, None, Some(procs as u32));
+        take_down(kind, None, None, procs.map(|n| n as u32));
     }
 }
 

@@ -19,7 +19,8 @@
 //! the wake protocol asks of a submitter.
 //!
 //! # What may be done while it stands still
-//! A stopped goroutine may hold malloc's locks, or any other but the runtime's raw ones. So: no allocation, no locks of others.
+//! A stopped goroutine may hold malloc's locks, or any other but the runtime's raw ones. So: no allocation (but for mappings, `sys/map_vec.rs`), no
+//! locks of others.
 
 use super::procs::{self, RESIZER, Times};
 use super::state::{self, WAKE};
@@ -44,12 +45,12 @@ pub(crate) fn stopped<R>(f: impl FnOnce() -> R) -> R {
     syscall::blocking(|| {
         let _one = RESIZER.lock();
         let begun = clock::now_ns();
-        trace::procs_point(EventKind::StopBegin, p::procs());
+        trace::procs_point(EventKind::StopBegin, None);
         stop();
         let stands = clock::now_ns();
         let result = f();
         start();
-        trace::procs_point(EventKind::StopEnd, p::procs());
+        trace::procs_point(EventKind::StopEnd, None);
         STOPPING.lock().add(Duration::from_nanos(stands - begun));
         STOPPED.lock().add(Duration::from_nanos(clock::now_ns() - begun));
         result
@@ -64,7 +65,7 @@ fn stop() {
     procs::collect(0..p::procs(), || {
         let mut s = state::lock();
         s.withdraw_over(|s, _| s.stopped_ps += 1);
-        s.stopped_ps == p::procs() && s.spares_in_use == 0
+        s.world_stands()
     });
 }
 

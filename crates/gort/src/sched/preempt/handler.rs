@@ -9,7 +9,7 @@
 //! | did this process send it, to this thread, for this P and slice? | not ours: the previous handler's; or late: nothing |
 //! | does the M run a goroutine, with a P?                        | it is in the scheduler, or inside `blocking`          |
 //! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
-//! | is the thread not pinned, the goroutine not `no_preempt`?   | sysmon asks again                                     |
+//! | is the thread not pinned, the goroutine not `no_preempt`?   | noted for the rescue; sysmon asks again               |
 //!
 //! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
 
@@ -50,7 +50,7 @@ extern "C" fn after_fork() {
 }
 
 /// Asks the goroutine that runs on `p` to stop, if one does: by the signal, and, should that come at a bad moment, at its next call of
-/// gort's. Called by sysmon and the resizer; waits for nothing.
+/// gort's. Called by sysmon and by who collects Ps; waits for nothing.
 pub(in super::super) fn request(p: &P) {
     p.preempt.store(true, Relaxed);
     if !ENABLED.load(Acquire) {
@@ -113,6 +113,8 @@ fn stop_here(sp: usize) {
     let Some(p) = m.p.get().filter(|p| slice(p) == asked) else { return };
     if g.no_preempt.load(Relaxed) == 0 {
         hold(m, g, p);
+    } else {
+        m.declined.store(asked, Release);
     }
 }
 

@@ -32,7 +32,8 @@
 //! the owner of a lock always gets its turn, whoever waits for that lock with a P. The others, where the P goes to whoever is queued, become
 //! rarer as the number grows: every second one at the limit, every 32nd at twice that, every 512th at three times. If those who are queued
 //! compute for ever too, each needs a thread in the end, but the number grows ever more slowly; if they do not, they
-//! park soon and have lost nothing. Whom I/O or time has readied always has every second one. See [`is_swap`].
+//! park soon and have lost nothing. Whom I/O or time has readied has every second one, up to four times the limit. See [`one_in`]. By chance, not
+//! in turn: preemptions of several Ps come in step.
 //!
 //! # A lock's owner is stopped, and the runtime itself waits for that lock
 //! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
@@ -101,11 +102,12 @@ fn is_wanted(p: &P) -> bool {
     wanted
 }
 
-/// Whether the `nth` preemption, while `held` goroutines are stopped, is a swap. `urgent`: somebody waits whom I/O or time has readied.
-fn is_swap(nth: u64, held: usize, urgent: bool) -> bool {
-    let Some(over) = held.checked_sub(HELD_LIMIT) else { return false };
-    let one_in = if urgent && over < 3 * HELD_LIMIT { 1 } else { 1 + over / (HELD_LIMIT / 4) };
-    !nth.is_multiple_of(1 << one_in.min(63))
+/// While `held` goroutines are stopped, one in so many preemptions is no swap, by chance. `urgent`: somebody waits whom I/O or time has
+/// readied.
+fn one_in(held: usize, urgent: bool) -> u32 {
+    let Some(over) = held.checked_sub(HELD_LIMIT) else { return 1 };
+    let doublings = if urgent && over < 3 * HELD_LIMIT { 0 } else { over / (HELD_LIMIT / 4) };
+    2 << doublings.min(30)
 }
 
 /// How often goroutines were stopped so.
@@ -120,7 +122,7 @@ pub(crate) fn count() -> u64 {
 /// Allocates nothing.
 #[cold]
 fn hold(m: &'static M, g: &'static G, p: &'static P) {
-    let nth = HELD.fetch_add(1, Relaxed);
+    HELD.fetch_add(1, Relaxed);
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     g.set_state(State::Runnable);
@@ -129,7 +131,7 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     let first = {
         let mut s = state::lock();
         let only_stopped = p.runq.is_empty() && s.queue_is_empty() && p.timers.next_ns() > clock::now_ns();
-        let swap = !p.is_over() && (only_stopped || is_swap(nth, s.preempted(), state::is_urgent()));
+        let swap = !p.is_over() && (only_stopped || p.random(one_in(s.preempted(), state::is_urgent())) != 0);
         let first = if swap { s.pop_preempted() } else { None };
         s.push_preempted(std::ptr::from_ref(g).cast_mut());
         first
@@ -194,12 +196,11 @@ mod tests {
     /// Below the limit none is a swap; above, ever more are; but every second one is left to whom I/O has readied.
     #[test]
     fn swaps() {
-        let others = |held, urgent| (0..4096).filter(|&nth| !is_swap(nth, held, urgent)).count();
-        assert_eq!(others(HELD_LIMIT - 1, false), 4096);
-        assert_eq!(others(HELD_LIMIT, false), 2048);
-        assert_eq!(others(2 * HELD_LIMIT, false), 128);
-        assert_eq!(others(3 * HELD_LIMIT, false), 8);
-        assert_eq!(others(4 * HELD_LIMIT - 1, true), 2048);
-        assert_eq!(others(usize::MAX, true), 1);
+        assert_eq!(one_in(HELD_LIMIT - 1, false), 1);
+        assert_eq!(one_in(HELD_LIMIT, false), 2);
+        assert_eq!(one_in(2 * HELD_LIMIT, false), 32);
+        assert_eq!(one_in(3 * HELD_LIMIT, false), 512);
+        assert_eq!(one_in(4 * HELD_LIMIT - 1, true), 2);
+        assert_eq!(one_in(usize::MAX, true), 1 << 31);
     }
 }

@@ -4,8 +4,8 @@
 //! where it cannot be stopped: it keeps its P. The template thread may need it to make a thread for a P. When all Ps are kept so, nobody would
 //! ever come to hand one to the owner.
 //!
-//! Sysmon sees that: somebody is stopped, and for 50 ms each P has been without a thread, or its M in the scheduler, or pinned when it was
-//! asked to stop, and none has gone on to another goroutine; and all those Ms sleep in the kernel. (They are asked again and again, which
+//! Sysmon sees that: somebody is stopped, and for 50 ms each P has been without a thread, or its M in the scheduler, or not to be stopped when it was
+//! asked (pinned, or `no_preempt`), and none has gone on to another goroutine; and all those Ms sleep in the kernel. (They are asked again and again, which
 //! wakes them up for a moment; so sysmon looks before it asks, and one look that finds an M awake does not begin the 50 ms anew.)
 //!
 //! Then the goroutine that was stopped first gets a P that waits for a thread or idles (an M for it was asked for, and is not coming), or else
@@ -24,6 +24,8 @@ use crate::sys::thread;
 
 /// How long all Ps must be kept.
 const PATIENCE_NS: u64 = 50_000_000;
+/// After this long a thread of which that cannot be found out counts as sleeping.
+const LONG_NS: u64 = 1_000_000_000;
 
 /// What sysmon saw of it.
 #[derive(Default)]
@@ -44,7 +46,9 @@ impl Rescue {
         }
         let since = *self.since_ns.get_or_insert(now);
         let helps = now >= since + PATIENCE_NS;
-        let all_wait = || p::all().chain(p::spares()).all(|p| cannot_be_stopped(p) && sleeps(p));
+        let unknown = now >= since + LONG_NS;
+        let all_wait =
+            || p::all().chain(p::spares()).all(|p| cannot_be_stopped(p) && sleeps(p).unwrap_or(unknown));
         if helps && all_wait() && !threads::resume_preempted_on_unused() {
             procs::with_spare(|spare| {
                 let first = state::lock().pop_preempted()?;
@@ -65,10 +69,10 @@ fn cannot_be_stopped(p: &P) -> bool {
     p.m().is_none_or(|m| m.g().is_none() || m.declined.load(Acquire) == handler::slice(p))
 }
 
-/// Whether the thread of `p`'s M, if there is one, sleeps in the kernel.
-fn sleeps(p: &P) -> bool {
-    p.m().is_none_or(|m| match m.tid.load(Acquire) {
-        0 => true,
+/// Whether the thread of `p`'s M, if there is one, sleeps in the kernel; `None` where that cannot be found out.
+fn sleeps(p: &P) -> Option<bool> {
+    match p.m().map_or(0, |m| m.tid.load(Acquire)) {
+        0 => Some(true),
         tid => thread::is_asleep(tid),
-    })
+    }
 }
