@@ -1,0 +1,172 @@
+//! Stopping the world (`sched/world.rs`, over `sched/staff.rs`, `sched/handover.rs`): the stopper gets every P, from whoever has it or
+//! whatever list it is in, and each goes on afterwards.
+
+#![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
+
+use gort_models::{model, sys};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicBool, Ordering::*};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread::{self, JoinHandle};
+
+#[path = "../../gort/src/sched/handover.rs"]
+mod handover;
+#[path = "../../gort/src/sched/staff.rs"]
+mod staff;
+
+use handover::Handover;
+use staff::{Birth, Staff};
+
+/// The one P.
+struct P;
+static P0: P = P;
+
+/// What one lock guards in the library.
+struct Synced {
+    staff: Staff<&'static P, usize>,
+    idle_ps: usize,
+    stopped_ps: usize,
+}
+
+struct World {
+    synced: Mutex<Synced>,
+    /// The stopper looks again: a P was surrendered, or (in the library: a while has passed) came to a list.
+    look_again: Condvar,
+    /// No P may be used: `p::USABLE` is 0. Changed under the lock, read without.
+    over: AtomicBool,
+    /// Where the M number 0 sleeps.
+    bed: Handover<P>,
+    /// What belongs to the P; loom reports two owners.
+    used: UnsafeCell<usize>,
+}
+
+impl World {
+    fn new() -> Arc<World> {
+        let world = World {
+            synced: Mutex::new(Synced { staff: Staff::new(), idle_ps: 0, stopped_ps: 0 }),
+            look_again: Condvar::new(),
+            over: AtomicBool::new(false),
+            bed: Handover::new(),
+            used: UnsafeCell::new(0),
+        };
+        {
+            // The M number 0 is born.
+            let staff = &mut world.synced.lock().unwrap().staff;
+            assert_eq!(staff.hire(&P0, false), None);
+            assert!(matches!(staff.begin_birth(10), Birth::Needed));
+            assert!(staff.arrive().is_some());
+        }
+        Arc::new(world)
+    }
+
+    fn use_p(&self) {
+        // SAFETY: the caller owns the P; that nobody else does is what loom checks.
+        self.used.with_mut(|n| unsafe { *n += 1 });
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Acquire)
+    }
+
+    /// As `procs::surrender`, while the world stops.
+    fn surrender(&self) {
+        self.use_p();
+        self.synced.lock().unwrap().stopped_ps += 1;
+        self.look_again.notify_one();
+    }
+
+    /// As `syscall::hand_off`, of a P that others have a use for: it asks, and then has an M started.
+    fn hand_off(&self) {
+        if self.is_over() {
+            return self.surrender();
+        }
+        self.use_p();
+        let idle = self.synced.lock().unwrap().staff.hire(&P0, false);
+        match idle {
+            Some(_) => self.bed.give(&P0),
+            None => self.look_again.notify_one(),
+        }
+    }
+
+    /// As `find::find` and `find::idle`: an M that was given the P uses it once, and lets it idle.
+    fn find(&self) {
+        if self.is_over() {
+            return self.surrender();
+        }
+        self.use_p();
+        let mut s = self.synced.lock().unwrap();
+        if self.is_over() {
+            drop(s);
+            return self.surrender();
+        }
+        s.idle_ps += 1;
+        self.look_again.notify_one();
+    }
+
+    /// As `threads::stop_m`, with a time-out that is over at once.
+    fn rest(&self) {
+        let wanting = self.synced.lock().unwrap().staff.rest(0);
+        if wanting.is_some() {
+            return self.find();
+        }
+        loop {
+            if self.bed.sleep(Some(0)).is_some() {
+                return self.find();
+            }
+            if self.synced.lock().unwrap().staff.end_idle(0, 0) {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// As `world::stop`.
+    fn stop(&self) {
+        {
+            let _s = self.synced.lock().unwrap();
+            self.over.store(true, Release);
+        }
+        let mut s = self.synced.lock().unwrap();
+        loop {
+            s.stopped_ps += std::mem::take(&mut s.idle_ps);
+            if s.staff.take_wanting_if(|_| true).is_some() {
+                s.stopped_ps += 1;
+            }
+            if s.stopped_ps == 1 {
+                return;
+            }
+            assert_eq!(s.stopped_ps, 0, "there is one P");
+            s = self.look_again.wait(s).unwrap();
+        }
+    }
+
+    /// As `world::start`, of a P with an empty queue.
+    fn start(&self) {
+        let mut s = self.synced.lock().unwrap();
+        self.over.store(false, Release);
+        s.stopped_ps = 0;
+        s.idle_ps += 1;
+    }
+}
+
+fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || f(&world))
+}
+
+/// The P is handed from one M to another while the world is stopped, or wants an M that does not come.
+#[test]
+fn the_stopper_gets_the_p() {
+    model(3, || {
+        let world = World::new();
+        let gives = spawn(&world, World::hand_off);
+        let rests = spawn(&world, World::rest);
+        world.stop();
+        world.use_p();
+        world.start();
+        gives.join().unwrap();
+        rests.join().unwrap();
+        let s = world.synced.lock().unwrap();
+        assert_eq!((s.idle_ps + s.staff.wanting(), s.stopped_ps), (1, 0), "the P is lost");
+    });
+}
