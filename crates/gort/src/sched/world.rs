@@ -15,8 +15,8 @@
 //! From 1 on no P comes to the idle list, for who would put it there asks `is_over` under the lock. One may still come to the list of those
 //! that want an M, by somebody who asked before; the stopper takes it out at its next look, or an M has taken it, which surrenders it.
 //! So each of the GOMAXPROCS Ps has one owner, who surrenders it once.
-//! Model: `crates/gort-models/tests/world.rs`. At 4 the stopper owns all; each goes to an M or into the idle list, and the stopper then asks `must_wake` and tells of timers, as
-//! the wake protocol asks of a submitter.
+//! At 4 the stopper owns all; each goes to an M or into the idle list, and the stopper then asks `must_wake` and tells of timers, as
+//! the wake protocol asks of a submitter. Model: `crates/gort-models/tests/world.rs`.
 //!
 //! # What may be done while it stands still
 //! A stopped goroutine may hold malloc's locks, or any other but the runtime's raw ones. So: no allocation (but for mappings, `sys/map_vec.rs`), no
