@@ -14,6 +14,9 @@
 //!   some M finds it in `preempted`, hands it its P ─────────▶ wake up, return from the handler
 //! ```
 //!
+//! If nobody waits but others that were stopped, the P goes straight to the one that was stopped first: a *swap*, for which no other M is
+//! needed.
+//!
 //! # Two ways into `hold`
 //! 1. The handler, at any instruction of user code.
 //! 2. [`checkpoint`]: gort's calls that do not park count against a budget, and look at the mark that sysmon sets (`P::preempt`): a
@@ -21,16 +24,12 @@
 //!    are not documented to migrate the goroutine. Calls that may park anyway go behind the others by a plain switch.
 //!
 //! # Why this is safe at any instruction
-//! Whoever holds a lock of the runtime, or works on its P's own fields, is pinned (`sys/pin.rs`), and so is left alone. Everything else that
-//! the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
-//!
-//! If nobody waits but others that were stopped, the P goes straight to the one that was stopped first: a *swap*, for which no other M is
-//! needed.
+//! Whoever holds a lock of the runtime, works on its P's own fields, or has claimed an idle P for another M, is pinned (`sys/pin.rs`), and so
+//! is left alone. Everything else that the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
 //!
 //! # How many threads, and why no lock's owner starves
-//! From [`HELD_LIMIT`] on most preemptions are swaps whoever waits, and the number stays. So
-//! the owner of a lock always gets its turn, whoever waits for that lock with a P. The others, where the P goes to whoever is queued, become
-//! rarer as the number grows: every second one at the limit, every 32nd at twice that, every 512th at three times. If those who are queued
+//! From [`HELD_LIMIT`] on most preemptions are swaps whoever waits, and the number stays. So the owner of a lock always gets its turn, whoever
+//! waits for that lock with a P. The others, where the P goes to whoever is queued, become rarer as the number grows: every second one at the limit, every 32nd at twice that, every 512th at three times. If those who are queued
 //! compute for ever too, each needs a thread in the end, but the number grows ever more slowly; if they do not, they
 //! park soon and have lost nothing. Whom I/O or time has readied has every second one, up to four times the limit. See [`one_in`]. By chance, not
 //! in turn: preemptions of several Ps come in step.
