@@ -252,42 +252,6 @@ fn no_preempt_keeps_going() {
     ends_well("no_preempt_keeps_going", &[("GOMAXPROCS", "1")]);
 }
 
-/// Whom I/O readies does not wait for the end of a slice, whoever looks at the netpoller: slices are longer than this test may take.
-#[test]
-fn io_does_not_wait_for_a_slice() {
-    if scene().is_some() {
-        return gort::run(|| {
-            let listener = gort::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let addr = listener.local_addr().unwrap();
-            let stop = Arc::new(AtomicBool::new(false));
-            let client = std::thread::spawn({
-                let stop = stop.clone();
-                move || {
-                    let mut conn = std::net::TcpStream::connect(addr).unwrap();
-                    for _ in 0..2000 {
-                        conn.write_all(&[1]).unwrap();
-                        conn.read_exact(&mut [0]).unwrap();
-                    }
-                    stop.store(true, SeqCst);
-                }
-            });
-            let (mut conn, _) = listener.accept().unwrap();
-            let hogs: Vec<_> = (0..3)
-                .map(|_| {
-                    let stop = stop.clone();
-                    gort::go(move || while !stop.load(Relaxed) {})
-                })
-                .collect();
-            while conn.read_exact(&mut [0]).is_ok() {
-                conn.write_all(&[1]).unwrap();
-            }
-            hogs.into_iter().for_each(|h| h.join().unwrap());
-            gort::blocking(|| client.join().unwrap());
-        });
-    }
-    ends_well("io_does_not_wait_for_a_slice", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=1000000000")]);
-}
-
 /// A goroutine that may not be preempted waits, with the only P, for a lock of one that was stopped: that one gets its turn.
 #[test]
 fn no_preempt_waits_for_one_who_was_stopped() {

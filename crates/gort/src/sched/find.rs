@@ -98,8 +98,10 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     }
     if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
         p.owes_global.set(true);
-        if netpoll::waiters() != 0 {
-            look_at_netpoll(p, !state::global_is_empty());
+        if netpoll::waiters() != 0
+            && let Some(g) = look_at_netpoll(p)
+        {
+            return Some((g, false));
         }
     }
     if !state::is_urgent() {
@@ -130,11 +132,11 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     {
         return Some((g, false));
     }
-    if !SLEEPER.is_there() && netpoll::waiters() != 0 {
-        look_at_netpoll(p, false);
-        if let Some(g) = p.runq.pop() {
-            return Some((g, false));
-        }
+    if !SLEEPER.is_there()
+        && netpoll::waiters() != 0
+        && let Some(g) = look_at_netpoll(p)
+    {
+        return Some((g, false));
     }
     if !state::global_is_empty()
         && let Some(g) = state::lock().pop_global_one(true)
@@ -144,19 +146,18 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     None
 }
 
-/// Looks what the kernel has for us, without sleeping, and queues it on `p`; or, `in_front`, before all that are queued globally, who may
-/// be those who compute.
-fn look_at_netpoll(p: &P, in_front: bool) {
+/// Looks what the kernel has for us, without sleeping: the first is to run, the others are queued on `p`; or, where some are queued globally,
+/// who may be those who compute, in front of them.
+fn look_at_netpoll(p: &P) -> Option<*mut G> {
     let mut list = GList::new();
     poll_into(Some(0), &mut list);
-    if list.is_empty() {
-        return;
+    let first = list.pop_front()?;
+    match (list.is_empty(), state::global_is_empty()) {
+        (true, _) => {}
+        (false, true) => queue_on(p, list),
+        (false, false) => push_urgent(&mut list),
     }
-    if in_front {
-        push_urgent(&mut list);
-    } else {
-        queue_on(p, list);
-    }
+    Some(first)
 }
 
 fn queue_on(p: &P, mut list: GList) {

@@ -49,10 +49,12 @@ extern "C" fn after_fork() {
     pin::leave();
 }
 
-/// Asks the goroutine that runs on `p` to stop, if one does: by the signal, and, should that come at a bad moment, at its next call of
-/// gort's. Called by sysmon and by who collects Ps; waits for nothing.
+/// Asks the goroutine that runs on `p` to stop, if one does. If `p` is over, whoever runs there notices at the next call of gort's too,
+/// should the signal come at a bad moment. Called by sysmon and by who collects Ps; waits for nothing.
 pub(in super::super) fn request(p: &P) {
-    p.preempt.store(true, Relaxed);
+    if p.is_over() {
+        p.preempt.store(true, Relaxed);
+    }
     if !ENABLED.load(Acquire) {
         return;
     }
