@@ -96,7 +96,7 @@ pub(super) fn preempt() -> Result<Finding, Failure> {
     found.figure(
         "echo_p50_us",
         echo_p50 * 1e3,
-        "µs: echo beside 8 goroutines that compute, GOMAXPROCS=2 (Go: 161 000)",
+        "µs: echo every 5 ms beside 8 goroutines that compute, GOMAXPROCS=2",
     );
     found.figure("echo_p99_us", echo_p99 * 1e3, "µs");
     found.figure(

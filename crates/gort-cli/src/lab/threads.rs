@@ -128,7 +128,7 @@ pub(super) fn lock_os_thread() -> Result<Finding, Failure> {
     let (free, _) = round_trip(false)?;
     let (locked, threads) = round_trip(true)?;
     found.figure("round_trip_us", free, "µs over channels to a free goroutine");
-    found.figure("round_trip_locked_us", locked, "µs to a locked one (Go: 39)");
+    found.figure("round_trip_locked_us", locked, "µs to a locked one");
     found.figure("threads_seen", threads as f64, "threads that the locked one ran on");
     // Ends locked: the thread goes too.
     let tid = rt::go(|| {
