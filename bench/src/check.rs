@@ -1,0 +1,66 @@
+//! The guard against getting slower: ratios of a run beside those of the baseline.
+
+use crate::versus::Row;
+use std::error::Error;
+use std::path::Path;
+
+/// A ratio may grow by so much.
+const TOLERANCE: f64 = 1.25;
+
+/// The rows of an earlier run.
+pub(crate) fn read(path: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?)
+}
+
+/// What has become worse than `baseline` allows, a sentence each.
+pub(crate) fn worse(rows: &[Row], baseline: &[Row]) -> Vec<String> {
+    let before = |row: &Row| baseline.iter().find(|b| b.workload == row.workload && b.procs == row.procs);
+    rows.iter()
+        .filter_map(|row| {
+            let (now, then) = (row.ratio?, before(row)?.ratio?);
+            (now > then * TOLERANCE).then(|| {
+                format!("{} on {} processors: ratio {now:.2}, was {then:.2}", row.workload, row.procs)
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(workload: &str, procs: u32, ratio: Option<f64>) -> Row {
+        Row {
+            workload: workload.into(),
+            procs,
+            unit: "ns".into(),
+            gort: Some(1.0),
+            go: None,
+            tokio: None,
+            may: None,
+            ratio,
+            target: None,
+            met: None,
+            against: String::new(),
+            gort_shared: None,
+            others: Default::default(),
+            runs: Default::default(),
+            missing: Default::default(),
+            what: String::new(),
+        }
+    }
+
+    /// Only a ratio that grew by more than a quarter is worse; rows that one side lacks are not compared.
+    #[test]
+    fn a_quarter_is_tolerated() {
+        let baseline = [row("a", 1, Some(0.4)), row("a", 2, Some(1.0)), row("b", 1, None)];
+        let rows = [
+            row("a", 1, Some(0.49)),
+            row("a", 2, Some(1.26)),
+            row("b", 1, Some(9.0)),
+            row("c", 1, Some(9.0)),
+        ];
+        assert_eq!(worse(&rows, &baseline), ["a on 2 processors: ratio 1.26, was 1.00"]);
+    }
+}

@@ -1,0 +1,39 @@
+//! What the kernel knows about another process.
+
+use std::io;
+use std::time::Duration;
+
+/// The CPU that process `pid` has used so far, in nanoseconds (the kernel counts in hundredths of a second).
+pub(crate) fn cpu_ns(pid: u32) -> io::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold anything; after it utime and stime are the 12th and 13th.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+    Ok(ticks as f64 * 1e9 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The memory of `pid`, in bytes: resident pages and page tables.
+pub(crate) fn memory_bytes(pid: u32) -> io::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok((field(&status, "VmRSS:") + field(&status, "VmPTE:")) as f64 * 1024.0)
+}
+
+/// How often the threads of `pid` wake up in `time`.
+pub(crate) fn wakes(pid: u32, time: Duration) -> io::Result<f64> {
+    let switches = || -> io::Result<u64> {
+        let mut sum = 0;
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = std::fs::read_to_string(thread?.path().join("status"))?;
+            sum += field(&status, "voluntary_ctxt_switches:");
+        }
+        Ok(sum)
+    };
+    let before = switches()?;
+    std::thread::sleep(time);
+    Ok((switches()? - before) as f64)
+}
+
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
+}

