@@ -15,7 +15,7 @@ fn main() {
         }
         gort::sleep(Duration::from_secs(3600)); // the rest never comes
     });
-    let (ticks, deadline) = (tick(Duration::from_millis(15)), after(Duration::from_millis(200)));
+    let (ticks, deadline) = (tick(Duration::from_millis(15)), after(Duration::from_secs(2)));
     let (mut numbers, mut ticked) = (Vec::new(), 0);
     loop {
         gort::select! {

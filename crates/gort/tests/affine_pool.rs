@@ -78,14 +78,18 @@ fn keys_and_anybody() {
     assert!(used.iter().all(|&n| n > 5), "{used:?}");
     // All but one are held; the free one does what anybody may do.
     let (go_on, gate) = gort::chan::bounded::<()>(0);
+    let (begin, began) = gort::chan::bounded(3);
     let held: Vec<_> = [0, 1, 3]
         .map(|worker| {
-            let gate = gate.clone();
+            let (begin, gate) = (begin.clone(), gate.clone());
             pool.submit(worker, move || {
+                begin.send(()).unwrap();
                 let _ = gate.recv();
             })
         })
         .into();
+    // Who has not begun yet may take what anybody may do first.
+    (0..3).for_each(|_| began.recv().unwrap());
     for _ in 0..20 {
         assert_eq!(pool.submit_any(|| NUMBER.get()).join().unwrap(), Some(2));
     }
@@ -108,9 +112,12 @@ fn a_panicking_job_does_not_take_the_worker_down() {
     assert!(error.is_panic() && error.to_string().contains("boom 7"), "{error}");
     // The worker is held until the handles are gone: then the results are nobody's.
     let (go_on, gate) = gort::chan::bounded::<()>(0);
+    let (begin, began) = gort::chan::bounded(1);
     let held = pool.submit(0, move || {
+        begin.send(()).unwrap();
         let _ = gate.recv();
     });
+    began.recv().unwrap();
     drop(pool.submit(0, || Bomb));
     drop(pool.submit_any(|| Bomb));
     drop(go_on);

@@ -117,7 +117,8 @@ fn spurious_polls_are_few() {
         });
         block_on(flag.clone());
         task.join().unwrap();
-        assert_eq!(flag.0.polls.load(SeqCst), 2);
+        // One, if the waker was used before the first had looked whether it is set.
+        assert!((1..=2).contains(&flag.0.polls.load(SeqCst)));
     });
 }
 

@@ -104,10 +104,11 @@ fn n3_stream<C: Conn>((a, b): (C, C)) {
         assert_timeout(a.read(&mut buf));
         assert_timeout(a.write(b"x"));
     }
-    let began = Instant::now();
-    a.set_deadline(in_ms(50)).unwrap();
+    a.set_deadline(Some(Instant::now() + HANG)).unwrap();
     a.read_exact(&mut buf).unwrap();
     assert_eq!(&buf, b"data");
+    let began = Instant::now();
+    a.set_deadline(in_ms(50)).unwrap();
     assert_timeout(a.read(&mut buf));
     assert!(began.elapsed() >= Duration::from_millis(50));
     assert_timeout(a.read(&mut buf));
@@ -142,8 +143,9 @@ fn n3_past_deadline_wins_datagrams() {
             assert_timeout(a.recv(&mut buf));
             assert_timeout(a.send_to(b"x", to_b));
         }
-        a.set_deadline(in_ms(50)).unwrap();
+        a.set_deadline(Some(Instant::now() + HANG)).unwrap();
         assert_eq!(a.recv_from(&mut buf).unwrap(), (4, to_b));
+        a.set_deadline(in_ms(50)).unwrap();
         assert_timeout(a.recv_from(&mut buf));
 
         let (a, b) = UnixDatagram::pair().unwrap();
@@ -151,8 +153,9 @@ fn n3_past_deadline_wins_datagrams() {
         a.set_read_deadline(past()).unwrap();
         assert_timeout(a.recv(&mut buf));
         a.send(b"x").unwrap();
-        a.set_read_deadline(in_ms(50)).unwrap();
+        a.set_read_deadline(Some(Instant::now() + HANG)).unwrap();
         assert_eq!(a.recv(&mut buf).unwrap(), 4);
+        a.set_read_deadline(in_ms(50)).unwrap();
         assert_timeout(a.recv(&mut buf));
     });
 }

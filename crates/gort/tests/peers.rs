@@ -88,7 +88,7 @@ fn no_more_threads_is_said() {
                     go(move || blocking(|| (&*held).read_exact(&mut [0]).unwrap()))
                 })
                 .collect();
-            gort::sleep(Duration::from_millis(200)); // without the limit all of them are inside by now
+            gort::sleep(Duration::from_secs(10)); // it is said long before; without the limit all of them are inside by then
             hold.write_all(&[0; 50]).unwrap();
             calls.into_iter().for_each(|call| call.join().unwrap());
         });

@@ -233,6 +233,24 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, ""),
     },
+    // The main goroutine has ended, and its caller has not come to see that yet.
+    Case {
+        name: "alive_slow_caller",
+        scene: || {
+            extern "C" fn doze(_: libc::c_int) {
+                std::thread::sleep(Duration::from_millis(600));
+            }
+            // SAFETY: the handler only sleeps; the thread that gets the signal waits in `run`.
+            let caller = unsafe {
+                libc::signal(libc::SIGUSR1, doze as extern "C" fn(libc::c_int) as libc::sighandler_t);
+                libc::pthread_self()
+            };
+            // SAFETY: the thread lives as long as the process.
+            gort::run(move || assert_eq!(unsafe { libc::pthread_kill(caller, libc::SIGUSR1) }, 0));
+            println!("came back");
+        },
+        check: |end| ended_well(end, "came back"),
+    },
     // GO-CASES A2's listener that nobody waits on: that is a deadlock.
     Case {
         name: "idle_listener_is_no_excuse",

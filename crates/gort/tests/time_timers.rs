@@ -517,11 +517,15 @@ fn after_is_for_one() {
 #[test]
 fn ready_knows_timers() {
     run(|| {
-        let (r, far) = (after(ms(2)), after(HOUR));
+        let (far, farther) = (after(HOUR), after(2 * HOUR));
+        let mut select = Select::new();
+        select.recv(&far);
+        select.recv(&farther);
+        assert!(select.try_ready().is_err());
+        let r = after(ms(2));
         let mut select = Select::new();
         select.recv(&far);
         let due = select.recv(&r);
-        assert!(select.try_ready().is_err());
         assert_eq!(select.ready(), due);
         assert_eq!(select.ready_timeout(HANGS), Ok(due));
         r.try_recv().unwrap();

@@ -71,11 +71,11 @@ fn against_locked_blocked_and_spinning() {
         }));
         all.push(named("reads", move || assert_eq!((&here).read(&mut [0]).unwrap(), 0)));
         drop(named("sleeps", || gort::sleep(Duration::from_secs(3600))));
-        let begun = |g: &Goroutine| !matches!(g.status, Status::Runnable) || g.name.is_none();
+        let waits = |g: &Goroutine| matches!(g.status, Status::Waiting(_));
         while !entered.load(SeqCst)
             || ["locked, receives", "receives", "reads", "sleeps"]
                 .iter()
-                .any(|name| !of(&gort::debug::goroutines(), name).into_iter().all(begun))
+                .any(|name| !of(&gort::debug::goroutines(), name).into_iter().all(waits))
         {
             gort::sleep(Duration::from_millis(1));
         }

@@ -10,7 +10,7 @@ use crate::stack::{overflow, slab};
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicUsize, Ordering::*};
 use crate::sys::{clock, fs, signal};
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use thiserror::Error;
 
@@ -40,7 +40,8 @@ pub(crate) fn fixed() -> &'static Fixed {
     FIXED.get().expect("the runtime was started")
 }
 
-/// OS threads that wait in `run`.
+/// OS threads that wait in `run`, for a main goroutine that has not ended. That counts down itself: its caller may come to see the
+/// end much later, and meanwhile nothing is wrong.
 static RUNNERS: AtomicUsize = AtomicUsize::new(0);
 
 /// See [`RUNNERS`].
@@ -199,12 +200,20 @@ pub fn start() -> Result<(), StartError> {
 }
 
 fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
-    // SAFETY: we wait for the goroutine below, whatever happens, and take its result.
-    let main = unsafe { task::spawn_unchecked(f, task::Builder::new()) }.expect("nothing is asked for");
     let thread = WaiterRef::current().is_thread();
     if thread {
         RUNNERS.fetch_add(1, AcqRel);
     }
+    let main = move || {
+        let result = catch_unwind(AssertUnwindSafe(f));
+        // For one that has called goexit its caller waits on.
+        if thread && !result.as_ref().is_err_and(|payload| task::is_goexit(&**payload)) {
+            RUNNERS.fetch_sub(1, AcqRel);
+        }
+        result.unwrap_or_else(|payload| resume_unwind(payload))
+    };
+    // SAFETY: we wait for the goroutine below, whatever happens, and take its result.
+    let main = unsafe { task::spawn_unchecked(main, task::Builder::new()) }.expect("nothing is asked for");
     let result = main.join();
     let result = match result {
         Err(e) if e.is_goexit() => loop {
@@ -215,9 +224,6 @@ fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
         Err(e) => Err(e.into_panic()),
         Ok(r) => Ok(r),
     };
-    if thread {
-        RUNNERS.fetch_sub(1, AcqRel);
-    }
     result.unwrap_or_else(|payload| resume_unwind(payload))
 }
 

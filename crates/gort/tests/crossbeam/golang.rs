@@ -1,6 +1,6 @@
 // NOTICE: adapted from crossbeam-channel 0.5.17, tests/golang.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
 // Changed: the imports; WaitGroup is the harness's; select2 does not count memory (tests/chan_residue.rs does,
-// in a process of its own).
+// in a process of its own); only a hang reaches MAX_TRIES; test_select_fairness allows a larger error.
 //! Tests copied from Go and manually rewritten in Rust.
 //!
 //! Source:
@@ -369,7 +369,7 @@ mod nonblock {
         strobe.send(true);
     }
 
-    const MAX_TRIES: usize = 10000; // Up to 100ms per test.
+    const MAX_TRIES: usize = 10_000_000; // Minutes per test.
 
     #[test]
     fn main() {
@@ -1311,12 +1311,13 @@ mod chan_test {
         // If the select in the goroutine is fair,
         // cnt1 and cnt2 should be about the same value.
         // With 10,000 trials, the expected margin of error at
-        // a confidence level of five nines is 4.4172 / (2 * Sqrt(10000)).
+        // a confidence level of five nines is 4.4172 / (2 * Sqrt(10000));
+        // that still fails one run in 100,000, and 6 one in 500 million.
 
         let r = cnt1 as f64 / TRIALS as f64;
         let e = (r - 0.5).abs();
 
-        if e > 4.4172 / (2.0 * (TRIALS as f64).sqrt()) {
+        if e > 6.0 / (2.0 * (TRIALS as f64).sqrt()) {
             panic!("unfair select: in {} trials, results were {}, {}", TRIALS, cnt1, cnt2,);
         }
 

@@ -32,6 +32,27 @@ pub mod random {
     }
 }
 
+/// What the tests of `after` and `tick` share.
+pub mod moments {
+    use std::fmt::Debug;
+    use std::time::Instant;
+
+    /// Whether there was nothing yet, as there should be. A stall may bring the moment none the less: then the test
+    /// cannot go on, but the moment, which is when it was due, was not before `earliest`.
+    pub fn not_yet<E: Debug + PartialEq>(got: Result<Instant, E>, nothing: E, earliest: Instant) -> bool {
+        match got {
+            Ok(due) => {
+                assert!(earliest <= due && due <= Instant::now());
+                false
+            }
+            Err(e) => {
+                assert_eq!(e, nothing);
+                true
+            }
+        }
+    }
+}
+
 mod after;
 mod array;
 mod golang;

@@ -523,12 +523,13 @@ fn recv_in_send() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(100));
+            // Who receives before the one in the `select!` takes its message, and it waits for ever.
+            thread::sleep(ms(2000));
             r.recv()
         });
 
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(2500));
             s.send(()).unwrap();
         });
 
