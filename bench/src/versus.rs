@@ -71,7 +71,7 @@ pub(crate) fn measure(
                 if peer == Peer::Java && !settings.with_java || missing.contains_key(&peer) {
                     continue;
                 }
-                match once(programs, settings, workload, peer, procs) {
+                match once(programs, workload, settings.size(workload), peer, procs) {
                     Ok(Some(figures)) => results.entry(peer).or_default().push(figures),
                     Ok(None) => drop(missing.insert(peer, "not here".into())),
                     Err(e) => {
@@ -142,17 +142,26 @@ pub(crate) fn median(runs: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
+impl Settings {
+    /// How often a workload is done, or how many seconds the load lasts.
+    fn size(&self, workload: &Workload) -> u64 {
+        let least = match workload.kind {
+            Kind::Served(..) => 1,
+            // Never so few that the fixed parts (eight goroutines, a tree of ten children) have nothing to do.
+            Kind::Alone | Kind::Parked => 1_000,
+        };
+        ((workload.n as f64 * self.scale) as u64).max(least)
+    }
+}
+
 /// One run of one peer. `None`: it is not on this machine.
-fn once(
+pub(crate) fn once(
     programs: &Programs,
-    settings: &Settings,
     workload: &Workload,
+    n: u64,
     peer: Peer,
     procs: u32,
 ) -> Result<Option<Vec<f64>>> {
-    let scaled = workload.n as f64 * settings.scale;
-    // Never so few that the fixed parts (eight goroutines, a tree of ten children) have nothing to do.
-    let n = (scaled as u64).max(1_000);
     let Some(command) = programs.command(peer, workload, n, procs) else { return Ok(None) };
     let figures = match workload.kind {
         Kind::Alone => figures_of(&finish(command)?)?,
@@ -167,7 +176,7 @@ fn once(
         Kind::Served(_, load) => {
             let mut server = Running::start(command)?;
             let addr = server.line()?.trim().parse()?;
-            load::run(load, addr, server.pid(), Duration::from_secs_f64(scaled.max(1.0)))?
+            load::run(load, addr, server.pid(), Duration::from_secs(n))?
         }
     };
     if figures.len() != workload.figures.len() {

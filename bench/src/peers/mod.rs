@@ -15,8 +15,9 @@ use rustix::time::{ClockId, clock_gettime};
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-/// Bytes of an echo.
+/// Bytes of an echo, and the buffer that its servers read into.
 pub(crate) const MESSAGE: usize = 64;
+pub(crate) const ECHO_BUFFER: usize = 1_024;
 /// Who computes beside the echo of `hogs`.
 pub(crate) const HOGS: usize = 8;
 /// `sleepers-10k`: each sleep, and how long they go on.

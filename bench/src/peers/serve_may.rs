@@ -40,10 +40,12 @@ fn listen(handler: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static
 }
 
 fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0; MESSAGE];
+    let mut buffer = [0; ECHO_BUFFER];
     loop {
-        stream.read_exact(&mut buffer)?;
-        stream.write_all(&buffer)?;
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n])?,
+        }
     }
 }
 

@@ -42,10 +42,12 @@ async fn listen<F: Future<Output = io::Result<()>> + Send + 'static>(
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0; MESSAGE];
+    let mut buffer = [0; ECHO_BUFFER];
     loop {
-        stream.read_exact(&mut buffer).await?;
-        stream.write_all(&buffer).await?;
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n]).await?,
+        }
     }
 }
 
