@@ -87,13 +87,13 @@ fn try_recv() {
     scope(|scope| {
         scope.spawn(move |_| {
             assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             assert_eq!(r.try_recv(), Ok(7));
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             s.send(7).unwrap();
         });
     })
@@ -129,12 +129,12 @@ fn recv_timeout() {
 
     scope(|scope| {
         scope.spawn(move |_| {
-            assert_eq!(r.recv_timeout(ms(1000)), Err(RecvTimeoutError::Timeout));
-            assert_eq!(r.recv_timeout(ms(1000)), Ok(7));
-            assert_eq!(r.recv_timeout(ms(1000)), Err(RecvTimeoutError::Disconnected));
+            assert_eq!(r.recv_timeout(ms(3000)), Err(RecvTimeoutError::Timeout));
+            assert_eq!(r.recv_timeout(ms(3000)), Ok(7));
+            assert_eq!(r.recv_timeout(ms(3000)), Err(RecvTimeoutError::Disconnected));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             s.send(7).unwrap();
         });
     })
@@ -149,13 +149,13 @@ fn try_send() {
         scope.spawn(move |_| {
             assert_eq!(s.try_send(1), Ok(()));
             assert_eq!(s.try_send(2), Err(TrySendError::Full(2)));
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             assert_eq!(s.try_send(3), Ok(()));
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(s.try_send(4), Err(TrySendError::Disconnected(4)));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             assert_eq!(r.try_recv(), Ok(1));
             assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
             assert_eq!(r.recv(), Ok(3));
@@ -194,18 +194,18 @@ fn send_timeout() {
 
     scope(|scope| {
         scope.spawn(move |_| {
-            assert_eq!(s.send_timeout(1, ms(1000)), Ok(()));
-            assert_eq!(s.send_timeout(2, ms(1000)), Ok(()));
-            assert_eq!(s.send_timeout(3, ms(500)), Err(SendTimeoutError::Timeout(3)));
-            thread::sleep(ms(1000));
-            assert_eq!(s.send_timeout(4, ms(1000)), Ok(()));
-            thread::sleep(ms(1000));
+            assert_eq!(s.send_timeout(1, ms(3000)), Ok(()));
+            assert_eq!(s.send_timeout(2, ms(3000)), Ok(()));
+            assert_eq!(s.send_timeout(3, ms(1500)), Err(SendTimeoutError::Timeout(3)));
+            thread::sleep(ms(3000));
+            assert_eq!(s.send_timeout(4, ms(3000)), Ok(()));
+            thread::sleep(ms(3000));
             assert_eq!(s.send(5), Err(SendError(5)));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             assert_eq!(r.recv(), Ok(1));
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             assert_eq!(r.recv(), Ok(2));
             assert_eq!(r.recv(), Ok(4));
         });

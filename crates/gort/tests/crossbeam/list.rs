@@ -77,13 +77,13 @@ fn try_recv() {
     scope(|scope| {
         scope.spawn(move |_| {
             assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             assert_eq!(r.try_recv(), Ok(7));
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             s.send(7).unwrap();
         });
     })
@@ -119,12 +119,12 @@ fn recv_timeout() {
 
     scope(|scope| {
         scope.spawn(move |_| {
-            assert_eq!(r.recv_timeout(ms(1000)), Err(RecvTimeoutError::Timeout));
-            assert_eq!(r.recv_timeout(ms(1000)), Ok(7));
-            assert_eq!(r.recv_timeout(ms(1000)), Err(RecvTimeoutError::Disconnected));
+            assert_eq!(r.recv_timeout(ms(3000)), Err(RecvTimeoutError::Timeout));
+            assert_eq!(r.recv_timeout(ms(3000)), Ok(7));
+            assert_eq!(r.recv_timeout(ms(3000)), Err(RecvTimeoutError::Disconnected));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             s.send(7).unwrap();
         });
     })

@@ -67,14 +67,14 @@ fn disconnected() {
     scope(|scope| {
         scope.spawn(|_| {
             drop(s1);
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             s2.send(5).unwrap();
         });
 
         let mut sel = Select::new();
         sel.recv(&r1);
         sel.recv(&r2);
-        match sel.ready_timeout(ms(1000)) {
+        match sel.ready_timeout(ms(3000)) {
             Ok(0) => assert_eq!(r1.try_recv(), Err(TryRecvError::Disconnected)),
             _ => panic!(),
         }
@@ -86,20 +86,20 @@ fn disconnected() {
     let mut sel = Select::new();
     sel.recv(&r1);
     sel.recv(&r2);
-    match sel.ready_timeout(ms(1000)) {
+    match sel.ready_timeout(ms(3000)) {
         Ok(0) => assert_eq!(r1.try_recv(), Err(TryRecvError::Disconnected)),
         _ => panic!(),
     }
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             drop(s2);
         });
 
         let mut sel = Select::new();
         sel.recv(&r2);
-        match sel.ready_timeout(ms(1000)) {
+        match sel.ready_timeout(ms(3000)) {
             Ok(0) => assert_eq!(r2.try_recv(), Err(TryRecvError::Disconnected)),
             _ => panic!(),
         }
@@ -151,19 +151,19 @@ fn timeout() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             s2.send(2).unwrap();
         });
 
         let mut sel = Select::new();
         sel.recv(&r1);
         sel.recv(&r2);
-        assert!(sel.ready_timeout(ms(1000)).is_err());
+        assert!(sel.ready_timeout(ms(3000)).is_err());
 
         let mut sel = Select::new();
         sel.recv(&r1);
         sel.recv(&r2);
-        match sel.ready_timeout(ms(1000)) {
+        match sel.ready_timeout(ms(3000)) {
             Ok(1) => assert_eq!(r2.try_recv(), Ok(2)),
             _ => panic!(),
         }
@@ -174,12 +174,12 @@ fn timeout() {
         let (s, r) = unbounded::<i32>();
 
         scope.spawn(move |_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             drop(s);
         });
 
         let mut sel = Select::new();
-        assert!(sel.ready_timeout(ms(1000)).is_err());
+        assert!(sel.ready_timeout(ms(3000)).is_err());
 
         let mut sel = Select::new();
         sel.recv(&r);
@@ -250,14 +250,14 @@ fn unblocks() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             s2.send(2).unwrap();
         });
 
         let mut sel = Select::new();
         sel.recv(&r1);
         sel.recv(&r2);
-        match sel.ready_timeout(ms(1000)) {
+        match sel.ready_timeout(ms(3000)) {
             Ok(1) => assert_eq!(r2.try_recv(), Ok(2)),
             _ => panic!(),
         }
@@ -266,14 +266,14 @@ fn unblocks() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(r1.recv().unwrap(), 1);
         });
 
         let mut sel = Select::new();
         let oper1 = sel.send(&s1);
         let oper2 = sel.send(&s2);
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => panic!(),
             Ok(oper) => match oper.index() {

@@ -81,14 +81,14 @@ fn disconnected() {
     scope(|scope| {
         scope.spawn(|_| {
             drop(s1);
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             s2.send(5).unwrap();
         });
 
         let mut sel = Select::new();
         let oper1 = sel.recv(&r1);
         let oper2 = sel.recv(&r2);
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => panic!(),
             Ok(oper) => match oper.index() {
@@ -105,7 +105,7 @@ fn disconnected() {
     let mut sel = Select::new();
     let oper1 = sel.recv(&r1);
     let oper2 = sel.recv(&r2);
-    let oper = sel.select_timeout(ms(1000));
+    let oper = sel.select_timeout(ms(3000));
     match oper {
         Err(_) => panic!(),
         Ok(oper) => match oper.index() {
@@ -117,13 +117,13 @@ fn disconnected() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             drop(s2);
         });
 
         let mut sel = Select::new();
         let oper1 = sel.recv(&r2);
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => panic!(),
             Ok(oper) => match oper.index() {
@@ -200,14 +200,14 @@ fn timeout() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             s2.send(2).unwrap();
         });
 
         let mut sel = Select::new();
         let oper1 = sel.recv(&r1);
         let oper2 = sel.recv(&r2);
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => {}
             Ok(oper) => match oper.index() {
@@ -220,7 +220,7 @@ fn timeout() {
         let mut sel = Select::new();
         let oper1 = sel.recv(&r1);
         let oper2 = sel.recv(&r2);
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => panic!(),
             Ok(oper) => match oper.index() {
@@ -236,12 +236,12 @@ fn timeout() {
         let (s, r) = unbounded::<i32>();
 
         scope.spawn(move |_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             drop(s);
         });
 
         let mut sel = Select::new();
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => {
                 let mut sel = Select::new();
@@ -337,14 +337,14 @@ fn unblocks() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             s2.send(2).unwrap();
         });
 
         let mut sel = Select::new();
         let oper1 = sel.recv(&r1);
         let oper2 = sel.recv(&r2);
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => panic!(),
             Ok(oper) => match oper.index() {
@@ -358,14 +358,14 @@ fn unblocks() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(r1.recv().unwrap(), 1);
         });
 
         let mut sel = Select::new();
         let oper1 = sel.send(&s1);
         let oper2 = sel.send(&s2);
-        let oper = sel.select_timeout(ms(1000));
+        let oper = sel.select_timeout(ms(3000));
         match oper {
             Err(_) => panic!(),
             Ok(oper) => match oper.index() {

@@ -68,14 +68,14 @@ fn disconnected() {
     scope(|scope| {
         scope.spawn(|_| {
             drop(s1);
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             s2.send(5).unwrap();
         });
 
         select! {
             recv(r1) -> v => assert!(v.is_err()),
             recv(r2) -> _ => panic!(),
-            default(ms(1000)) => panic!(),
+            default(ms(3000)) => panic!(),
         }
 
         r2.recv().unwrap();
@@ -85,18 +85,18 @@ fn disconnected() {
     select! {
         recv(r1) -> v => assert!(v.is_err()),
         recv(r2) -> _ => panic!(),
-        default(ms(1000)) => panic!(),
+        default(ms(3000)) => panic!(),
     }
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             drop(s2);
         });
 
         select! {
             recv(r2) -> v => assert!(v.is_err()),
-            default(ms(1000)) => panic!(),
+            default(ms(3000)) => panic!(),
         }
     })
     .unwrap();
@@ -145,20 +145,20 @@ fn timeout() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             s2.send(2).unwrap();
         });
 
         select! {
             recv(r1) -> _ => panic!(),
             recv(r2) -> _ => panic!(),
-            default(ms(1000)) => {},
+            default(ms(3000)) => {},
         }
 
         select! {
             recv(r1) -> _ => panic!(),
             recv(r2) -> v => assert_eq!(v, Ok(2)),
-            default(ms(1000)) => panic!(),
+            default(ms(3000)) => panic!(),
         }
     })
     .unwrap();
@@ -167,12 +167,12 @@ fn timeout() {
         let (s, r) = unbounded::<i32>();
 
         scope.spawn(move |_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             drop(s);
         });
 
         select! {
-            default(ms(1000)) => {
+            default(ms(3000)) => {
                 select! {
                     recv(r) -> v => assert!(v.is_err()),
                     default => panic!(),
@@ -235,28 +235,28 @@ fn unblocks() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             s2.send(2).unwrap();
         });
 
         select! {
             recv(r1) -> _ => panic!(),
             recv(r2) -> v => assert_eq!(v, Ok(2)),
-            default(ms(1000)) => panic!(),
+            default(ms(3000)) => panic!(),
         }
     })
     .unwrap();
 
     scope(|scope| {
         scope.spawn(|_| {
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(r1.recv().unwrap(), 1);
         });
 
         select! {
             send(s1, 1) -> _ => {},
             send(s2, 2) -> _ => panic!(),
-            default(ms(1000)) => panic!(),
+            default(ms(3000)) => panic!(),
         }
     })
     .unwrap();
@@ -323,12 +323,12 @@ fn loop_try() {
             });
 
             scope.spawn(|_| {
-                thread::sleep(ms(500));
+                thread::sleep(ms(1500));
 
                 select! {
                     recv(r1) -> v => assert_eq!(v, Ok(1)),
                     send(s2, 2) -> _ => {},
-                    default(ms(500)) => panic!(),
+                    default(ms(1500)) => panic!(),
                 }
 
                 drop(s_end);
@@ -1370,19 +1370,19 @@ fn try_recv() {
                 recv(r) -> _ => panic!(),
                 default => {}
             }
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             select! {
                 recv(r) -> v => assert_eq!(v, Ok(7)),
                 default => panic!(),
             }
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             select! {
                 recv(r) -> v => assert_eq!(v, Err(RecvError)),
                 default => panic!(),
             }
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             select! {
                 send(s, 7) -> res => res.unwrap(),
             }
@@ -1436,19 +1436,19 @@ fn recv_timeout() {
         scope.spawn(move |_| {
             select! {
                 recv(r) -> _ => panic!(),
-                default(ms(1000)) => {}
+                default(ms(3000)) => {}
             }
             select! {
                 recv(r) -> v => assert_eq!(v, Ok(7)),
-                default(ms(1000)) => panic!(),
+                default(ms(3000)) => panic!(),
             }
             select! {
                 recv(r) -> v => assert_eq!(v, Err(RecvError)),
-                default(ms(1000)) => panic!(),
+                default(ms(3000)) => panic!(),
             }
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             select! {
                 send(s, 7) -> res => res.unwrap(),
             }
@@ -1467,19 +1467,19 @@ fn try_send() {
                 send(s, 7) -> _ => panic!(),
                 default => {}
             }
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             select! {
                 send(s, 8) -> res => res.unwrap(),
                 default => panic!(),
             }
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             select! {
                 send(s, 8) -> res => assert_eq!(res, Err(SendError(8))),
                 default => panic!(),
             }
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             select! {
                 recv(r) -> v => assert_eq!(v, Ok(8)),
             }
@@ -1530,19 +1530,19 @@ fn send_timeout() {
         scope.spawn(move |_| {
             select! {
                 send(s, 7) -> _ => panic!(),
-                default(ms(1000)) => {}
+                default(ms(3000)) => {}
             }
             select! {
                 send(s, 8) -> res => res.unwrap(),
-                default(ms(1000)) => panic!(),
+                default(ms(3000)) => panic!(),
             }
             select! {
                 send(s, 9) -> res => assert_eq!(res, Err(SendError(9))),
-                default(ms(1000)) => panic!(),
+                default(ms(3000)) => panic!(),
             }
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             select! {
                 recv(r) -> v => assert_eq!(v, Ok(8)),
             }

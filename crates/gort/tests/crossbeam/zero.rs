@@ -65,13 +65,13 @@ fn try_recv() {
     scope(|scope| {
         scope.spawn(move |_| {
             assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             assert_eq!(r.try_recv(), Ok(7));
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             s.send(7).unwrap();
         });
     })
@@ -107,12 +107,12 @@ fn recv_timeout() {
 
     scope(|scope| {
         scope.spawn(move |_| {
-            assert_eq!(r.recv_timeout(ms(1000)), Err(RecvTimeoutError::Timeout));
-            assert_eq!(r.recv_timeout(ms(1000)), Ok(7));
-            assert_eq!(r.recv_timeout(ms(1000)), Err(RecvTimeoutError::Disconnected));
+            assert_eq!(r.recv_timeout(ms(3000)), Err(RecvTimeoutError::Timeout));
+            assert_eq!(r.recv_timeout(ms(3000)), Ok(7));
+            assert_eq!(r.recv_timeout(ms(3000)), Err(RecvTimeoutError::Disconnected));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             s.send(7).unwrap();
         });
     })
@@ -126,13 +126,13 @@ fn try_send() {
     scope(|scope| {
         scope.spawn(move |_| {
             assert_eq!(s.try_send(7), Err(TrySendError::Full(7)));
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             assert_eq!(s.try_send(8), Ok(()));
-            thread::sleep(ms(500));
+            thread::sleep(ms(1500));
             assert_eq!(s.try_send(9), Err(TrySendError::Disconnected(9)));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1000));
+            thread::sleep(ms(3000));
             assert_eq!(r.recv(), Ok(8));
         });
     })
@@ -167,12 +167,12 @@ fn send_timeout() {
 
     scope(|scope| {
         scope.spawn(move |_| {
-            assert_eq!(s.send_timeout(7, ms(1000)), Err(SendTimeoutError::Timeout(7)));
-            assert_eq!(s.send_timeout(8, ms(1000)), Ok(()));
-            assert_eq!(s.send_timeout(9, ms(1000)), Err(SendTimeoutError::Disconnected(9)));
+            assert_eq!(s.send_timeout(7, ms(3000)), Err(SendTimeoutError::Timeout(7)));
+            assert_eq!(s.send_timeout(8, ms(3000)), Ok(()));
+            assert_eq!(s.send_timeout(9, ms(3000)), Err(SendTimeoutError::Disconnected(9)));
         });
         scope.spawn(move |_| {
-            thread::sleep(ms(1500));
+            thread::sleep(ms(4500));
             assert_eq!(r.recv(), Ok(8));
         });
     })
