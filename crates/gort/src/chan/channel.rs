@@ -169,6 +169,7 @@ impl<T> Chan<T> {
                 buffer.push(len, message);
                 state.len += 1;
                 let watched = !state.watchers.is_empty();
+                self.core.note(&state);
                 drop(state);
                 if watched {
                     self.core.notify_watchers();
@@ -196,6 +197,7 @@ impl<T> Chan<T> {
             // SAFETY: the message has not moved, or we had returned.
             match unsafe { self.offer(&mut state, slot.get().cast()) } {
                 Offer::Sent(wake) => {
+                    self.core.note(&state);
                     drop(state);
                     wake.ready();
                     if watched {
@@ -220,6 +222,7 @@ impl<T> Chan<T> {
                     // of the wait below has it popped or removes it.
                     unsafe { state.sendq.push(&node) };
                     let rendezvous = state.cap == 0;
+                    self.core.note(&state);
                     drop(state);
                     if watched && rendezvous {
                         self.core.notify_watchers();
@@ -321,6 +324,7 @@ impl<T> Chan<T> {
                     return Ok(message);
                 }
                 Take::Direct(message, wake) => {
+                    self.core.note(&state);
                     drop(state);
                     wake.ready();
                     return Ok(message);
@@ -368,6 +372,7 @@ impl<T> Chan<T> {
     /// Unlocks after messages or promises have become less, and serves those for whom there is something now.
     #[inline]
     fn changed(&self, state: Guard<'_, State>) {
+        self.core.note(&state);
         if state.sendq.is_empty() && state.watchers.is_empty() {
             return;
         }
@@ -380,6 +385,7 @@ impl<T> Chan<T> {
         let watched = !state.watchers.is_empty();
         let mut wakes = Wakes::new();
         self.serve(&mut state, &mut wakes);
+        self.core.note(&state);
         drop(state);
         let mut more = wakes.is_full();
         wakes.ready();
@@ -536,6 +542,7 @@ impl<T> Chan<T> {
                 let state = self.core.state.lock();
                 // SAFETY: a held sender keeps its message valid until it is settled; then it is ours.
                 let message = unsafe { sender.slot::<T>().read() };
+                self.core.note(&state);
                 self.core.settle(state, sender, Outcome::Done);
                 Some(message)
             }

@@ -6,6 +6,8 @@
 //! [`Committed`].
 //!
 //! # Protocol
+//! 0. In random order (or in the given one, if biased), lock one channel after the other, passing over those where nothing is likely to be
+//!    received, and commit to the first arm that is ready. Where several are, this saves the other locks.
 //! 1. Lock all channels involved, in the order of their addresses (`Lock::rank`), each once.
 //! 2. In random order (or in the given one, if biased), look whether an arm can be committed to. If so: unlock, done.
 //!    That is one atomic look at all channels, so `default` is never taken while something is ready.
@@ -18,8 +20,8 @@
 //! Why nothing is lost is told in `core.rs` (what a served arm owns) and `waitq.rs` (rendezvous without a buffer).
 //!
 //! # Rejected
-//! Trying the arms one after another without holding all locks, and again after each wake-up, as crossbeam does:
-//! it is not atomic, and a woken `select` may find that somebody was faster.
+//! Only trying the arms one after another, and again after each wake-up, as crossbeam does: it is not atomic, so `default` could be taken while
+//! something is ready all the time, and a woken `select` may find that somebody was faster.
 
 use super::core::{Commit, Core, Patience, Permit};
 use super::error::{
@@ -157,6 +159,7 @@ impl<'a> Arm<'a> {
                 Target::Send(core) => {
                     let state = &mut *held(&core.state);
                     state.sendq.push(&self.node);
+                    core.note(state);
                     state.cap == 0 && !state.watchers.is_empty()
                 }
                 Target::Recv(core) => {
@@ -242,7 +245,9 @@ unsafe fn held<T>(lock: &Lock<T>) -> ManuallyDrop<Guard<'_, T>> {
 struct Arms<'r, 'a> {
     arms: &'r [Arm<'a>],
     look: &'r [u32],
-    lock: &'r [u32],
+    /// In the order of locks once `sorted`: the first look does without.
+    lock: &'r mut [u32],
+    sorted: bool,
 }
 
 impl<'r, 'a> Arms<'r, 'a> {
@@ -256,8 +261,7 @@ impl<'r, 'a> Arms<'r, 'a> {
         if !biased {
             shuffle(look);
         }
-        lock.sort_unstable_by_key(|&i| arms[i as usize].rank());
-        Arms { arms, look, lock }
+        Arms { arms, look, lock, sorted: false }
     }
 
     /// In the order in which the program shall choose.
@@ -274,7 +278,32 @@ impl<'r, 'a> Arms<'r, 'a> {
         })
     }
 
-    fn lock_all(&self) {
+    /// Step 0.
+    fn first_look(&self) -> Option<(&'r Arm<'a>, Commit)> {
+        self.looking().find_map(|arm| {
+            if let Target::Recv(core) = arm.target
+                && !core.may_recv()
+            {
+                return None;
+            }
+            arm.lock();
+            // SAFETY: the arm is locked.
+            unsafe {
+                let commit = arm.commit();
+                if let Target::Recv(core) = arm.target {
+                    core.note(&held(&core.state));
+                }
+                arm.unlock();
+                Some((arm, commit?))
+            }
+        })
+    }
+
+    fn lock_all(&mut self) {
+        if !self.sorted {
+            self.lock.sort_unstable_by_key(|&i| self.arms[i as usize].rank());
+            self.sorted = true;
+        }
         self.locking().for_each(Arm::lock);
     }
 
@@ -303,15 +332,21 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
         return None;
     }
     sched::checkpoint(patience != Patience::None);
-    let arms = Arms::new(arms, order, biased);
+    let mut arms = Arms::new(arms, order, biased);
     let mut over = patience == Patience::None;
     loop {
-        arms.lock_all();
-        // SAFETY: all arms are locked.
-        let found = arms.looking().find_map(|arm| Some((arm, unsafe { arm.commit() }?)));
+        let mut found = arms.first_look();
+        let locked = found.is_none();
+        if locked {
+            arms.lock_all();
+            // SAFETY: all arms are locked.
+            found = arms.looking().find_map(|arm| Some((arm, unsafe { arm.commit() }?)));
+        }
         if found.is_some() || over {
-            // SAFETY: they are locked.
-            unsafe { arms.unlock_all() };
+            if locked {
+                // SAFETY: they are locked.
+                unsafe { arms.unlock_all() };
+            }
             match found {
                 None => return None,
                 Some((arm, Commit::Now(permit))) => return Some(arm.selected(permit)),
@@ -364,7 +399,7 @@ fn run_ready(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased
         wait_for_nothing(patience);
         return None;
     }
-    let arms = Arms::new(arms, order, biased);
+    let mut arms = Arms::new(arms, order, biased);
     let mut over = patience == Patience::None;
     loop {
         arms.lock_all();
