@@ -24,6 +24,11 @@ pub mod sys {
             }
         }
 
+        /// As the library's; loom's read-modify-writes are no fences, so this is one.
+        pub fn fence_after_rmw() {
+            fence(Ordering::SeqCst);
+        }
+
         /// Runs a model in which fences do nothing, to see that it fails: a test that calls this expects a panic.
         pub fn without_fences(f: impl FnOnce()) {
             struct Restore;

@@ -226,6 +226,34 @@ fn it_can_be_switched_off() {
     ends_well("it_can_be_switched_off", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "asyncpreemptoff=1")]);
 }
 
+/// Who was stopped goes on after those who were queued before: one that starts many others does not outrun them.
+#[test]
+fn who_was_stopped_waits_its_turn() {
+    /// What may still lie in the ring of the P when the turn comes, with something to spare.
+    const RING: usize = 1_000;
+    if scene().is_some() {
+        return gort::run(|| {
+            let done = Arc::new(AtomicUsize::new(0));
+            let (mut started, mut seen) = (0, preemptions());
+            while seen < 3 {
+                for _ in 0..16 {
+                    let done = done.clone();
+                    drop(gort::go(move || done.fetch_add(1, SeqCst)));
+                    started += 1;
+                }
+                let now = preemptions();
+                if now != seen {
+                    // Only we compute: it was us.
+                    let done = done.load(SeqCst);
+                    assert!(done + RING > started, "stopped, and back after {done} of {started}");
+                    seen = now;
+                }
+            }
+        });
+    }
+    ends_well("who_was_stopped_waits_its_turn", &[("GOMAXPROCS", "1")]);
+}
+
 /// Under `no_preempt` a goroutine is not stopped; when the guard is gone it is.
 #[test]
 fn no_preempt_keeps_going() {

@@ -6,6 +6,7 @@ use super::reason::WaitReason;
 use super::{task, world};
 use crate::stack::walk;
 use crate::sys::clock;
+use crate::sys::sync::Ordering::Relaxed;
 use std::fmt::{self, Write};
 use std::panic::Location;
 use std::time::Duration;
@@ -199,9 +200,11 @@ pub fn dump() -> String {
 pub(crate) unsafe fn dump_with_stacks() -> String {
     write(|g, text| match g.state() {
         // SAFETY: it is suspended, and the caller answers for that it stays so.
-        State::Waiting if g.sp.get() != 0 => unsafe { walk::write_frames(&walk::frames(g.sp.get()), text) },
+        State::Waiting if g.sp.load(Relaxed) != 0 => unsafe {
+            walk::write_frames(&walk::frames(g.sp.load(Relaxed)), text)
+        },
         State::Waiting => {}
-        State::Runnable if g.sp.get() == 0 => text.push_str("\tgoroutine has not run yet\n"),
+        State::Runnable if g.sp.load(Relaxed) == 0 => text.push_str("\tgoroutine has not run yet\n"),
         State::Runnable => text.push_str("\tgoroutine is about to run; stack unavailable\n"),
         _ => text.push_str("\tgoroutine running on other thread; stack unavailable\n"),
     })

@@ -2,8 +2,8 @@
 //!
 //! # Order
 //! Timers of our P that are due; every 61st time a look at the netpoller; those whom I/O or time has readied while others
-//! were queued (not twice in a row); every 61st time the global queue; `next`; the ring; the global queue; the netpoller; those who were stopped in the
-//! middle of computing; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
+//! were queued (not twice in a row); every 61st time whose turn it is in the global queue or, of those who were stopped in the middle of computing,
+//! who has waited as long; `next`; the ring; the global queue; the netpoller; those who were stopped; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
 //! once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all heaps, the
 //! others in the idle list.
 //!
@@ -48,6 +48,9 @@ pub(crate) fn last_poll_ns() -> u64 {
 /// The next goroutine for `m` to run, and whether it inherits the time slice of the one before it. Sleeps until there is
 /// one. `None`: the thread is to end. On g0; enters and returns with a P (none at the thread's end).
 pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
+    if let Some(found) = m.found.take() {
+        return Some(found); // `direct.rs` has looked
+    }
     loop {
         let p = m.p.get().expect("`find` is entered with a P");
         if p.is_over() {
@@ -107,7 +110,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     if !state::is_urgent() {
         p.took_urgent.set(false);
     } else if !p.took_urgent.replace(true)
-        && let Some(g) = state::lock().pop_global_one(false)
+        && let Some(g) = state::lock().pop_urgent()
     {
         return Some((g, false));
     }
@@ -116,7 +119,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         p.owes_global.set(false);
         p.let_time_go_first.set(false);
         if !state::global_is_empty()
-            && let Some(g) = state::lock().pop_global_one(p.random(2) == 0)
+            && let Some(g) = state::lock().pop_global_one()
         {
             return Some((g, false));
         }
@@ -124,7 +127,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     if let Some(next) = p.runq.take_next() {
         return Some((next, !m.spinning.get()));
     }
-    if let Some(g) = p.runq.pop() {
+    if let Some(g) = p.pop() {
         return Some((g, false));
     }
     if !state::global_is_empty()
@@ -139,7 +142,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         return Some((g, false));
     }
     if !state::global_is_empty()
-        && let Some(g) = state::lock().pop_global_one(true)
+        && let Some(g) = state::lock().pop_global_one()
     {
         return Some((g, false));
     }

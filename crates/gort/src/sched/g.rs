@@ -25,18 +25,20 @@
 //!    queues and the M's syscall word.
 //! 3. Descriptors are never freed and never move: an observer may read the atomic fields of any at any time.
 //!    The others belong to the table's owner.
-//! 4. `refs` counts the runtime (until g0 has put the stack away) and the join handle; who takes it to zero
+//! 4. `refs` counts the runtime (until the stack is put away) and the join handle; who takes it to zero
 //!    recycles the descriptor.
 
 use super::local::Locals;
 use super::m::M;
 use super::park::Waiter;
 use super::reason::WaitReason;
+use super::start::fixed;
 use super::task::TaskVTable;
 use crate::stack::slab::Slot;
 use crate::sys::lock::Lock;
 use crate::sys::map;
 use crate::sys::map_vec::MapVec;
+use crate::sys::prefetch::prefetch;
 use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
@@ -62,8 +64,10 @@ pub(crate) const STORAGE_WORDS: usize = 8;
 pub(crate) struct G {
     pub(crate) waiter: Waiter,
     pub(crate) link: Cell<*mut G>,
-    /// The suspended stack, see `stack/switch.rs`; 0 before the first run.
-    pub(crate) sp: Cell<usize>,
+    /// The suspended stack, see `stack/switch.rs`; 0 before the first run. The owner's, but others may look, to warm a cache.
+    pub(crate) sp: AtomicUsize,
+    /// The thread pointer of its block, 0 for none: as in `slot`, to look at.
+    pub(crate) tp: AtomicUsize,
     pub(crate) slot: UnsafeCell<Option<Slot>>,
     pub(crate) class: Cell<u8>,
     state: AtomicU8,
@@ -91,6 +95,8 @@ pub(crate) struct G {
     name: UnsafeCell<Option<Box<str>>>,
     /// `goroutine_local!` values; the goroutine's own, or its maker's.
     pub(crate) locals: UnsafeCell<Option<Box<Locals>>>,
+    /// Whose turn it is, see `Shared::pushed`; under the scheduler's lock.
+    pub(crate) turn: Cell<u32>,
     /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
     pub(crate) own_tid: Cell<u32>,
 }
@@ -109,7 +115,8 @@ impl G {
             this.write(G {
                 waiter: Waiter::of_goroutine(),
                 link: Cell::new(null_mut()),
-                sp: Cell::new(0),
+                sp: AtomicUsize::new(0),
+                tp: AtomicUsize::new(0),
                 slot: UnsafeCell::new(None),
                 class: Cell::new(0),
                 state: AtomicU8::new(State::Dead as u8),
@@ -129,6 +136,7 @@ impl G {
                 created_at: AtomicPtr::new(null_mut()),
                 name: UnsafeCell::new(None),
                 locals: UnsafeCell::new(None),
+                turn: Cell::new(0),
                 own_tid: Cell::new(0),
             });
         }
@@ -140,7 +148,8 @@ impl G {
         self.parent.store(parent, Relaxed);
         self.created_at.store(std::ptr::from_ref(at).cast_mut(), Relaxed);
         self.class.set(class);
-        self.sp.set(0);
+        self.sp.store(0, Relaxed);
+        self.tp.store(0, Relaxed);
         self.refs.store(refs, Relaxed);
         self.join.store(0, Relaxed);
         self.system.store(false, Relaxed);
@@ -236,6 +245,32 @@ impl G {
     }
 }
 
+/// Asks for the lines of a descriptor that a switch touches; of null, for nothing.
+#[inline]
+pub(crate) fn prefetch_descriptor(g: *const G) {
+    prefetch(g);
+    prefetch(g.wrapping_byte_add(LINE));
+    prefetch(g.wrapping_byte_add(3 * LINE));
+}
+
+/// Asks for the top of a suspended stack, and for the thread-locals that a switch touches.
+#[inline]
+pub(crate) fn prefetch_stack(g: &G) {
+    let (sp, tp) = (g.sp.load(Relaxed), g.tp.load(Relaxed));
+    if sp != 0 {
+        (0..4).for_each(|i| prefetch((sp + i * LINE) as *const u8));
+    }
+    if tp != 0 {
+        let fixed = fixed();
+        let words = fixed.malloc_words.map_or(0, |[first, _]| first);
+        prefetch(tp.wrapping_add_signed(fixed.current_offset) as *const u8);
+        prefetch(tp.wrapping_add_signed(words) as *const u8);
+    }
+}
+
+/// The bytes of a cache line.
+const LINE: usize = 64;
+
 /// Descriptors per chunk.
 const CHUNK: usize = 256;
 
@@ -297,4 +332,4 @@ pub(crate) fn for_each(mut f: impl FnMut(&'static G)) {
     }
 }
 
-const _: () = assert!(size_of::<G>() <= 320);
+const _: () = assert!(size_of::<G>() == 256);

@@ -31,7 +31,7 @@ use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*}
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
 
-/// What a goroutine wants of the scheduler as it switches to g0.
+/// What a goroutine wants as it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Its wait is armed; commit the park, or go on if a waker was first.
@@ -56,7 +56,11 @@ pub(crate) struct M {
     /// The P that this M holds, as long as it is not inside `blocking`.
     pub(crate) p: Cell<Option<&'static P>>,
     pub(crate) spinning: Cell<bool>,
+    /// The goroutine that has just left, and what it wants, see `direct.rs`.
+    pub(crate) left: Cell<Option<&'static G>>,
     pub(crate) action: Cell<Action>,
+    /// Taken from a queue by a goroutine that left, for g0; and whether it inherits the slice.
+    pub(crate) found: Cell<Option<(*mut G, bool)>>,
     /// Inside `blocking`: the goroutine counts as an OS thread there.
     pub(crate) in_blocking: AtomicBool,
     /// The slice that is to be stopped, see `preempt/handler.rs`.
@@ -111,7 +115,9 @@ impl M {
             g: AtomicPtr::new(null_mut()),
             p: Cell::new(None),
             spinning: Cell::new(false),
+            left: Cell::new(None),
             action: Cell::new(Action::Park),
+            found: Cell::new(None),
             in_blocking: AtomicBool::new(false),
             preempt: AtomicU64::new(u64::MAX),
             declined: AtomicU64::new(u64::MAX),
@@ -162,47 +168,84 @@ impl M {
         self.p.set(Some(p));
     }
 
-    /// Resumes `g` until it switches back. On g0.
+    /// Resumes `g`; returns when a goroutine of this M, not always the same one, comes back to g0. On g0, pinned.
     ///
     /// # Safety
     /// The caller owns `g`, which has a stack that was suspended (or prepared), and this is its M's g0.
     #[inline]
-    pub(crate) unsafe fn switch_to(&self, g: &G) {
+    pub(crate) unsafe fn resume(&self, g: &G) {
+        // SAFETY: the caller's promise.
+        unsafe { self.switch(self.fs.get(), self.g0_sp.as_ptr(), g) };
+    }
+
+    /// Suspends `g`, which runs on this thread, and resumes `next`. Returns when `g` is resumed, perhaps on another M. Pinned.
+    ///
+    /// # Safety
+    /// The caller is `g` on this M, and owns `next`, which has a stack that was suspended.
+    #[inline]
+    pub(crate) unsafe fn switch_between(&self, g: &G, next: &G) {
+        // SAFETY: the caller's promise; `sp` is read by nobody before `next` has put `g` where `action` says.
+        unsafe { self.switch(block_of(g), g.sp.as_ptr(), next) };
+    }
+
+    /// Suspends who runs here, on the block `from`, into `save`, and resumes `next`.
+    ///
+    /// # Safety
+    /// As [`resume`](M::resume) and [`switch_between`](M::switch_between).
+    #[inline(always)]
+    unsafe fn switch(&self, from: usize, save: *mut usize, next: &G) {
         let fixed = self.fixed;
-        // SAFETY: we own `g`, so its slot is ours to read; a slot with a stack in use has its block, and nobody
-        // runs on that. The words lie in static TLS of both blocks.
+        // SAFETY: the caller owns `next`, so its slot is the caller's to read; a slot with a stack in use has its block, and
+        // nobody runs on that.
         unsafe {
-            let tp = (*g.slot.get()).as_ref().expect("a goroutine that runs has a slot").tp();
             if fixed.mode == FsMode::Shared {
-                switch::switch(FsMode::Shared, self.g0_sp.as_ptr(), g.sp.get(), 0);
-                return;
+                return switch::switch(FsMode::Shared, save, next.sp.load(Relaxed), 0);
             }
-            let own = self.fs.get();
-            at(tp, fixed.current_offset).write(std::ptr::from_ref(self) as u64);
-            if let Some(words) = fixed.malloc_words {
-                for off in words {
-                    at(tp, off).write(*at(own, off));
-                }
-            }
-            switch::switch(fixed.mode, self.g0_sp.as_ptr(), g.sp.get(), tp);
-            if let Some(words) = fixed.malloc_words {
-                for off in words {
-                    at(own, off).write(*at(tp, off));
-                }
-            }
+            let to = block_of(next);
+            at(to, fixed.current_offset).write(std::ptr::from_ref(self) as u64);
+            self.carry_malloc_words(from, to);
+            switch::switch(fixed.mode, save, next.sp.load(Relaxed), to);
         }
     }
 
-    /// Suspends `g`, which runs on this thread, and goes on with g0. Returns when it is resumed, perhaps on another M.
+    /// Suspends `g`, which runs on this thread, and goes on with g0. Returns when it is resumed, perhaps on another M. Pinned.
     ///
     /// # Safety
-    /// The caller is `g` on this M, and `action` says what g0 is to do.
+    /// The caller is `g` on this M.
     #[inline]
-    pub(crate) unsafe fn switch_to_g0(&self, g: &G, action: Action) {
-        self.action.set(action);
-        // SAFETY: g0 was suspended by `switch_to`; `sp` is read by nobody before g0 has put `g` where `action` says.
-        unsafe { switch::switch(self.fixed.mode, g.sp.as_ptr(), self.g0_sp.get(), self.fs.get()) };
+    pub(crate) unsafe fn switch_to_g0(&self, g: &G) {
+        // SAFETY: g0 was suspended by `resume`; `sp` is read by nobody before g0 has put `g` where `action` says.
+        unsafe {
+            if self.fixed.mode != FsMode::Shared {
+                self.carry_malloc_words(block_of(g), self.fs.get());
+            }
+            switch::switch(self.fixed.mode, g.sp.as_ptr(), self.g0_sp.get(), self.fs.get());
+        }
     }
+
+    /// malloc's words stay with the M: from the block that is left to the one that comes.
+    ///
+    /// # Safety
+    /// Both are blocks of thread-locals, and this thread's to use.
+    #[inline(always)]
+    unsafe fn carry_malloc_words(&self, from: usize, to: usize) {
+        if let Some(words) = self.fixed.malloc_words {
+            for off in words {
+                // SAFETY: the words lie in static TLS of both blocks.
+                unsafe { at(to, off).write(*at(from, off)) };
+            }
+        }
+    }
+}
+
+/// The block of `g`, which has a stack.
+///
+/// # Safety
+/// The caller owns `g`, or is `g`.
+#[inline(always)]
+unsafe fn block_of(g: &G) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { (*g.slot.get()).as_ref() }.expect("a goroutine that runs has a slot").tp()
 }
 
 /// The word at `off` from the thread pointer `tp`.

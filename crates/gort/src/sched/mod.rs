@@ -7,6 +7,7 @@ mod after;
 mod call;
 pub(crate) mod config;
 mod deadlock;
+mod direct;
 pub(crate) mod dump;
 mod fatal;
 mod find;

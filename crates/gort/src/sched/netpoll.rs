@@ -52,6 +52,7 @@ use crate::poll::{Events, Poller};
 use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::lock::Lock;
+use crate::sys::prefetch::prefetch;
 use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -487,24 +488,36 @@ pub(crate) fn poll(timeout_ns: Option<u64>, ready: &mut dyn FnMut(Wake)) -> usiz
     }
     let mut seen = 0;
     let mut woken = 0;
-    for event in events.iter() {
-        seen += 1;
-        let (tag, index) = ((event.token >> 32) as u32, event.token as u32);
-        let Some(desc) = TABLE.get(index) else { continue };
-        if desc.tag.load(Acquire) != tag {
-            continue; // the socket is gone
+    // Of many sockets neither descriptors nor waiters are in the cache: each step asks for what the next one touches.
+    let mut events = events.iter().peekable();
+    while events.peek().is_some() {
+        let mut some = [const { None }; TOGETHER];
+        for (place, event) in some.iter_mut().zip(events.by_ref()) {
+            *place = TABLE.get(event.token as u32).map(|desc| (event, desc));
+            place.iter().for_each(|(_, desc)| prefetch(std::ptr::from_ref(*desc)));
+            seen += 1;
         }
-        let sides = [(event.is_readable(), &desc.read), (event.is_writable(), &desc.write)];
-        for direction in sides.into_iter().filter_map(|(happened, d)| happened.then_some(d)) {
-            if let Some(waiter) = direction.event(event.is_lasting()) {
-                woken += 1;
-                ready(select(Some(waiter), READY_TOKEN));
+        let mut waiters = [None; 2 * TOGETHER];
+        for ((event, desc), pair) in some.into_iter().flatten().zip(waiters.as_chunks_mut::<2>().0) {
+            if desc.tag.load(Acquire) != (event.token >> 32) as u32 {
+                continue; // the socket is gone
             }
+            let lasting = event.is_lasting();
+            pair[0] = event.is_readable().then(|| desc.read.event(lasting)).flatten();
+            pair[1] = event.is_writable().then(|| desc.write.event(lasting)).flatten();
+            pair.iter().flatten().for_each(|waiter| prefetch(waiter.as_ptr()));
+        }
+        for waiter in waiters.into_iter().flatten() {
+            woken += 1;
+            ready(select(Some(waiter), READY_TOKEN));
         }
     }
     EVENTS.fetch_add(seen, Relaxed);
     woken
 }
+
+/// How many events a step of [`poll`] takes.
+const TOGETHER: usize = 16;
 
 /// Breaks a [`poll`] that sleeps, or the next one that would. While one such wake is pending, more cost one atomic step.
 pub(crate) fn wake() {

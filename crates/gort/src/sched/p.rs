@@ -258,6 +258,13 @@ impl P {
         if warm.last()?.class() == class { warm.pop() } else { None }
     }
 
+    /// As [`take_slot`](P::take_slot), but leaves one: with that a goroutine that ends makes room for the next (`direct.rs`).
+    pub(crate) fn take_slot_but_one(&self, class: u8) -> Option<Slot> {
+        // SAFETY: the owner's (invariant 1).
+        let only = unsafe { (*self.warm.get()).len() } <= 1;
+        if only { None } else { self.take_slot(class) }
+    }
+
     /// Keeps a slot warm. Owner only.
     #[inline]
     pub(crate) fn put_slot(&self, slot: Slot, default_class: u8) {
@@ -270,6 +277,20 @@ impl P {
         if warm.len() >= WARM_SLOTS {
             slab::free(warm.drain(..WARM_SLOTS / 2));
         }
+    }
+
+    /// The oldest of the ring. Where many goroutines take turns none of them is in the cache when its turn comes: so this asks for what
+    /// running the next one and the one after it touches first. Owner only.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<*mut G> {
+        let popped = self.runq.pop()?;
+        let [first, second] = self.runq.ahead();
+        if !first.is_null() {
+            // SAFETY: descriptors are never freed.
+            g::prefetch_stack(unsafe { &*first });
+            g::prefetch_descriptor(second);
+        }
+        Some(popped)
     }
 
     /// Gives everything that is cached here back. Owner only.

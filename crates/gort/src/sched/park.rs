@@ -7,7 +7,7 @@ use super::m::{self, Action, M};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::{TIMED_OUT, WaitWord, Won};
-use super::{ready, sysmon};
+use super::{direct, ready, sysmon};
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
 use std::ptr::{NonNull, null_mut};
@@ -34,7 +34,7 @@ impl Waiter {
         Waiter { word: WaitWord::new(), kind: Kind::Goroutine }
     }
 
-    /// The park's commit, on g0.
+    /// The park's commit, by who comes next on the thread.
     #[inline]
     pub(crate) fn commit_park(&self) -> bool {
         self.word.commit_park()
@@ -192,7 +192,7 @@ pub(crate) unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
         g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed);
     }
     // SAFETY: the caller's promise.
-    unsafe { m.switch_to_g0(g, action) };
+    unsafe { direct::switch_away(m, g, action) };
     if stays {
         g.bound_m.store(null_mut(), Relaxed);
     }

@@ -43,16 +43,20 @@ pub(crate) fn ready(g: &'static G) {
     let g = std::ptr::from_ref(g).cast_mut();
     // Pinned to the end: who has claimed an idle P must not be stopped before he has given it to an M.
     let here = pinned();
-    match &here {
+    let must_wake = match &here {
         // What is on a spare's queue nobody would steal.
         Some(here) if !here.p.is_spare() => {
             if let Some(old) = here.p.runq.replace_next(g) {
                 push_behind(here.p, old);
             }
+            WAKE.must_wake_after_rmw()
         }
-        _ => state::lock().push_global_one(g),
-    }
-    if WAKE.must_wake() {
+        _ => {
+            state::lock().push_global_one(g);
+            WAKE.must_wake()
+        }
+    };
+    if must_wake {
         wake_p();
     }
 }

@@ -9,9 +9,11 @@
 //! shared mode. Whoever finds it in a queue hands its own P to that M ([`M::give`]) and stops. An M whose bound goroutine
 //! has parked hands its P off and sleeps until somebody does that.
 //!
+//! Goroutines also switch to each other, past this loop (`direct.rs`): who comes back to g0 need not be who was resumed.
+//!
 //! # Invariants
 //! 1. After a park is committed nobody here touches the G: it may run on another M already.
-//! 2. A stack is put away on g0, when the goroutine has left it for good.
+//! 2. A stack is put away on another one, when the goroutine has left it for good.
 
 use super::find;
 use super::g::{G, State};
@@ -21,7 +23,9 @@ use super::preempt::BUDGET;
 use super::start::fixed;
 use super::state::{self, WAKE};
 use super::{ready, syscall, task, threads};
-use crate::stack::{slab, switch};
+use crate::stack::slab::{self, Slot};
+use crate::stack::switch;
+use crate::sys::pin;
 use crate::sys::sync::{AtomicBool, Ordering::*};
 use std::ptr::null_mut;
 use std::time::Duration;
@@ -34,6 +38,12 @@ pub(crate) fn freeze() {
     FROZEN.store(true, SeqCst);
     // Who has just looked at the word is on its way; give it time to be seen as running.
     std::thread::sleep(Duration::from_millis(2));
+}
+
+/// Whether [`freeze`] was called.
+#[inline]
+pub(crate) fn is_frozen() -> bool {
+    FROZEN.load(Relaxed)
 }
 
 /// Runs goroutines until the thread is to end. On g0, with a P.
@@ -80,23 +90,27 @@ pub(crate) fn end_spinning(m: &M) {
     }
 }
 
-/// Runs `g`, which we took from a queue, until it parks, yields or ends. False: the thread is to end.
-fn execute(m: &'static M, g: &'static G, mut inherits: bool) -> bool {
+/// Runs `g`, which we took from a queue, and those that it switches to, until one comes back that parks, yields or ends. False:
+/// the thread is to end.
+fn execute(m: &'static M, mut g: &'static G, mut inherits: bool) -> bool {
     end_spinning(m);
     loop {
         let p = m.p.get().expect("an M that executes has a P");
         begin_slice(p, inherits);
-        if g.sp.get() == 0 {
+        if g.sp.load(Relaxed) == 0 {
             attach(p, g);
         }
-        if FROZEN.load(Relaxed) {
+        if is_frozen() {
             m.sleep_for_good();
         }
         g.set_state(State::Running);
         m.g.store(std::ptr::from_ref(g).cast_mut(), Relaxed);
+        pin::enter(); // `direct.rs`, invariant 2
         // SAFETY: we took `g` from a queue (or resumed it below), so it is ours; this is g0.
-        unsafe { m.switch_to(g) };
+        unsafe { m.resume(g) };
         m.g.store(null_mut(), Relaxed);
+        pin::leave();
+        g = m.left.take().expect("somebody left");
         let bound = std::ptr::eq(g.bound_m.load(Relaxed), m);
         match m.action.get() {
             Action::Park => {
@@ -135,32 +149,60 @@ fn execute(m: &'static M, g: &'static G, mut inherits: bool) -> bool {
 fn attach(p: &P, g: &'static G) {
     let fixed = fixed();
     // SAFETY: `g` is ours.
-    let place = unsafe { &mut *g.slot.get() };
-    if place.is_none() {
-        let class = g.class.get();
-        *place = Some(p.take_slot(class).unwrap_or_else(|| match slab::allocate(class) {
+    let given = unsafe { (*g.slot.get()).take() };
+    let class = g.class.get();
+    let mut slot =
+        given.or_else(|| p.take_slot_but_one(class)).unwrap_or_else(|| match slab::allocate(class) {
             Ok(slot) => slot,
             Err(e) => super::fatal::throw(&format!(
                 "gort: cannot allocate a stack for goroutine {}: {e}{}\nfatal error: out of memory (stack)",
                 g.id(),
                 slab::advice()
             )),
-        }));
-    }
-    let slot = place.as_mut().expect("set above");
+        });
     if let Some(layout) = &fixed.layout
         && !slot.ensure_block(layout)
     {
         super::fatal::throw("fatal error: out of memory (a goroutine's thread-locals)");
     }
-    // SAFETY: the slot is ours, nobody is on its stack, and its top is aligned.
-    g.sp.set(unsafe { switch::prepare(slot.stack_top(), task::entry, std::ptr::from_ref(g) as usize) });
+    put_on(g, slot);
 }
 
-/// Puts an ended goroutine's stack away. False: the thread was locked to it and ends too.
-fn retire(m: &'static M, g: &'static G) -> bool {
+/// As [`attach`], if that takes no more than a warm slot.
+#[inline]
+pub(super) fn attach_warm(p: &P, g: &'static G) -> bool {
+    // SAFETY: `g` is ours.
+    if unsafe { (*g.slot.get()).is_some() } {
+        return false;
+    }
+    let Some(slot) = p.take_slot(g.class.get()) else { return false };
+    if fixed().layout.is_some() && slot.tp() == 0 {
+        p.put_slot(slot, fixed().class);
+        return false;
+    }
+    put_on(g, slot);
+    true
+}
+
+/// Makes `slot`, which has its block, the stack of `g`, ours.
+#[inline]
+fn put_on(g: &'static G, slot: Slot) {
+    // SAFETY: the slot is ours, nobody is on its stack or block, and its top is aligned; so is `g`.
+    unsafe {
+        let sp = switch::prepare(slot.stack_top(), task::entry, std::ptr::from_ref(g) as usize);
+        g.sp.store(sp, Relaxed);
+        g.tp.store(slot.tp(), Relaxed);
+        if slot.tp() != 0 {
+            pin::begin_suspended(slot.tp()); // `direct.rs`, invariant 2
+        }
+        *g.slot.get() = Some(slot);
+    }
+}
+
+/// Puts an ended goroutine and its stack away. Not on that stack.
+#[inline]
+pub(super) fn put_away(p: &P, g: &'static G) {
     let fixed = fixed();
-    let p = m.p.get().expect("it exited with a P");
     // SAFETY: the goroutine has left the stack and will not come back.
     let mut slot = unsafe { (*g.slot.get()).take() }.expect("it ran");
     if g.gives_up_slot.get() {
@@ -170,10 +212,15 @@ fn retire(m: &'static M, g: &'static G) -> bool {
     } else {
         p.put_slot(slot, fixed.class);
     }
-    let locked = g.is_locked_to_thread();
     g.bound_m.store(null_mut(), Relaxed);
     g.set_state(State::Dead);
     task::release(g);
+}
+
+/// A goroutine has ended. False: the thread was locked to it and ends too.
+fn retire(m: &'static M, g: &'static G) -> bool {
+    let locked = g.is_locked_to_thread();
+    put_away(m.p.get().expect("it exited with a P"), g);
     if !locked {
         return true;
     }

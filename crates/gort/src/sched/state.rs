@@ -31,6 +31,10 @@ pub(crate) struct Shared {
     urgent: usize,
     /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
     preempted: GList,
+    /// How many were ever put behind the others in `global`, and how many of them were taken: whoever was stopped has its turn when those
+    /// who waited before it have had theirs (`G::turn`). Both wrap.
+    pushed: u32,
+    popped: u32,
     idle_ps: Vec<&'static P>,
     /// Ps that want Ms, Ms that idle.
     pub(crate) staff: Staff<&'static P, &'static M>,
@@ -56,6 +60,8 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     global: GList::new(),
     urgent: 0,
     preempted: GList::new(),
+    pushed: 0,
+    popped: 0,
     idle_ps: Vec::new(),
     staff: Staff::new(),
     all_ms: Vec::new(),
@@ -96,6 +102,7 @@ pub(crate) fn global_len() -> usize {
 impl Shared {
     /// Puts runnable goroutines behind the others. The caller asks [`WakeState::must_wake`] after dropping the lock.
     pub(crate) fn push_global(&mut self, gs: &mut GList) {
+        self.pushed = self.pushed.wrapping_add(gs.len() as u32);
         self.global.append(gs);
         self.publish();
     }
@@ -109,6 +116,7 @@ impl Shared {
 
     /// Puts one runnable goroutine behind the others. As [`push_global`](Self::push_global).
     pub(crate) fn push_global_one(&mut self, g: *mut G) {
+        self.pushed = self.pushed.wrapping_add(1);
         self.global.push_back(g);
         self.publish();
     }
@@ -121,6 +129,8 @@ impl Shared {
     /// Puts a goroutine that was stopped and whose thread waits behind the others of its kind. As
     /// [`push_global`](Self::push_global).
     pub(crate) fn push_preempted(&mut self, g: *mut G) {
+        // SAFETY: descriptors are never freed, and this one is the caller's.
+        unsafe { (*g).turn.set(self.pushed) };
         self.preempted.push_back(g);
         self.publish();
     }
@@ -137,15 +147,39 @@ impl Shared {
         self.preempted.len()
     }
 
-    /// Takes one goroutine: of the global queue, or, first if `preempted_first`, of those that were stopped.
-    pub(crate) fn pop_global_one(&mut self, preempted_first: bool) -> Option<*mut G> {
-        if preempted_first && let Some(g) = self.pop_preempted() {
-            return Some(g);
+    /// Takes one that I/O or time has readied.
+    pub(crate) fn pop_urgent(&mut self) -> Option<*mut G> {
+        if self.urgent == 0 {
+            return None;
+        }
+        let g = self.global.pop_front();
+        self.took(1);
+        self.publish();
+        g
+    }
+
+    /// Takes one goroutine: whose turn it is, of the global queue and of those that were stopped.
+    pub(crate) fn pop_global_one(&mut self) -> Option<*mut G> {
+        if self.is_turn_of_preempted() {
+            return self.pop_preempted();
         }
         let Some(g) = self.global.pop_front() else { return self.pop_preempted() };
-        self.urgent = self.urgent.saturating_sub(1);
+        self.took(1);
         self.publish();
         Some(g)
+    }
+
+    /// Whether those who were in the global queue before the first of the preempted was stopped have left it.
+    fn is_turn_of_preempted(&self) -> bool {
+        let Some(first) = self.preempted.front() else { return false };
+        self.popped.wrapping_sub(first.turn.get()) as i32 >= 0
+    }
+
+    /// The first `n` have left the global queue.
+    fn took(&mut self, n: usize) {
+        let urgent = n.min(self.urgent);
+        self.urgent -= urgent;
+        self.popped = self.popped.wrapping_add((n - urgent) as u32);
     }
 
     /// Takes the oldest of the global queue for `p` to run, and `p`'s share of the rest into its empty ring.
@@ -156,7 +190,7 @@ impl Shared {
             let g = self.global.pop_front().expect("counted");
             assert!(p.runq.push(g).is_none(), "the ring had room for half");
         }
-        self.urgent = self.urgent.saturating_sub(1 + share);
+        self.took(1 + share);
         self.publish();
         Some(first)
     }

@@ -19,6 +19,7 @@
 //! User code (closure, destructors of results and goroutine-locals) always runs on a goroutine's or a caller's
 //! stack, never on g0.
 
+use super::direct;
 use super::g::{G, STORAGE_WORDS, State};
 use super::local;
 use super::m::{self, Action};
@@ -580,14 +581,13 @@ pub fn yield_now() {
 pub(crate) extern "sysv64" fn entry(arg: usize) -> ! {
     // SAFETY: `attach` passes the goroutine's descriptor.
     let g: &'static G = unsafe { &*(arg as *const G) };
+    direct::arrive();
     let vtable = g.vtable.get().expect("set at its start");
     // SAFETY: this is the goroutine, for the first time.
     unsafe { (vtable.run)(g) };
     finish(g, vtable);
-    let m = m::current().expect("a goroutine runs on an M");
-    // SAFETY: `g` runs here and never comes back.
-    unsafe { m.switch_to_g0(g, Action::Exit) };
-    unreachable!("an ended goroutine was resumed")
+    // SAFETY: this is `g`, and nothing is left here.
+    unsafe { direct::end(g) }
 }
 
 /// Gives the result to who wants it. Out of line, so that nothing of it is on the stack for good.

@@ -4,9 +4,12 @@
 //! [`TimerNode`] is what a wait with a deadline, a socket's deadline or an `after_func` owns; [`Timers`] is the
 //! heap of a P. `find` runs what is due, the netpoller sleeps no longer than the earliest.
 //!
+//! A node lies on its waiter's stack, which nobody has in the cache when the timer fires. So the heap moves entries of its own, which
+//! name a place in a table; the table knows where in the heap that is, and the node. Only who starts, stops or fires touches the node.
+//!
 //! # Invariants
 //! 1. `start` and `stop` of one node are serialised by its user; firing may race with both.
-//! 2. A node in a heap has `owner` set; its `index` belongs to that heap's lock.
+//! 2. A node in a heap has `owner` set; its `place` belongs to that heap's lock.
 //! 3. `fire` runs under the heap's lock and only does atomic steps; what it wakes is made ready after the lock
 //!    is dropped. `owner` is cleared after `fire`, as the last access to the node.
 //! 4. So when `stop` has returned, nothing touches the node any more, and it may be freed: `stop` either sees
@@ -19,6 +22,7 @@
 use super::park::Wake;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map_vec::MapVec;
+use crate::sys::prefetch::prefetch;
 use crate::sys::sync::{AtomicPtr, AtomicU64, Ordering::*};
 use std::cell::Cell;
 
@@ -34,7 +38,7 @@ pub(crate) type Fire = unsafe fn(arg: *const (), seq: usize) -> Wake;
 /// One timer, owned and pinned by its user.
 pub(crate) struct TimerNode {
     owner: AtomicPtr<Timers>,
-    index: Cell<usize>,
+    place: Cell<u32>,
     fire: Cell<Fire>,
     arg: Cell<*const ()>,
     seq: Cell<usize>,
@@ -54,7 +58,7 @@ impl TimerNode {
     pub(crate) const fn new() -> TimerNode {
         TimerNode {
             owner: AtomicPtr::new(std::ptr::null_mut()),
-            index: Cell::new(0),
+            place: Cell::new(0),
             fire: Cell::new(fire_nothing),
             arg: Cell::new(std::ptr::null()),
             seq: Cell::new(0),
@@ -81,7 +85,7 @@ impl TimerNode {
         self.seq.set(seq);
         let mut heap = timers.heap.lock();
         self.owner.store(std::ptr::from_ref(timers).cast_mut(), Relaxed);
-        heap.push(Entry { when_ns, node: self });
+        heap.push(when_ns, self);
         let earliest = heap.min_when_ns();
         timers.min_when_ns.store(earliest, Release);
         earliest == when_ns
@@ -101,7 +105,7 @@ impl TimerNode {
             if self.owner.load(Relaxed) != owner {
                 continue; // fired or moved to another heap meanwhile
             }
-            heap.remove(self.index.get());
+            heap.remove_place(self.place.get());
             timers.min_when_ns.store(heap.min_when_ns(), Release);
             self.owner.store(std::ptr::null_mut(), Release);
             return true;
@@ -118,7 +122,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) const fn new() -> Timers {
-        Timers { heap: Lock::new(Heap(MapVec::new())), min_when_ns: AtomicU64::new(NEVER) }
+        Timers { heap: Lock::new(Heap::new()), min_when_ns: AtomicU64::new(NEVER) }
     }
 
     /// When the next timer is due, or [`NEVER`].
@@ -129,7 +133,7 @@ impl Timers {
 
     /// How many timers there are (takes the lock; for observers).
     pub(crate) fn len(&self) -> usize {
-        self.heap.lock().0.len()
+        self.heap.lock().entries.len()
     }
 
     /// Fires what is due at `now_ns` and hands each wake to `ready`, with no lock held.
@@ -149,17 +153,22 @@ impl Timers {
 
     fn fire_batch(&self, mut heap: Guard<'_, Heap>, now_ns: u64, ready: &mut impl FnMut(Wake)) {
         let mut wakes = [const { Wake::NONE }; FIRE_BATCH];
+        let mut nodes = [std::ptr::null::<TimerNode>(); FIRE_BATCH];
         let mut n = 0;
         while n < FIRE_BATCH && heap.min_when_ns() <= now_ns {
-            let node = heap.remove(0).node;
-            // SAFETY: the node was in the heap, so its user has not returned from `stop` (invariant 4)
-            // and keeps it and `arg` valid.
-            unsafe {
+            nodes[n] = heap.remove(0);
+            prefetch(nodes[n]);
+            n += 1;
+        }
+        // SAFETY: the nodes were in the heap, whose lock we have kept, so their users have not returned from `stop` (invariant 4)
+        // and keep them and `arg` valid.
+        unsafe {
+            nodes[..n].iter().for_each(|&node| prefetch((*node).arg.get()));
+            for (wake, &node) in wakes.iter_mut().zip(&nodes[..n]) {
                 let node = &*node;
-                wakes[n] = (node.fire.get())(node.arg.get(), node.seq.get());
+                *wake = (node.fire.get())(node.arg.get(), node.seq.get());
                 node.owner.store(std::ptr::null_mut(), Release);
             }
-            n += 1;
         }
         self.min_when_ns.store(heap.min_when_ns(), Release);
         drop(heap);
@@ -171,66 +180,103 @@ impl Timers {
     /// Moves every timer to `other` (a P goes away).
     pub(crate) fn move_all_to(&self, other: &Timers) {
         let mut from = self.heap.lock();
-        let mut entries = std::mem::replace(&mut from.0, MapVec::new());
+        let mut heap = std::mem::replace(&mut *from, Heap::new());
         self.min_when_ns.store(NEVER, Release);
         let mut to = other.heap.lock();
-        while let Some(entry) = entries.pop() {
-            // SAFETY: the entry was in a heap whose lock is held, so its node is alive.
-            unsafe { (*entry.node).owner.store(std::ptr::from_ref(other).cast_mut(), Release) };
-            to.push(entry);
+        while let Some(entry) = heap.entries.pop() {
+            // SAFETY: the node was in a heap whose lock is held, so it is alive.
+            let node = unsafe { &*heap.places[entry.place as usize].node };
+            node.owner.store(std::ptr::from_ref(other).cast_mut(), Release);
+            to.push(entry.when_ns, node);
         }
         other.min_when_ns.store(to.min_when_ns(), Release);
     }
 }
 
+/// A timer in the heap: when, and its place in the table.
 #[derive(Clone, Copy)]
 struct Entry {
     when_ns: u64,
+    place: u32,
+}
+
+/// A timer in the table: where in the heap it is, and its node. In an unused place: the next such place.
+#[derive(Clone, Copy)]
+struct Place {
+    index: u32,
     node: *const TimerNode,
 }
 
-/// A 4-ary min-heap that tells each node its place.
-struct Heap(MapVec<Entry>);
+/// No unused place.
+const NO_PLACE: u32 = u32::MAX;
+
+/// A 4-ary min-heap that knows each timer's place in it.
+struct Heap {
+    entries: MapVec<Entry>,
+    places: MapVec<Place>,
+    unused: u32,
+}
 
 // SAFETY: the raw node pointers are used under the heap's lock only, see `TimerNode`.
 unsafe impl Send for Heap {}
 
 impl Heap {
+    const fn new() -> Heap {
+        Heap { entries: MapVec::new(), places: MapVec::new(), unused: NO_PLACE }
+    }
+
     fn min_when_ns(&self) -> u64 {
-        self.0.first().map_or(NEVER, |e| e.when_ns)
+        self.entries.first().map_or(NEVER, |e| e.when_ns)
     }
 
     fn set(&mut self, i: usize, entry: Entry) {
-        self.0[i] = entry;
-        // SAFETY: nodes in the heap are alive (invariant 4), and `index` is ours under the lock.
-        unsafe { (*entry.node).index.set(i) };
+        self.entries[i] = entry;
+        self.places[entry.place as usize].index = i as u32;
     }
 
-    fn push(&mut self, entry: Entry) {
-        self.0.push(entry);
-        self.sift_up(self.0.len() - 1, entry);
+    fn push(&mut self, when_ns: u64, node: &TimerNode) {
+        let place = self.unused;
+        let place = if place == NO_PLACE {
+            self.places.push(Place { index: 0, node });
+            (self.places.len() - 1) as u32
+        } else {
+            self.unused = self.places[place as usize].index;
+            self.places[place as usize].node = node;
+            place
+        };
+        node.place.set(place);
+        let entry = Entry { when_ns, place };
+        self.entries.push(entry);
+        self.sift_up(self.entries.len() - 1, entry);
     }
 
-    fn remove(&mut self, i: usize) -> Entry {
-        let removed = self.0[i];
-        let last = self.0.pop().expect("the heap holds entry i");
-        if i < self.0.len() {
+    fn remove_place(&mut self, place: u32) {
+        self.remove(self.places[place as usize].index as usize);
+    }
+
+    /// Takes entry `i` out and returns its node.
+    fn remove(&mut self, i: usize) -> *const TimerNode {
+        let removed = self.entries[i];
+        let last = self.entries.pop().expect("the heap holds entry i");
+        if i < self.entries.len() {
             if last.when_ns < removed.when_ns {
                 self.sift_up(i, last);
             } else {
                 self.sift_down(i, last);
             }
         }
-        removed
+        let place = &mut self.places[removed.place as usize];
+        place.index = std::mem::replace(&mut self.unused, removed.place);
+        place.node
     }
 
     fn sift_up(&mut self, mut i: usize, entry: Entry) {
         while i > 0 {
             let parent = (i - 1) / 4;
-            if self.0[parent].when_ns <= entry.when_ns {
+            if self.entries[parent].when_ns <= entry.when_ns {
                 break;
             }
-            self.set(i, self.0[parent]);
+            self.set(i, self.entries[parent]);
             i = parent;
         }
         self.set(i, entry);
@@ -238,12 +284,12 @@ impl Heap {
 
     fn sift_down(&mut self, mut i: usize, entry: Entry) {
         loop {
-            let children = 4 * i + 1..(4 * i + 5).min(self.0.len());
-            let Some(least) = children.min_by_key(|&c| self.0[c].when_ns) else { break };
-            if self.0[least].when_ns >= entry.when_ns {
+            let children = 4 * i + 1..(4 * i + 5).min(self.entries.len());
+            let Some(least) = children.min_by_key(|&c| self.entries[c].when_ns) else { break };
+            if self.entries[least].when_ns >= entry.when_ns {
                 break;
             }
-            self.set(i, self.0[least]);
+            self.set(i, self.entries[least]);
             i = least;
         }
         self.set(i, entry);
@@ -278,9 +324,9 @@ mod tests {
         expected.sort_unstable();
         for when in expected {
             assert_eq!(timers.next_ns(), when);
-            let entry = timers.heap.lock().remove(0);
+            let node = timers.heap.lock().remove(0);
             // SAFETY: the node is in `nodes`.
-            unsafe { (*entry.node).owner.store(std::ptr::null_mut(), Relaxed) };
+            unsafe { (*node).owner.store(std::ptr::null_mut(), Relaxed) };
             let min = timers.heap.lock().min_when_ns();
             timers.min_when_ns.store(min, Relaxed);
         }

@@ -30,7 +30,7 @@
 //! # Why no wake-up is lost
 //! ARMED → PARKED and ARMED → token are compare-and-swaps on one word: one of them comes first. If the park comes
 //! first, the waker sees PARKED and owes the `ready`; if the waker comes first, the park fails and the waiter
-//! goes on. The park commits only after the goroutine's registers are saved (on g0), so a `ready` never
+//! goes on. The park commits only after the goroutine's registers are saved (`direct.rs`), so a `ready` never
 //! finds a goroutine that is still on its stack. Model: `crates/gort-models/tests/waiter.rs`.
 
 use crate::sys::sync::{AtomicUsize, Ordering::*};
@@ -96,7 +96,7 @@ impl WaitWord {
         }
     }
 
-    /// The park's commit: false if a waker was first. For a goroutine this runs on g0, after the switch.
+    /// The park's commit: false if a waker was first. For a goroutine this runs on another stack, after the switch.
     #[inline]
     pub(crate) fn commit_park(&self) -> bool {
         self.0.compare_exchange(ARMED, PARKED, AcqRel, Acquire).is_ok()

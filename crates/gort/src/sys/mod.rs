@@ -13,6 +13,7 @@ pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod map_vec;
 pub(crate) mod pin;
+pub(crate) mod prefetch;
 pub(crate) mod rng;
 pub(crate) mod signal;
 pub(crate) mod socket;

@@ -62,6 +62,19 @@ pub(crate) fn depth() -> u32 {
     depth
 }
 
+/// Whoever first runs on the block at `tp` is inside one section, which it ends.
+///
+/// # Safety
+/// `tp` is the thread pointer of a block of thread-locals that nobody runs on.
+pub(crate) unsafe fn begin_suspended(tp: usize) {
+    let mut offset = OFFSET.load(Relaxed);
+    if offset == 0 {
+        offset = find_offset();
+    }
+    // SAFETY: `DEPTH` lies there in every block, and this one is the caller's.
+    unsafe { (tp.wrapping_add_signed(offset) as *mut u32).write(1) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

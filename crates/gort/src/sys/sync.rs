@@ -5,6 +5,17 @@ pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
+/// A full fence, right after a sequentially consistent read-modify-write: on x86-64 that is one already (Intel's manual, volume 3,
+/// 9.2.3.9: locked instructions have a total order, and neither loads nor stores pass them).
+#[inline(always)]
+pub(crate) fn fence_after_rmw() {
+    if cfg!(target_arch = "x86_64") {
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// Tells the processor that this is a spin loop.
 #[inline(always)]
 pub(crate) fn spin_hint() {

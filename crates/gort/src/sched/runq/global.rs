@@ -26,6 +26,12 @@ impl GList {
         self.len == 0
     }
 
+    /// The first one, still in the list.
+    pub(crate) fn front(&self) -> Option<&G> {
+        // SAFETY: descriptors are never freed.
+        unsafe { self.head.as_ref() }
+    }
+
     pub(crate) fn push_back(&mut self, g: *mut G) {
         // SAFETY: descriptors are never freed; the pusher owns `g`, the list owns its tail.
         unsafe {

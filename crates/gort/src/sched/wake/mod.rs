@@ -4,7 +4,7 @@
 pub(crate) mod nap;
 pub(crate) mod sleeper;
 
-use crate::sys::sync::{AtomicU32, Ordering::*, fence};
+use crate::sys::sync::{AtomicU32, Ordering::*, fence, fence_after_rmw};
 
 /// How many Ps idle, how many Ms look for work.
 pub(crate) struct WakeState {
@@ -23,6 +23,18 @@ impl WakeState {
     #[inline]
     pub(crate) fn must_wake(&self) -> bool {
         fence(SeqCst);
+        self.must_wake_fenced()
+    }
+
+    /// As [`must_wake`](Self::must_wake), where the work was published by a sequentially consistent read-modify-write just now.
+    #[inline]
+    pub(crate) fn must_wake_after_rmw(&self) -> bool {
+        fence_after_rmw();
+        self.must_wake_fenced()
+    }
+
+    #[inline]
+    fn must_wake_fenced(&self) -> bool {
         if self.idle_ps.load(Relaxed) == 0 || self.spinning.load(Relaxed) != 0 {
             return false;
         }
@@ -32,7 +44,7 @@ impl WakeState {
     /// A P was put into the idle list. The caller (or whom it tells) looks at all queues after this.
     pub(crate) fn p_idles(&self) {
         self.idle_ps.fetch_add(1, SeqCst);
-        fence(SeqCst);
+        fence_after_rmw();
     }
 
     /// A P was taken out of the idle list.
@@ -54,7 +66,7 @@ impl WakeState {
     /// submitted some; if not, it looks at all queues once more.
     pub(crate) fn end_spinning(&self) {
         self.spinning.fetch_sub(1, SeqCst);
-        fence(SeqCst);
+        fence_after_rmw();
     }
 
     /// How many Ps idle (a moment's view).

@@ -1,0 +1,134 @@
+//! From one goroutine straight to the next, without the scheduler's loop between.
+//!
+//! The way through g0 costs two switches and two writes of the FS base. Where the next goroutine is at hand, who leaves switches to it:
+//!
+//! ```text
+//!   predecessor, pinned                                    successor: a goroutine, or g0
+//!   ───────────────────                                    ─────────────────────────────
+//!   takes the successor from its P's queue
+//!   m.left := itself; m.action := what it wants
+//!   saves its registers, switches ─────────────────────▶   settles: commits the park of `m.left`, or queues it
+//! ```
+//!
+//! # Invariants
+//! 1. `m.left` is set right before a switch and taken right after it, on the same M, by whoever comes next: by g0 after
+//!    [`M::resume`], by a goroutine in [`arrive`]. So a park is committed, and who yields is queued, when its registers are saved and
+//!    nobody is on its stack any more: as if g0 had done it.
+//! 2. From before it takes the successor until that has arrived, the thread is pinned: no signal stops it in between. The depth is a
+//!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
+//!    takes that back, g0 brings it along (`run.rs`), and a fresh block is given it (`attach`).
+//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then the ring, with nothing due before
+//!    them. It must have a stack, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`.
+//! 4. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
+
+use super::config::GLOBAL_EVERY;
+use super::g::{G, State};
+use super::m::{self, Action, M};
+use super::ready::{self, ready};
+use super::run::{self, begin_slice};
+use super::state;
+use super::timers::NEVER;
+use crate::sys::pin;
+use crate::sys::sync::Ordering::*;
+use std::ptr::from_ref;
+
+/// Switches away from `g`, which says by `action` what it waits for; returns when it goes on, perhaps on another M.
+///
+/// # Safety
+/// The caller is `g`, on the M `m`.
+#[inline]
+pub(super) unsafe fn switch_away(m: &'static M, g: &'static G, action: Action) {
+    pin::enter();
+    // SAFETY: the caller's promise.
+    unsafe { leave(m, g, action) };
+    arrive();
+}
+
+/// The predecessor's part, pinned.
+///
+/// # Safety
+/// The caller is `g`, on the M `m`.
+#[inline(always)]
+unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
+    m.left.set(Some(g));
+    m.action.set(action);
+    // SAFETY: the caller's promise; a successor came from our queue, so it is ours.
+    unsafe {
+        match successor(m, g) {
+            Some(next) => m.switch_between(g, next),
+            None => m.switch_to_g0(g),
+        }
+    }
+}
+
+/// A goroutine begins, or goes on: settles what its predecessor left. The end of being pinned.
+#[inline]
+pub(super) fn arrive() {
+    let m = m::current().expect("a goroutine runs on an M");
+    if let Some(left) = m.left.take() {
+        settle(m, left);
+    }
+    pin::leave();
+}
+
+/// Does what `left` wants, which was on this M before and is bound to none.
+#[inline]
+fn settle(m: &'static M, left: &'static G) {
+    match m.action.get() {
+        Action::Park => {
+            left.set_state(State::Waiting);
+            if !left.waiter.commit_park() {
+                ready(left); // A waker was first.
+            }
+        }
+        Action::Yield => {
+            left.set_state(State::Runnable);
+            ready::push_behind(m.p.get().expect("a goroutine runs with a P"), from_ref(left).cast_mut());
+        }
+        Action::Exit => run::put_away(m.p.get().expect("a goroutine runs with a P"), left),
+    }
+}
+
+/// The end of `g`.
+///
+/// # Safety
+/// The caller is `g`, and nothing on its stack needs to be dropped.
+pub(super) unsafe fn end(g: &'static G) -> ! {
+    pin::enter();
+    let m = m::current().expect("a goroutine runs on an M");
+    // SAFETY: the caller's promise.
+    unsafe { leave(m, g, Action::Exit) };
+    unreachable!("an ended goroutine was resumed")
+}
+
+/// Whom to switch to from `g`, counted as running already. `None`: through g0. Pinned.
+#[inline]
+fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
+    let p = m.p.get().expect("a goroutine runs with a P");
+    let straight = g.bound_m.load(Relaxed).is_null()
+        && !g.gives_up_slot.get()
+        && !p.preempt.load(Relaxed)
+        && p.timers.next_ns() == NEVER
+        && !p.owes_global.get()
+        && !p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY))
+        && !state::is_urgent()
+        && !p.is_over()
+        && !run::is_frozen();
+    if !straight {
+        return None;
+    }
+    let (next, inherits) = match p.runq.take_next() {
+        Some(next) => (next, true),
+        None => (p.pop()?, false),
+    };
+    // SAFETY: descriptors are never freed; we took it from a queue, so it is ours.
+    let next: &'static G = unsafe { &*next };
+    if !next.bound_m.load(Acquire).is_null() || next.sp.load(Relaxed) == 0 && !run::attach_warm(p, next) {
+        m.found.set(Some((from_ref(next).cast_mut(), inherits)));
+        return None;
+    }
+    begin_slice(p, inherits);
+    next.set_state(State::Running);
+    m.g.store(from_ref(next).cast_mut(), Relaxed);
+    Some(next)
+}
