@@ -3,7 +3,7 @@
 
 mod child;
 
-use child::{play, scene};
+use child::{ends_well_in_both_modes, is_played, play, scene};
 use gort::chan;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -654,6 +654,31 @@ fn gort_calls_inside_blocking() {
     });
     assert_eq!(tid(), thread);
     assert_eq!(h.join().unwrap(), 4950);
+}
+
+/// Goroutines that have not run yet are queued while others are woken in the middle of parking: nobody is lost.
+#[test]
+fn fresh_goroutines_beside_contended_parks() {
+    if is_played(|| {
+        for _ in 0..8_000 {
+            let (tx, rx) = chan::bounded(16);
+            let senders = [(); 4].map(|()| {
+                let tx = tx.clone();
+                gort::go(move || (0..200).for_each(|i| tx.send(i).unwrap()))
+            });
+            drop(tx);
+            let receivers = [(); 4].map(|()| {
+                let rx = rx.clone();
+                gort::go(move || rx.iter().sum::<u32>())
+            });
+            senders.into_iter().for_each(|h| h.join().unwrap());
+            let sum: u32 = receivers.into_iter().map(|h| h.join().unwrap()).sum();
+            assert_eq!(sum, 4 * (0..200).sum::<u32>());
+        }
+    }) {
+        return;
+    }
+    ends_well_in_both_modes("fresh_goroutines_beside_contended_parks", "2");
 }
 
 /// Threads come down after a burst of blocking calls.

@@ -18,7 +18,8 @@
 //!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
 //!    takes that back, g0 brings it along (`run.rs`), and a fresh block is given it (`attach`).
 //! 3. A successor is taken only where `find` would have taken the same one: first `next`, then the ring, with nothing due before
-//!    them. It must have a stack, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`.
+//!    them. It must have a stack, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
+//!    resumes anybody else on this M.
 //! 4. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
 
 use super::config::GLOBAL_EVERY;
@@ -114,6 +115,7 @@ fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
         && !state::is_urgent()
         && !p.is_over()
         && !run::is_frozen();
+    debug_assert!(m.found.get().is_none(), "a goroutine that was found is lost");
     if !straight {
         return None;
     }

@@ -1,7 +1,7 @@
 //! What to run next, and how an M waits when there is nothing.
 //!
 //! # Order
-//! Timers of our P that are due; every 61st time a look at the netpoller; those whom I/O or time has readied while others
+//! Timers of our P that are due; every 61st time, unless many are queued, a look at the netpoller; those whom I/O or time has readied while others
 //! were queued (not twice in a row); every 61st time whose turn it is in the global queue or, of those who were stopped in the middle of computing,
 //! who has waited as long; `next`; the ring; the global queue; the netpoller; those who were stopped; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
 //! once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all heaps, the
@@ -101,7 +101,10 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     }
     if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
         p.owes_global.set(true);
+        // Where so many wait that they last until the next look, more would only overtake those whom an earlier look has brought: they
+        // flow over into the global queue.
         if netpoll::waiters() != 0
+            && p.runq.len() < GLOBAL_EVERY as usize
             && let Some(g) = look_at_netpoll(p)
         {
             return Some((g, false));

@@ -116,7 +116,12 @@ fn execute(m: &'static M, mut g: &'static G, mut inherits: bool) -> bool {
             Action::Park => {
                 g.set_state(State::Waiting);
                 if !g.waiter.commit_park() {
-                    // A waker was first. It goes on as if nothing had been.
+                    // A waker was first. It goes on as if nothing had been; but behind the one that it took from a queue for us
+                    // (then it is not bound).
+                    if m.found.get().is_some() {
+                        ready::ready(g);
+                        return true;
+                    }
                     inherits = true;
                     continue;
                 }
