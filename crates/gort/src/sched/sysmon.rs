@@ -7,7 +7,7 @@
 //! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind; if others want to run: preempts it (`preempt/`) |
 //! | the oldest of a P's ring waits for 10 ms                    | marks it too (visitors from the global queue renew slices) |
 //! | a P that is over runs a goroutine: above GOMAXPROCS, or the world stops | preempts it                                       |
-//! | all Ps are busy, nobody asked the netpoller for 1 ms        | does                                              |
+//! | all Ps run the same slice for 1 ms, or nobody asked the netpoller for 10 ms, while somebody waits for I/O | asks it |
 //! | a timer is due whose P runs the same slice for 1 ms         | fires it                                          |
 //! | I/O or a timer has readied somebody, all Ps are busy, one for 1 ms with the same slice | preempts that one        |
 //! | all Ps wait for what a stopped goroutine holds              | lets that one run (`preempt/rescue.rs`)           |
@@ -148,7 +148,7 @@ impl Sysmon {
             let helps = self.rescue.look(now);
             let retaken = self.look_at_ps(now);
             self.do_others_work(now);
-            let urgent = is_urgent();
+            let urgent = self.must_make_room(now);
             if urgent {
                 self.make_room(now);
             }
@@ -167,7 +167,7 @@ impl Sysmon {
         if self.sleep_ns > MIN_SLEEP_NS {
             NAP.begin(NAPS);
             let wanted = p::all_ever().any(|p| syscall::stay(p).is_some() && syscall::is_wanted(p));
-            if !wanted && !is_urgent() {
+            if !wanted && !self.must_make_room(coarse_ns()) {
                 return sleep_in(NAPS, Some(clock::now_ns() + self.sleep_ns));
             }
             NAP.end(NAPS);
@@ -255,7 +255,10 @@ impl Sysmon {
     /// Asks for I/O and fires timers that nobody else does.
     fn do_others_work(&self, now: u64) {
         let mut list = GList::new();
-        if nobody_polls() && now >= find::last_poll_ns() + IO_SLICE_NS {
+        // A P that gets on asks by itself, sooner or later.
+        let all_compute = p::all().all(|p| self.seen[p.id as usize].computes(now));
+        let patience = if all_compute { IO_SLICE_NS } else { MAX_SLEEP_NS };
+        if nobody_polls() && now >= find::last_poll_ns() + patience {
             find::poll_into(Some(0), &mut list);
         }
         for p in p::all_ever().filter(|p| self.seen[p.id as usize].computes(now)) {
@@ -264,6 +267,12 @@ impl Sysmon {
         if !list.is_empty() {
             find::push_urgent(&mut list);
         }
+    }
+
+    /// Whether goroutines that I/O or time has readied wait while all Ps are busy, and one of those with the same slice for long.
+    fn must_make_room(&self, now: u64) -> bool {
+        let computes = |p: &P| self.seen[p.id as usize].computes(now);
+        state::is_urgent() && WAKE.idle_ps() == 0 && p::all().any(computes)
     }
 
     /// Stops the goroutine that has computed longest, if that is long, for one whom I/O or time has readied.
@@ -290,11 +299,6 @@ impl Sysmon {
             threads::call_template(threads::TRIM);
         }
     }
-}
-
-/// Whether goroutines that I/O or time has readied wait while all Ps are busy.
-fn is_urgent() -> bool {
-    state::is_urgent() && WAKE.idle_ps() == 0
 }
 
 /// Marks a P whose slice is over, and stops the goroutine on it if it must not go on.
