@@ -60,10 +60,8 @@ fn ask_all(addr: std::net::SocketAddr) -> Vec<usize> {
     streams.iter_mut().for_each(|stream| stream.write_all(b"x").unwrap());
     while counts.iter().sum::<usize>() < MESSAGES {
         // SAFETY: the array is ours for the length of the call.
-        assert!(
-            unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 10_000) } > 0,
-            "nobody answers"
-        );
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 10_000) };
+        assert!(ready > 0, "nobody answers");
         for ((stream, fd), count) in streams.iter_mut().zip(&fds).zip(&mut counts) {
             if fd.revents == 0 {
                 continue;
