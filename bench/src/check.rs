@@ -1,22 +1,37 @@
 //! The guard against getting slower: ratios of a run beside those of the baseline.
 
 use crate::versus::Row;
+use serde::Deserialize;
 use std::error::Error;
 use std::path::Path;
 
 /// A ratio may grow by so much.
 const TOLERANCE: f64 = 1.25;
 
-/// The rows of an earlier run.
-pub(crate) fn read(path: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
+/// What is compared of a row: all that `baseline.json` holds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Ratio {
+    workload: String,
+    procs: u32,
+    ratio: Option<f64>,
+}
+
+impl From<Row> for Ratio {
+    fn from(row: Row) -> Ratio {
+        Ratio { workload: row.workload, procs: row.procs, ratio: row.ratio }
+    }
+}
+
+/// The ratios of a baseline, or of a result of `versus --json`.
+pub(crate) fn read(path: &Path) -> Result<Vec<Ratio>, Box<dyn Error>> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?)
 }
 
 /// What has become worse than `baseline` allows, a sentence each.
-pub(crate) fn worse(rows: &[Row], baseline: &[Row]) -> Vec<String> {
-    let before = |row: &Row| baseline.iter().find(|b| b.workload == row.workload && b.procs == row.procs);
-    rows.iter()
+pub(crate) fn worse(now: &[Ratio], baseline: &[Ratio]) -> Vec<String> {
+    let before = |row: &Ratio| baseline.iter().find(|b| b.workload == row.workload && b.procs == row.procs);
+    now.iter()
         .filter_map(|row| {
             let (now, then) = (row.ratio?, before(row)?.ratio?);
             (now > then * TOLERANCE).then(|| {
@@ -30,25 +45,8 @@ pub(crate) fn worse(rows: &[Row], baseline: &[Row]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn row(workload: &str, procs: u32, ratio: Option<f64>) -> Row {
-        Row {
-            workload: workload.into(),
-            procs,
-            unit: "ns".into(),
-            gort: Some(1.0),
-            go: None,
-            tokio: None,
-            may: None,
-            ratio,
-            target: None,
-            met: None,
-            against: String::new(),
-            gort_shared: None,
-            others: Default::default(),
-            runs: Default::default(),
-            missing: Default::default(),
-            what: String::new(),
-        }
+    fn row(workload: &str, procs: u32, ratio: Option<f64>) -> Ratio {
+        Ratio { workload: workload.into(), procs, ratio }
     }
 
     /// Only a ratio that grew by more than a quarter is worse; rows that one side lacks are not compared.

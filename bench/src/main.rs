@@ -32,7 +32,7 @@ enum Command {
     Versus(Versus),
     /// Fails if a ratio is more than a quarter worse than in the baseline.
     Check {
-        /// A result of `versus --json`.
+        /// The ratios to compare with; a result of `versus --json` will do.
         #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json"))]
         baseline: PathBuf,
         /// Compare this result of `versus --json` instead of measuring.
@@ -154,7 +154,7 @@ fn guard(baseline: &Path, from: Option<&Path>, what: &What) -> Result<ExitCode> 
     let baseline = check::read(baseline)?;
     let rows = match from {
         Some(path) => check::read(path)?,
-        None => measure(&Programs::build(false)?, what, false)?,
+        None => measure(&Programs::build(false)?, what, false)?.into_iter().map(Into::into).collect(),
     };
     let worse = check::worse(&rows, &baseline);
     worse.iter().for_each(|line| println!("worse: {line}"));

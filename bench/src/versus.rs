@@ -4,7 +4,7 @@ use crate::load;
 use crate::process;
 use crate::programs::Programs;
 use crate::workloads::{Kind, Peer, Target, Workload};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read};
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
 }
 
 /// One figure at one number of processors: medians, and how far the runs are apart.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Row {
     /// The figure's name.
     pub(crate) workload: String,

@@ -12,7 +12,7 @@ pub(crate) mod serve_may;
 pub(crate) mod serve_tokio;
 
 use rustix::time::{ClockId, clock_gettime};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 /// Bytes of an echo, and the buffer that its servers read into.
@@ -89,6 +89,17 @@ pub(crate) fn partition(v: &mut [u64]) -> usize {
 /// The optimiser may not know that nobody needs this.
 pub(crate) fn use_up<T>(value: T) {
     std::hint::black_box(value);
+}
+
+/// What a connection's goroutine (or coroutine) does where control may block.
+pub(crate) fn echo(mut stream: impl Read + Write) -> std::io::Result<()> {
+    let mut buffer = [0; ECHO_BUFFER];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n])?,
+        }
+    }
 }
 
 /// Returns when the runner has closed our standard input.

@@ -51,16 +51,6 @@ fn listen(handler: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static
     std::process::exit(0)
 }
 
-fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0; ECHO_BUFFER];
-    loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(()),
-            n => stream.write_all(&buffer[..n])?,
-        }
-    }
-}
-
 /// tungstenite's handshake, on a buffer that ends with it.
 fn upgrade(mut stream: &TcpStream) -> io::Result<()> {
     let mut head = Vec::new();

@@ -39,16 +39,6 @@ fn listen(handler: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static
     std::process::exit(0)
 }
 
-fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0; ECHO_BUFFER];
-    loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(()),
-            n => stream.write_all(&buffer[..n])?,
-        }
-    }
-}
-
 fn config() -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(4 << 10).write_buffer_size(4 << 10)
 }

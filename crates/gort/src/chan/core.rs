@@ -242,7 +242,10 @@ impl Core {
                 self.retry_all(|state| &mut state.sendq);
             }
             Permit::Claimed => {
-                self.state.lock().claimed -= 1;
+                let mut state = self.state.lock();
+                state.claimed -= 1;
+                self.note(&state);
+                drop(state);
                 self.retry_all(|state| &mut state.recvq);
             }
         }
