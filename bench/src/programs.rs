@@ -61,6 +61,7 @@ impl Programs {
             }
         };
         command.env("RUST_BACKTRACE", "0");
+        command.env("GORT_SWAP", if workload.swaps { "500ms" } else { "off" });
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Some(command)
     }

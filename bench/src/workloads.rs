@@ -107,6 +107,8 @@ pub(crate) struct Workload {
     pub(crate) without: &'static [Peer],
     /// GOMAXPROCS, tokio's and may's workers.
     pub(crate) procs: &'static [u32],
+    /// With idle stacks swapped out, for peers that can.
+    pub(crate) swaps: bool,
     /// Runs at most: some take long and vary little.
     pub(crate) max_runs: u32,
     pub(crate) figures: &'static [Figure],
@@ -133,7 +135,17 @@ const fn figure(name: &'static str, unit: &'static str, target: Target, what: &'
 }
 
 const fn alone(name: &'static str, n: u64, figures: &'static [Figure]) -> Workload {
-    Workload { name, n, kind: Kind::Alone, also: &[], without: &[], procs: BOTH, max_runs: u32::MAX, figures }
+    Workload {
+        name,
+        n,
+        kind: Kind::Alone,
+        also: &[],
+        without: &[],
+        procs: BOTH,
+        swaps: false,
+        max_runs: u32::MAX,
+        figures,
+    }
 }
 
 const fn served(name: &'static str, kind: &'static str, load: Load, figures: &'static [Figure]) -> Workload {
@@ -147,6 +159,11 @@ const fn best(ratio: f64) -> Target {
 /// Tasks that are polled know neither threads of their own nor preemption.
 const fn of_goroutines(w: Workload) -> Workload {
     Workload { without: &[Tokio], ..w }
+}
+
+/// Nobody else swaps stacks out.
+const fn swapped(w: Workload) -> Workload {
+    Workload { swaps: true, also: &[], without: BEST, ..w }
 }
 
 /// How many goroutines wait at a time in `parked`, at scale 1.
@@ -273,11 +290,23 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload { max_runs: 1, procs: &[2], ..served("ws-idle", "ws-echo", Load::Idle { connections: 9_000 }, &[
         figure("ws-idle", "B", Target::Limit(6_800.0), "the server's memory for an idle WebSocket, page tables included, 9 000 connections"),
     ]) },
+    swapped(Workload { max_runs: 1, procs: &[2], ..served("ws-idle-swapped", "ws-echo", Load::Idle { connections: 9_000 }, &[
+        figure("ws-idle-swapped", "B", Target::Limit(3_000.0), "the same, idle stacks swapped out"),
+    ]) }),
     Workload { max_runs: 1, procs: &[2], kind: Kind::Parked, ..alone("parked", MILLION, &[
         figure("parked-time", "ns", Target::Ratio(1.0, &[Go]), "time to start one of a million that wait"),
-        figure("parked", "B", Target::Limit(1_500.0), "memory of one of those, page tables included"),
+        figure("parked", "B", Target::Limit(9_000.0), "memory of one of those, page tables included"),
         figure("parked-wakes", "", Target::Limit(0.0), "wake-ups of the process in the 10 s after that"),
     ]) },
+    swapped(Workload { max_runs: 1, procs: &[2], kind: Kind::Parked, ..alone("parked-swapped", MILLION, &[
+        figure("parked-swapped-time", "ns", Target::None, "CPU of starting one of a million that wait, and of swapping it out"),
+        figure("parked-swapped", "B", Target::Limit(1_500.0), "memory of one of those, page tables included"),
+        figure("parked-swapped-wakes", "", Target::Limit(0.0), "wake-ups of the process in the 10 s after that"),
+    ]) }),
+    swapped(alone("swap-wake", 2_000, &[
+        figure("swap-wake", "ns", Target::None, "until one that is swapped out has answered, median"),
+        figure("swap-wake-next", "ns", Target::None, "until it has answered again"),
+    ])),
 ];
 
 /// The workloads that the user asked for.

@@ -39,6 +39,8 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize, shared: bool) -> Opt
         "handoff" => Box::new(handoff),
         "locked" => Box::new(each(|n| ping_pong(n, true))),
         "parked" => Box::new(parked),
+        "parked-swapped" => Box::new(parked_and_swapped),
+        "swap-wake" => Box::new(swap_wake),
         _ => return None,
     };
     Some(in_runtime(procs, shared, move || run(n)))
@@ -376,10 +378,51 @@ fn handoff(n: u64) -> Vec<f64> {
     vec![percentile(&mut took, 50)]
 }
 
-/// The runner looks at our memory and at what wakes us.
-fn parked(n: u64) -> Vec<f64> {
-    let (_hold, held) = bounded::<()>(0);
-    let start = Instant::now();
+/// Waits until so many stacks are swapped out, in a wait in which ours is not.
+fn until_swapped(n: u64) {
+    let never = gort::chan::never::<()>();
+    while gort::metrics::snapshot().swap_outs < n {
+        let _ = never.recv_timeout(Duration::from_millis(20));
+    }
+}
+
+/// As `parked`; ready when all are swapped out.
+fn parked_and_swapped(n: u64) -> Vec<f64> {
+    let cpu = cpu_ns();
+    let _hold = park(n);
+    until_swapped(n);
+    println!("{}", (cpu_ns() - cpu) / n as f64);
+    gort::blocking(until_told);
+    std::process::exit(0)
+}
+
+/// Each waits on a channel of its own, until it is swapped out; then twice for a message.
+fn swap_wake(n: u64) -> Vec<f64> {
+    let (answer, answered) = bounded::<()>(1);
+    let all: Vec<Sender<()>> = (0..n)
+        .map(|_| {
+            let (tx, rx) = bounded::<()>(1);
+            let answer = answer.clone();
+            gort::go(move || rx.iter().try_for_each(|()| answer.send(())));
+            tx
+        })
+        .collect();
+    until_swapped(n);
+    let ask_all = || {
+        let ask = |tx: &Sender<()>| {
+            let start = Instant::now();
+            tx.send(()).unwrap();
+            answered.recv().unwrap();
+            start.elapsed().as_nanos() as u64
+        };
+        percentile(&mut all.iter().map(ask).collect::<Vec<u64>>(), 50)
+    };
+    vec![ask_all(), ask_all()]
+}
+
+/// Starts `n` that wait; they go on when what it returns is dropped.
+fn park(n: u64) -> Sender<()> {
+    let (hold, held) = bounded::<()>(0);
     let waiting = Arc::new(WaitGroup::new());
     waiting.add(n as usize);
     for _ in 0..n {
@@ -390,6 +433,13 @@ fn parked(n: u64) -> Vec<f64> {
         });
     }
     waiting.wait();
+    hold
+}
+
+/// The runner looks at our memory and at what wakes us.
+fn parked(n: u64) -> Vec<f64> {
+    let start = Instant::now();
+    let _hold = park(n);
     println!("{}", nanos(start) / n as f64);
     gort::blocking(until_told);
     std::process::exit(0) // Waking all of them is not what is measured.

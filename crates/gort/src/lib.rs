@@ -23,7 +23,7 @@
 //!
 //! # Starting
 //! [`run`] starts the runtime if need be; [`start`] does only that; [`Runtime::builder`] has the knobs. There is one runtime a
-//! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_THREAD_CAP`, `GORT_BLOCKING_LIMIT` give what was not set.
+//! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_THREAD_CAP`, `GORT_BLOCKING_LIMIT` give what was not set; `GORT_SWAP` overrules [`RuntimeBuilder::swap_idle_stacks`].
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
 compile_error!(
@@ -51,9 +51,10 @@ pub mod trace;
 pub use gort_macros::{main, test};
 pub use sched::local::LocalKey;
 pub use sched::{
-    Builder, JoinError, JoinHandle, NoPreempt, OsThreadLock, Runtime, RuntimeBuilder, StartError, blocking,
-    blocking_limit, cgroup_cpu_limit, go, goexit, gomaxprocs, lock_os_thread, no_preempt, num_cpu,
-    num_goroutine, run, set_blocking_limit, set_default_gomaxprocs, set_gomaxprocs, start, yield_now,
+    Builder, JoinError, JoinHandle, NoPreempt, OsThreadLock, Runtime, RuntimeBuilder, StackLoan, StartError,
+    blocking, blocking_limit, cgroup_cpu_limit, go, goexit, gomaxprocs, lend_stack, lock_os_thread,
+    no_preempt, num_cpu, num_goroutine, run, set_blocking_limit, set_default_gomaxprocs, set_gomaxprocs,
+    start, yield_now,
 };
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use time::{sleep, sleep_until};

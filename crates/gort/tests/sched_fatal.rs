@@ -78,6 +78,34 @@ const CASES: &[Case] = &[
             );
         },
     },
+    // As D4, and the child's stack is swapped out: the report has its frames all the same.
+    Case {
+        name: "swapped_child_deadlock",
+        scene: || {
+            // SAFETY: nothing of a goroutine's stack is given to others.
+            let builder = unsafe { gort::Runtime::builder().swap_idle_stacks(Duration::ZERO) };
+            let ended = builder.run(|| {
+                gort::Builder::new().name("the child").spawn(wait_for_ever).unwrap();
+                while gort::metrics::snapshot().swap_outs == 0 {
+                    gort::select!(recv(gort::chan::after(Duration::from_millis(1))) -> _ => ());
+                }
+                wait_for_ever();
+            });
+            unreachable!("{ended:?}");
+        },
+        check: |end| {
+            fatal(
+                end,
+                &[
+                    DEADLOCK,
+                    "[chan receive]:\nname \"the child\"\n",
+                    "wait_for_ever(...)\n\t",
+                    "sched_fatal.rs:",
+                    "\ncreated by goroutine ",
+                ],
+            );
+        },
+    },
     // GO-CASES D5: the main goroutine calls goexit, and then nobody is left.
     Case {
         name: "d5_goexit_deadlock",

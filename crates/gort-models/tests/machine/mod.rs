@@ -102,6 +102,26 @@ pub(crate) mod sched {
         }
     }
 
+    /// What others may use of a stack that is swapped out (`swap.rs` is about that).
+    #[derive(Clone, Copy)]
+    pub(crate) enum Lent {
+        Nothing,
+        Under(#[allow(dead_code, reason = "no stack is swapped out here")] *const ()),
+    }
+
+    impl WaiterRef {
+        pub(crate) fn wait_swappable(self, reason: WaitReason, _: Lent) -> usize {
+            self.wait(reason, None)
+        }
+
+        /// As for an OS thread.
+        pub(crate) unsafe fn lodge<N>(self, here: &mut std::mem::MaybeUninit<N>, node: N) -> &N {
+            here.write(node)
+        }
+
+        pub(crate) fn fetch(self) {}
+    }
+
     #[must_use]
     pub(crate) struct Wake(Option<WaiterRef>);
 
@@ -181,6 +201,12 @@ pub(crate) mod sys {
                     held: UnsafeCell::new(None),
                     value: UnsafeCell::new(value),
                 }
+            }
+
+            /// Nobody takes it: no stack is swapped out here.
+            #[allow(dead_code, reason = "the channels use it")]
+            pub(crate) fn erased(&self) -> *const () {
+                std::ptr::from_ref(self).cast()
             }
 
             pub(crate) fn rank(&self) -> usize {

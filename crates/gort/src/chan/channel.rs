@@ -190,7 +190,6 @@ impl<T> Chan<T> {
         let slot = UnsafeCell::new(MaybeUninit::new(message));
         // SAFETY: called once, where the message has not moved.
         let take_back = || unsafe { slot.get().cast::<T>().read() };
-        let node = WaitNode::new();
         let mut patient = patience != Patience::None;
         loop {
             let watched = !state.watchers.is_empty();
@@ -217,21 +216,24 @@ impl<T> Chan<T> {
                 Offer::Full => {
                     let me = WaiterRef::current();
                     me.arm();
+                    let mut here = MaybeUninit::uninit();
+                    // SAFETY: the node stays where it is until every way out of the wait below has it popped or removes it, and
+                    // there is no other wait meanwhile.
+                    let node = unsafe { me.lodge(&mut here, WaitNode::new()) };
                     node.enrol(me, PLAIN, slot.get().cast());
-                    // SAFETY: the node stays in this frame, which is not left while it is linked: every way out
-                    // of the wait below has it popped or removes it.
-                    unsafe { state.sendq.push(&node) };
+                    // SAFETY: as above.
+                    unsafe { state.sendq.push(node) };
                     let rendezvous = state.cap == 0;
                     self.core.note(&state);
                     drop(state);
                     if watched && rendezvous {
                         self.core.notify_watchers();
                     }
-                    let served = match me.wait(WaitReason::ChanSend, patience.deadline()) {
+                    let served = match self.core.wait(me, WaitReason::ChanSend, patience) {
                         DONE => true,
                         PLAIN_HELD => node.wait_held(&self.core.state, WaitReason::ChanSend),
                         TIMED_OUT => {
-                            self.core.withdraw(&node, |state| &mut state.sendq);
+                            self.core.withdraw(node, |state| &mut state.sendq);
                             patient = false;
                             false
                         }
@@ -311,13 +313,14 @@ impl<T> Chan<T> {
 
     #[inline(never)]
     fn recv_slow<'a>(&'a self, mut state: Guard<'a, State>, patience: Patience) -> Result<T, Nothing> {
-        let node = WaitNode::new();
+        // For the case that a select-sender has to serve us.
+        let meeting = WaitNode::new();
         let slot = UnsafeCell::new(MaybeUninit::<T>::uninit());
         // SAFETY: called once, where a sender has filled the slot and has said so by DONE or Outcome::Done.
         let message = || unsafe { slot.get().cast::<T>().read() };
         let mut patient = patience != Patience::None;
         loop {
-            match self.take(&mut state, &node, slot.get().cast()) {
+            match self.take(&mut state, &meeting, slot.get().cast()) {
                 Take::Popped(message, memory) => {
                     self.changed(state);
                     drop(memory);
@@ -332,7 +335,7 @@ impl<T> Chan<T> {
                 Take::Meet(wake) => {
                     drop(state);
                     wake.ready();
-                    if node.wait_rearmed(WaitReason::ChanReceive) {
+                    if meeting.wait_rearmed(WaitReason::ChanReceive) {
                         return Ok(message());
                     }
                 }
@@ -341,20 +344,23 @@ impl<T> Chan<T> {
                 Take::Empty => {
                     let me = WaiterRef::current();
                     me.arm();
+                    let mut here = MaybeUninit::uninit();
+                    // SAFETY: the node stays where it is until every way out of the wait below has it popped or removes it, and
+                    // there is no other wait meanwhile.
+                    let node = unsafe { me.lodge(&mut here, WaitNode::new()) };
                     node.enrol(me, PLAIN, slot.get().cast());
-                    // SAFETY: the node stays in this frame, which is not left while it is linked: every way out
-                    // of the wait below has it popped or removes it.
-                    unsafe { state.recvq.push(&node) };
+                    // SAFETY: as above.
+                    unsafe { state.recvq.push(node) };
                     let watched = state.cap == 0 && !state.watchers.is_empty();
                     drop(state);
                     if watched {
                         self.core.notify_watchers();
                     }
-                    let served = match me.wait(WaitReason::ChanReceive, patience.deadline()) {
+                    let served = match self.core.wait(me, WaitReason::ChanReceive, patience) {
                         DONE => true,
                         PLAIN_HELD => node.wait_held(&self.core.state, WaitReason::ChanReceive),
                         TIMED_OUT => {
-                            self.core.withdraw(&node, |state| &mut state.recvq);
+                            self.core.withdraw(node, |state| &mut state.recvq);
                             patient = false;
                             false
                         }

@@ -39,7 +39,7 @@
 //! receivers would wait for it, or overtake it, and a count does without both.
 
 use super::waitq::{DONE, Held, Outcome, WaitNode, WaitQueue, Wakes};
-use crate::sched::{WaiterRef, Wake};
+use crate::sched::{Lent, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicBool, Ordering::Relaxed};
 use std::ptr;
@@ -257,6 +257,15 @@ impl Core {
         let wake = held.settle(outcome);
         drop(locked);
         wake.ready();
+    }
+
+    /// Waits in one of the queues, with a slot in the caller's frame that others use under our lock.
+    #[inline]
+    pub(super) fn wait(&self, me: WaiterRef, reason: WaitReason, patience: Patience) -> usize {
+        match patience.deadline() {
+            None => me.wait_swappable(reason, Lent::Under(self.state.erased())),
+            deadline => me.wait(reason, deadline),
+        }
     }
 
     /// Ends the wait of one plain operation that timed out; `queue` is where its node may still be linked.

@@ -1,4 +1,4 @@
-//! Who waits at a channel: nodes on the waiters' own stacks, in first-come order.
+//! Who waits at a channel: nodes in the waiters' descriptors (those of a `select` on its stack), in first-come order.
 //!
 //! # Role
 //! A sender, a receiver or one arm of a `select` links its [`WaitNode`] into a [`WaitQueue`] of the channel, under
@@ -120,7 +120,9 @@ impl WaitNode {
         self.waiter.get().expect("an enrolled node has a waiter")
     }
 
+    /// The message or the place of the waiter, to be used under the lock of the channel, which the caller has.
     pub(super) fn slot<T>(&self) -> *mut T {
+        self.waiter().fetch();
         self.slot.get().cast()
     }
 

@@ -47,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) thread_cap: Option<usize>,
     pub(crate) blocking_limit: Option<usize>,
     pub(crate) thread_locals: Option<ThreadLocals>,
+    pub(crate) swap_after: Option<Duration>,
 }
 
 impl Config {
@@ -57,6 +58,7 @@ impl Config {
             thread_cap: None,
             blocking_limit: None,
             thread_locals: None,
+            swap_after: None,
         }
     }
 
@@ -67,6 +69,7 @@ impl Config {
             && self.thread_cap.is_none()
             && self.blocking_limit.is_none()
             && self.thread_locals.is_none()
+            && self.swap_after.is_none()
     }
 
     /// The number of Ps: what was set, else `GOMAXPROCS`, else what the machine and its limits allow.
@@ -102,6 +105,22 @@ impl Config {
     /// How many goroutines may be inside `blocking` at once, if that was said; 0 is no limit.
     pub(crate) fn limit(&self) -> Option<usize> {
         self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT"))
+    }
+
+    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules the program: a duration, or `off`. What cannot be read is said
+    /// and ignored.
+    pub(crate) fn swap_after(&self) -> Option<Duration> {
+        let Ok(text) = std::env::var("GORT_SWAP") else { return self.swap_after };
+        if text.trim() == "off" {
+            return None;
+        }
+        let parsed = parse_duration(text.trim());
+        if parsed.is_none() {
+            eprintln!(
+                "gort: GORT_SWAP={text:?} is neither a duration nor off (examples: 500ms, 5s, off); ignored"
+            );
+        }
+        parsed.or(self.swap_after)
     }
 
     pub(crate) fn mode(&self) -> ThreadLocals {
@@ -157,6 +176,20 @@ fn parse_bytes(text: &str) -> Option<usize> {
     digits.parse::<usize>().ok()?.checked_mul(unit)
 }
 
+/// A whole number with `us`, `ms`, `s` or `m` behind it.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let n: u64 = text[..unit_at].parse().ok()?;
+    let micros = match &text[unit_at..] {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        _ => return None,
+    };
+    n.checked_mul(micros).map(Duration::from_micros)
+}
+
 /// The length of a time slice; `GORT_DEBUG=sliceus=N` sets it in microseconds, for tests.
 pub(crate) fn slice() -> Duration {
     debug_knob("sliceus").and_then(|us| us.parse().ok()).map_or(SLICE, Duration::from_micros)
@@ -184,6 +217,17 @@ mod tests {
         }
         assert_eq!(procs(1, Some(2.0)), 1);
         assert_eq!(procs(1_000_000, None), MAX_PROCS);
+    }
+
+    #[test]
+    fn durations_are_read_with_units() {
+        assert_eq!(parse_duration("0us"), Some(Duration::ZERO));
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
+        for bad in ["", "5", "s", "5 s", "-1s", "1h", "99999999999999999999s", "999999999999999m"] {
+            assert_eq!(parse_duration(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::find;
 use super::netpoll;
 use super::start::runners;
 use super::state::Shared;
+use super::swap;
 use super::task::num_goroutine;
 use super::timers::NEVER;
 use crate::sys::thread;
@@ -50,7 +51,7 @@ impl Check {
             self.wait = FIRST_WAIT;
             return Verdict::Alive;
         }
-        let ours = s.staff.threads() + runners + 2; // sysmon and the template thread
+        let ours = s.staff.threads() + runners + 2 + swap::threads(); // sysmon and the template thread
         // Without /proc nothing is certain. A thread of ours that is just ending counts as foreign for a moment.
         if thread::count().is_none_or(|n| n > ours) {
             self.wait = (self.wait * 2).min(LONGEST_WAIT);

@@ -18,7 +18,7 @@
 //!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
 //!    takes that back, g0 brings it along (`run.rs`), and a fresh block is given it (`attach`).
 //! 3. A successor is taken only where `find` would have taken the same one: first `next`, then the ring, with nothing due before
-//!    them. It must have a stack, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
+//!    them. It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
 //!    resumes anybody else on this M.
 //! 4. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
 
@@ -29,6 +29,7 @@ use super::ready::{self, ready};
 use super::run::{self, begin_slice};
 use super::state;
 use super::timers::NEVER;
+use crate::sys::membarrier::fence_light;
 use crate::sys::pin;
 use crate::sys::sync::Ordering::*;
 use std::ptr::from_ref;
@@ -125,12 +126,16 @@ fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
     };
     // SAFETY: descriptors are never freed; we took it from a queue, so it is ours.
     let next: &'static G = unsafe { &*next };
-    if !next.bound_m.load(Acquire).is_null() || next.sp.load(Relaxed) == 0 && !run::attach_warm(p, next) {
+    let is_ready = next.bound_m.load(Acquire).is_null() && {
+        next.set_state(State::Running); // before the look, see `swap/word.rs`
+        fence_light();
+        next.swap.is_home() && (next.sp.load(Relaxed) != 0 || run::attach_warm(p, next))
+    };
+    if !is_ready {
         m.found.set(Some((from_ref(next).cast_mut(), inherits)));
         return None;
     }
     begin_slice(p, inherits);
-    next.set_state(State::Running);
     m.g.store(from_ref(next).cast_mut(), Relaxed);
     Some(next)
 }

@@ -3,7 +3,7 @@
 use super::g::{self, G, State};
 use super::m;
 use super::reason::WaitReason;
-use super::{task, world};
+use super::{swap, task, world};
 use crate::stack::walk;
 use crate::sys::clock;
 use crate::sys::sync::Ordering::Relaxed;
@@ -201,6 +201,7 @@ pub(crate) unsafe fn dump_with_stacks() -> String {
     write(|g, text| match g.state() {
         // SAFETY: it is suspended, and the caller answers for that it stays so.
         State::Waiting if g.sp.load(Relaxed) != 0 => unsafe {
+            swap::fetch(g); // the swapper takes no more stacks since they are frozen
             walk::write_frames(&walk::frames(g.sp.load(Relaxed)), text)
         },
         State::Waiting => {}
@@ -211,7 +212,7 @@ pub(crate) unsafe fn dump_with_stacks() -> String {
 }
 
 /// All goroutines, with what `stack` adds to each.
-fn write(mut stack: impl FnMut(&G, &mut String)) -> String {
+fn write(mut stack: impl FnMut(&'static G, &mut String)) -> String {
     let now = clock::now_ns();
     let mut all = Vec::new();
     g::for_each(|g| all.extend(look_closely_at(g, now).map(|seen| (seen, g))));

@@ -1,7 +1,7 @@
 //! Errors that end the process: a report on stderr and exit status 2, as in Go.
 
 use super::dump;
-use super::{m, run, threads};
+use super::{m, run, swap, threads};
 use crate::sys::fatal::{exit, write_stderr};
 use crate::sys::sync::AtomicU32;
 use crate::sys::{clock, futex};
@@ -58,6 +58,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Looks at a fault on this thread: in the guard of the running goroutine's stack it is an overflow, which is reported. Runs
 /// in a signal handler, on the M's alternate stack; allocates nothing.
 pub(crate) fn judge_fault(addr: usize) {
+    if let Some(id) = swap::whose(addr) {
+        let mut digits = [0; 20];
+        write_stderr(b"fatal error: a stack that was swapped out was touched\n\nIt is that of goroutine ");
+        write_stderr(decimal(id, &mut digits));
+        write_stderr(
+            b", which is parked and has lent memory of it to somebody else.\nHold a gort::lend_stack() \
+              around what lends it, or set GORT_SWAP=off.\n\n",
+        );
+        report_and_exit();
+    }
     let Some(g) = m::current().and_then(|m| m.g()) else { return };
     // SAFETY: the goroutine runs on this thread, which is in the handler, so nobody changes the slot.
     let Some(slot) = (unsafe { (*g.slot.get()).as_ref() }) else { return };
@@ -80,6 +90,11 @@ pub(crate) fn judge_fault(addr: usize) {
         b")\nLarger stacks: gort::Builder::stack_size for one goroutine, \
           gort::Runtime::builder().stack_size or the environment's GORT_STACK for all.\n\n",
     );
+    report_and_exit()
+}
+
+/// What all goroutines do, and the end; in a signal handler.
+fn report_and_exit() -> ! {
     // The others are shown by a thread that may allocate; should it not be able to, this one ends the process.
     threads::call_template(threads::DUMP);
     static NOBODY_WAKES: AtomicU32 = AtomicU32::new(0);

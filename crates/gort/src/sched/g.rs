@@ -33,6 +33,7 @@ use super::m::M;
 use super::park::Waiter;
 use super::reason::WaitReason;
 use super::start::fixed;
+use super::swap::SwapWord;
 use super::task::TaskVTable;
 use crate::stack::slab::Slot;
 use crate::sys::lock::Lock;
@@ -56,7 +57,7 @@ pub(crate) enum State {
     Waiting = 4,
 }
 
-/// Words of a descriptor that hold a small closure, and then its result.
+/// Words of a descriptor that hold a small closure, then the nodes of waits, then the result.
 pub(crate) const STORAGE_WORDS: usize = 8;
 
 /// A goroutine. `waiter` comes first: a waiter's address is its goroutine's.
@@ -68,6 +69,8 @@ pub(crate) struct G {
     pub(crate) sp: AtomicUsize,
     /// The thread pointer of its block, 0 for none: as in `slot`, to look at.
     pub(crate) tp: AtomicUsize,
+    /// Whether the stack is there, see `swap/word.rs`.
+    pub(crate) swap: SwapWord,
     pub(crate) slot: UnsafeCell<Option<Slot>>,
     pub(crate) class: Cell<u8>,
     state: AtomicU8,
@@ -81,11 +84,14 @@ pub(crate) struct G {
     /// The slot goes back to the system at the goroutine's end.
     pub(crate) gives_up_slot: Cell<bool>,
     pub(crate) refs: AtomicU32,
+    /// `lend_stack` guards alive; the goroutine's own.
+    pub(crate) loans: Cell<u32>,
     /// The M that must run this G, null for any.
     pub(crate) bound_m: AtomicPtr<M>,
     /// The join protocol's word, see `task.rs`.
     pub(crate) join: AtomicUsize,
     pub(crate) vtable: Cell<Option<&'static TaskVTable>>,
+    /// The closure until the goroutine runs, its result when it has ended; in between the node of its wait (`WaiterRef::lodge`).
     pub(crate) storage: UnsafeCell<[MaybeUninit<usize>; STORAGE_WORDS]>,
     id: AtomicU64,
     parent: AtomicU64,
@@ -117,6 +123,7 @@ impl G {
                 link: Cell::new(null_mut()),
                 sp: AtomicUsize::new(0),
                 tp: AtomicUsize::new(0),
+                swap: SwapWord::new(),
                 slot: UnsafeCell::new(None),
                 class: Cell::new(0),
                 state: AtomicU8::new(State::Dead as u8),
@@ -126,6 +133,7 @@ impl G {
                 no_preempt: AtomicU32::new(0),
                 gives_up_slot: Cell::new(false),
                 refs: AtomicU32::new(0),
+                loans: Cell::new(0),
                 bound_m: AtomicPtr::new(null_mut()),
                 join: AtomicUsize::new(0),
                 vtable: Cell::new(None),
@@ -150,6 +158,8 @@ impl G {
         self.class.set(class);
         self.sp.store(0, Relaxed);
         self.tp.store(0, Relaxed);
+        self.swap.stay();
+        self.loans.set(0);
         self.refs.store(refs, Relaxed);
         self.join.store(0, Relaxed);
         self.system.store(false, Relaxed);

@@ -33,7 +33,7 @@
 //!      go to 2
 //! ```
 //! A waiter woken by a deadline looks at the flag again and goes on waiting if the deadline was moved meanwhile. A
-//! call's own time-out ([`IoHandle::wait`]) is a timer in the waiter's frame that takes the waiter out without
+//! call's own time-out ([`IoHandle::wait`]) is a timer of the waiter's that takes the waiter out without
 //! setting a flag.
 //!
 //! # Rejected
@@ -44,7 +44,7 @@
 mod word;
 
 use super::find::{self, TimerHost};
-use super::park::{WaiterRef, Wake};
+use super::park::{Lent, WaiterRef, Wake};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::FIRST_TOKEN;
@@ -55,6 +55,7 @@ use crate::sys::lock::Lock;
 use crate::sys::prefetch::prefetch;
 use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null_mut};
 use std::time::Instant;
@@ -324,12 +325,14 @@ impl IoHandle {
             Enrolled::Waits => {}
         }
         // Started after `enrol`, so that it finds us in the word.
-        let timer = TimerNode::new();
-        if let Some(when_ns) = deadline_ns {
+        let mut here = MaybeUninit::uninit();
+        // SAFETY: we have no other node, and stop this one below.
+        let timer = deadline_ns.map(|_| unsafe { me.lodge(&mut here, TimerNode::new()) });
+        if let Some((when_ns, timer)) = deadline_ns.zip(timer) {
             let arg = std::ptr::from_ref(direction).cast();
-            // SAFETY: the node is new, stays in this frame, and is stopped below before the frame ends (nothing in
+            // SAFETY: the node is new, stays where it is, and is stopped below before the frame ends (nothing in
             // between unwinds); the direction lives for ever.
-            unsafe { TimerHost::start(&timer, when_ns, fire_call_timeout, arg, 0) };
+            unsafe { TimerHost::start(timer, when_ns, fire_call_timeout, arg, 0) };
         }
         let count = &WAITERS[self.desc.index as usize % WAITERS.len()].0;
         count.fetch_add(1, Relaxed);
@@ -337,9 +340,9 @@ impl IoHandle {
             find::announce(find::SOON_ENOUGH); // a goroutine's M comes to the poll by itself
         }
         // No deadline here: whoever has taken us out of the word must find our wait still on.
-        let token = me.wait(WaitReason::IoWait, None);
+        let token = me.wait_swappable(WaitReason::IoWait, Lent::Nothing);
         count.fetch_sub(1, Relaxed);
-        if deadline_ns.is_some() {
+        if let Some(timer) = timer {
             timer.stop();
         }
         if token == READY_TOKEN {

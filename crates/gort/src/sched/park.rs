@@ -2,14 +2,16 @@
 
 use super::config::ThreadLocals;
 use super::find::TimerHost;
-use super::g::G;
+use super::g::{G, STORAGE_WORDS};
 use super::m::{self, Action, M};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::{TIMED_OUT, WaitWord, Won};
-use super::{direct, ready, sysmon};
+use super::{direct, ready, swap, sysmon};
+use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
+use std::mem::MaybeUninit;
 use std::ptr::{NonNull, null_mut};
 use std::time::Instant;
 
@@ -39,6 +41,15 @@ impl Waiter {
     pub(crate) fn commit_park(&self) -> bool {
         self.word.commit_park()
     }
+}
+
+/// What others may use of the stack of a goroutine that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lent {
+    /// Nothing: what they know of lies in the descriptor.
+    Nothing,
+    /// A place, under this lock alone, and after [`WaiterRef::fetch`].
+    Under(*const Lock<()>),
 }
 
 /// A waiter as wait queues keep it. Valid as long as `waiter.rs` invariant 3 says.
@@ -139,17 +150,82 @@ impl WaiterRef {
         let deadline_ns = deadline.map(clock::ns_of);
         match &self.get().kind {
             Kind::Thread(ready) => self.wait_thread(ready, deadline_ns),
-            Kind::Goroutine => self.wait_goroutine(reason, deadline_ns),
+            Kind::Goroutine => {
+                let timer = TimerNode::new();
+                // SAFETY: the node is new, and stays in this frame for the length of the wait.
+                unsafe { self.wait_goroutine(reason, &timer, deadline_ns) }
+            }
         }
     }
 
-    fn wait_goroutine(self, reason: WaitReason, deadline_ns: Option<u64>) -> usize {
-        let g = self.goroutine().expect("asked by `wait`");
-        let timer = TimerNode::new();
+    /// As [`wait`](WaiterRef::wait) for ever, for a caller that lends others no more than `lent` of its stack: meanwhile that may be
+    /// swapped out. Queue nodes are to be [lodged](WaiterRef::lodge).
+    pub(crate) fn wait_swappable(self, reason: WaitReason, lent: Lent) -> usize {
+        let Some(g) = self.goroutine() else { return self.wait(reason, None) };
+        let may_go = g.may_let_go(lent);
+        let token = self.wait(reason, None);
+        if may_go {
+            g.swap.stay();
+        }
+        token
+    }
+
+    /// Waits until `deadline`; only that ends the wait. The stack may be swapped out meanwhile.
+    pub(crate) fn sleep(self, deadline: Option<Instant>) {
+        let (Some(g), Some(deadline)) = (self.goroutine(), deadline) else {
+            self.wait(WaitReason::Sleep, deadline);
+            return;
+        };
+        let mut here = MaybeUninit::uninit();
+        // SAFETY: we are in no queue, and wait next, once. The timer stays where it is for the length of the wait.
+        unsafe {
+            let timer = self.lodge(&mut here, TimerNode::new());
+            let may_go = g.may_let_go(Lent::Nothing);
+            self.wait_goroutine(WaitReason::Sleep, timer, Some(clock::ns_of(deadline)));
+            if may_go {
+                g.swap.stay();
+            }
+        }
+    }
+
+    /// Puts the node of a wait where it stays if the stack is swapped out: into the goroutine's descriptor, where the storage is empty
+    /// while the goroutine runs. An OS thread's goes `here`.
+    ///
+    /// # Safety
+    /// The caller is the waiter, has no other node lodged that somebody may still touch, and keeps this one from others when it
+    /// returns.
+    #[inline]
+    pub(crate) unsafe fn lodge<N>(self, here: &mut MaybeUninit<N>, node: N) -> &N {
+        const {
+            assert!(size_of::<N>() <= STORAGE_WORDS * size_of::<usize>());
+            assert!(align_of::<N>() <= align_of::<usize>() && !std::mem::needs_drop::<N>());
+        }
+        match self.goroutine() {
+            // SAFETY: it has room, and is the running goroutine's, which is the caller.
+            Some(g) => unsafe {
+                let place = g.storage.get().cast::<N>();
+                place.write(node);
+                &*place
+            },
+            None => here.write(node),
+        }
+    }
+
+    /// Makes sure that a place in the waiter's stack can be used. The caller holds the lock under which that was lent.
+    #[inline]
+    pub(crate) fn fetch(self) {
+        if let Some(g) = self.goroutine() {
+            swap::fetch(g);
+        }
+    }
+
+    /// # Safety
+    /// The caller is the waiter; `timer` is not running and stays where it is for the length of the call.
+    unsafe fn wait_goroutine(self, reason: WaitReason, timer: &TimerNode, deadline_ns: Option<u64>) -> usize {
+        let g = self.goroutine().expect("a goroutine's");
         if let Some(when_ns) = deadline_ns {
-            // SAFETY: the node is new and stays in this frame, which does not end before `stop` below; the waiter
-            // lives for ever. We park next.
-            unsafe { TimerHost::start_and_park(&timer, when_ns, fire_timeout, self.0.as_ptr().cast()) };
+            // SAFETY: the caller's promise, and the timer is stopped below; the waiter lives for ever. We park next.
+            unsafe { TimerHost::start_and_park(timer, when_ns, fire_timeout, self.0.as_ptr().cast()) };
         }
         g.set_reason(reason, sysmon::coarse_ns());
         // SAFETY: the caller is the waiter itself, so `g` runs here.
@@ -175,6 +251,22 @@ impl WaiterRef {
             }
         }
         word.selected().expect("the wait has ended")
+    }
+}
+
+impl G {
+    /// The goroutine itself, before it parks: its stack may go, if that is wanted and nobody was lent it. True if so; then it is to
+    /// [stay](swap::SwapWord::stay) after the park.
+    #[inline]
+    fn may_let_go(&self, lent: Lent) -> bool {
+        let may_go = swap::is_on() && self.loans.get() == 0 && self.bound_m.load(Relaxed).is_null();
+        if may_go {
+            self.swap.let_go(match lent {
+                Lent::Nothing => 0,
+                Lent::Under(lock) => lock.expose_provenance(),
+            });
+        }
+        may_go
     }
 }
 

@@ -22,9 +22,10 @@ use super::p::P;
 use super::preempt::BUDGET;
 use super::start::fixed;
 use super::state::{self, WAKE};
-use super::{ready, syscall, task, threads};
+use super::{ready, swap, syscall, task, threads};
 use crate::stack::slab::{self, Slot};
 use crate::stack::switch;
+use crate::sys::membarrier::fence_light;
 use crate::sys::pin;
 use crate::sys::sync::{AtomicBool, Ordering::*};
 use std::ptr::null_mut;
@@ -103,7 +104,11 @@ fn execute(m: &'static M, mut g: &'static G, mut inherits: bool) -> bool {
         if is_frozen() {
             m.sleep_for_good();
         }
-        g.set_state(State::Running);
+        g.set_state(State::Running); // before the look, see `swap/word.rs`
+        fence_light();
+        if !g.swap.is_home() {
+            swap::bring_back(g);
+        }
         m.g.store(std::ptr::from_ref(g).cast_mut(), Relaxed);
         pin::enter(); // `direct.rs`, invariant 2
         // SAFETY: we took `g` from a queue (or resumed it below), so it is ours; this is g0.

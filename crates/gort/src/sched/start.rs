@@ -3,7 +3,7 @@
 use super::config::{self, Config, Limits, ThreadLocals};
 use super::park::WaiterRef;
 use super::reason::WaitReason;
-use super::{fatal, m, netpoll, p, preempt, procs, state, syscall, sysmon, task, threads};
+use super::{fatal, m, netpoll, p, preempt, procs, state, swap, syscall, sysmon, task, threads};
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
 use crate::stack::{overflow, slab};
@@ -12,6 +12,7 @@ use crate::sys::sync::{AtomicUsize, Ordering::*};
 use crate::sys::{clock, fs, signal};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use thiserror::Error;
 
 /// What does not change once the runtime runs.
@@ -133,6 +134,25 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Swaps out the stacks and thread-locals of goroutines that have been parked for `after`: what they hold is packed to some 200
+    /// bytes, and their pages go back to the system, until they run again. That costs 5 to 10 µs each way; a goroutine that
+    /// waits takes 1.3 KB then instead of 8.5. The environment's `GORT_SWAP` overrules this: `off`, or a duration as in `500ms` or `5s`;
+    /// who sets that gives the promise below. Default: off.
+    ///
+    /// Swapped out are those who wait for I/O, in `sleep`, in `join`, in `send` and `recv` of channels, and in locks, without a deadline; not
+    /// those in `select`, in `block_on`, inside a [`scope`](crate::scope), with an [`OsThreadLock`](crate::OsThreadLock), or
+    /// with so much on the stack that packing it saves little. Needs Linux 6.13; with an older one it says so and does nothing.
+    ///
+    /// # Safety
+    ///
+    /// While a goroutine is parked in a gort call, nobody but gort uses memory in its stack or its `thread_local!`s, unless it holds a
+    /// [`StackLoan`](crate::StackLoan). Scopes of other libraries (`std::thread::scope`, `rayon::scope`) in which a goroutine parks lend them
+    /// to other threads. Who touches such memory gets a fault, which ends the process with a report; a system call gets EFAULT.
+    pub unsafe fn swap_idle_stacks(mut self, after: Duration) -> RuntimeBuilder {
+        self.0.swap_after = Some(after);
+        self
+    }
+
     /// Starts the runtime and leaves the calling thread a plain thread.
     ///
     /// # Errors
@@ -212,6 +232,7 @@ fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
         }
         result.unwrap_or_else(|payload| resume_unwind(payload))
     };
+    let _loan = swap::lend_stack(); // `f` may borrow
     // SAFETY: we wait for the goroutine below, whatever happens, and take its result.
     let main = unsafe { task::spawn_unchecked(main, task::Builder::new()) }.expect("nothing is asked for");
     let result = main.join();
@@ -283,6 +304,9 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     state::lock().reserve(fixed_cap);
     threads::start_template()?;
     sysmon::start()?;
+    if let Some(after) = config.swap_after() {
+        swap::start(after)?;
+    }
     p::make(count);
     procs::num_cpu(); // before a goroutine may bind its thread
     procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());

@@ -1,6 +1,6 @@
 //! Numbers, for observers.
 
-use super::{netpoll, p, preempt, procs, start, state, task, world};
+use super::{netpoll, p, preempt, procs, start, state, swap, task, world};
 use crate::stack::slab;
 use crate::sys::sync::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub goroutines_created: u64,
     /// Goroutines that are queued to run.
     pub runnable: usize,
-    /// OS threads that run goroutines, or could, and the runtime's monitor and template thread.
+    /// OS threads that run goroutines, or could, and the runtime's own (monitor, template, swapper).
     pub threads: usize,
     /// Those of them that sleep for want of work.
     pub threads_idle: usize,
@@ -61,6 +61,12 @@ pub struct Snapshot {
     pub stacks: usize,
     /// Stack slots that wait to be used again (not counting those that Ps keep warm).
     pub stacks_free: usize,
+    /// How often the stack of a parked goroutine was swapped out.
+    pub swap_outs: u64,
+    /// How often one was brought back.
+    pub swap_ins: u64,
+    /// Bytes in which those that are out are kept.
+    pub swapped_bytes: usize,
 }
 
 /// Blocking calls whose callers have given them up. Counted as two sums: an end may be counted before its beginning.
@@ -108,12 +114,13 @@ pub fn snapshot() -> Snapshot {
     debug_assert!(start::fixed().thread_cap > 0);
     let (threads, threads_idle, preempted) = {
         let s = state::lock();
-        (s.staff.threads() + 2, s.staff.idle(), s.preempted())
+        (s.staff.threads() + 2 + swap::threads(), s.staff.idle(), s.preempted())
     };
     let resizes = procs::resizes();
     let (stopping, stopped) = world::stops();
     let (stacks, stacks_free) = slab::counts();
     let (polls, poll_events) = netpoll::counters();
+    let swapped = swap::counts();
     Snapshot {
         goroutines: task::num_goroutine(),
         goroutines_created: task::created(),
@@ -141,5 +148,8 @@ pub fn snapshot() -> Snapshot {
         timers: p::all_ever().map(|p| p.timers.len()).sum(),
         stacks,
         stacks_free,
+        swap_outs: swapped.outs,
+        swap_ins: swapped.ins,
+        swapped_bytes: swapped.bytes,
     }
 }

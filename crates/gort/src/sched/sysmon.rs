@@ -13,6 +13,7 @@
 //! | all Ps wait for what a stopped goroutine holds              | lets that one run (`preempt/rescue.rs`)           |
 //! | a second has gone by                                        | has affinity and control groups looked at (`procs.rs`) |
 //! | many free stacks are left from a peak                       | gives some back                                   |
+//! | goroutines may have parked since the swapper has looked     | wakes it (`swap/`)                                |
 //! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
 //!
 //! It looks every 20 µs while there is something to take; after a millisecond in vain it naps longer and longer, up to
@@ -28,7 +29,7 @@ use super::state::{self, WAKE};
 use super::syscall::word::Stay;
 use super::timers::NEVER;
 use super::wake::nap::{AWAKE, NAPS, Nap, SLEEPS};
-use super::{deadlock, find, netpoll, preempt, syscall, threads};
+use super::{deadlock, find, netpoll, preempt, swap, syscall, threads};
 use crate::stack::slab;
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
@@ -155,6 +156,7 @@ impl Sysmon {
             let looks_again = retaken || urgent || helps;
             self.looks_in_vain = if looks_again { 0 } else { self.looks_in_vain.saturating_add(1) };
             self.trim(now);
+            swap::look_again();
             if now >= self.last_limits_ns + LIMITS_EVERY_NS && self.follows_limits {
                 self.last_limits_ns = now;
                 threads::call_template(threads::LIMITS);

@@ -24,7 +24,7 @@ use super::g::{G, STORAGE_WORDS, State};
 use super::local;
 use super::m::{self, Action};
 use super::p;
-use super::park::{self, WaiterRef};
+use super::park::{self, Lent, WaiterRef};
 use super::ready::{self, pinned};
 use super::reason::WaitReason;
 use super::start::{fixed, require_started};
@@ -372,7 +372,7 @@ impl<T> JoinHandle<T> {
             me.arm();
             let word = me.to_ptr().as_ptr() as usize;
             if g.join.compare_exchange(RUNNING, word, AcqRel, Acquire).is_ok() {
-                me.wait(WaitReason::Join, None);
+                me.wait_swappable(WaitReason::Join, Lent::Nothing);
             }
         }
         debug_assert_eq!(g.join.load(Acquire), DONE);

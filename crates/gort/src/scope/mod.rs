@@ -124,6 +124,7 @@ where
     let children = Children { running: 0, unheard_panic: false, owner: None };
     let scope =
         Scope { shared: Arc::new(Shared(Lock::new(children))), _scope: PhantomData, _env: PhantomData };
+    let _loan = sched::lend_stack();
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     scope.shared.wait();
     match result {

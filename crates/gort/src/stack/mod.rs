@@ -2,8 +2,9 @@
 //!
 //! [`switch`] is the only place with context-switch assembly, [`slab`] hands out the memory, [`tls`] lays a
 //! thread descriptor and its thread-local block at the top of a slot, [`overflow`] tells a stack overflow from
-//! other faults.
+//! other faults, [`image`] packs what a suspended stack holds.
 
+pub(crate) mod image;
 pub(crate) mod overflow;
 pub(crate) mod slab;
 pub(crate) mod switch;

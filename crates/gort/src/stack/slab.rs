@@ -14,6 +14,7 @@ use crate::sys::map::{self, GuardKind, PAGE};
 use crate::sys::map_vec::MapVec;
 use crate::sys::sync::{AtomicUsize, Ordering::*};
 use std::io;
+use std::num::NonZeroUsize;
 
 /// The default slot: reserved address space, of which a parked goroutine holds two pages.
 pub(crate) const DEFAULT_SLOT_BYTES: usize = 256 << 10;
@@ -31,7 +32,8 @@ const CLASSES: usize = (MAX_SLOT_BYTES.trailing_zeros() - MIN_SHIFT) as usize + 
 /// A stack slot; whoever holds this owns its memory.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    low: usize,
+    /// Not 0, so that an `Option<Slot>` is no larger.
+    low: NonZeroUsize,
     class: u8,
     /// The thread-locals, once built; without them `tp` is 0 and the stack begins at the slot's end.
     block: Block,
@@ -40,7 +42,12 @@ pub(crate) struct Slot {
 impl Slot {
     fn new(low: usize, class: u8) -> Slot {
         let end = low + class_bytes(class);
+        let low = NonZeroUsize::new(low).expect("nothing is mapped at 0");
         Slot { low, class, block: Block { tp: 0, stack_top: end } }
+    }
+
+    fn low(&self) -> usize {
+        self.low.get()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -65,12 +72,17 @@ impl Slot {
 
     /// The addresses of the stack that may be touched.
     pub(crate) fn stack(&self) -> std::ops::Range<usize> {
-        self.low + GUARD_BYTES..self.block.stack_top
+        self.low() + GUARD_BYTES..self.block.stack_top
+    }
+
+    /// All of it.
+    pub(crate) fn range(&self) -> std::ops::Range<usize> {
+        self.low()..self.low() + self.bytes()
     }
 
     /// The addresses that an overflow touches first.
     pub(crate) fn guard(&self) -> std::ops::Range<usize> {
-        self.low..self.low + GUARD_BYTES
+        self.low()..self.low() + GUARD_BYTES
     }
 
     /// Builds the slot's thread-locals if it has none yet. False: libc has no memory.
@@ -78,7 +90,7 @@ impl Slot {
         if self.block.tp != 0 {
             return true;
         }
-        let bounds = Bounds { low: self.low, end: self.low + self.bytes(), guard: GUARD_BYTES };
+        let bounds = Bounds { low: self.low(), end: self.range().end, guard: GUARD_BYTES };
         // SAFETY: without a block the slot's pages are fresh or were decommitted, so they are zero, and ours.
         match unsafe { layout.build(bounds) } {
             Some(block) => {
@@ -87,6 +99,30 @@ impl Slot {
             }
             None => false,
         }
+    }
+
+    /// Gives the pages back and makes every touch of the slot fault.
+    ///
+    /// # Errors
+    /// The kernel's; then part of it may be closed.
+    ///
+    /// # Safety
+    /// Guards are [`GuardKind::Install`], what the slot holds is kept elsewhere, and nobody touches it before [`open`](Slot::open).
+    pub(crate) unsafe fn close(&self) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { map::guard(self.low() + GUARD_BYTES, self.bytes() - GUARD_BYTES, GuardKind::Install) }
+    }
+
+    /// The way back: the slot is zero.
+    ///
+    /// # Errors
+    /// The kernel's.
+    ///
+    /// # Safety
+    /// It was [closed](Slot::close).
+    pub(crate) unsafe fn open(&self) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { map::unguard(self.low() + GUARD_BYTES, self.bytes() - GUARD_BYTES) }
     }
 
     /// Gives block and pages back; the slot can be used again as a fresh one.
@@ -100,9 +136,9 @@ impl Slot {
             // SAFETY: the caller's promise.
             unsafe { layout.destroy(self.block.tp) };
         }
-        *self = Slot::new(self.low, self.class);
+        *self = Slot::new(self.low(), self.class);
         // SAFETY: nothing in the slot is needed any more.
-        unsafe { map::decommit(self.low + GUARD_BYTES, self.bytes() - GUARD_BYTES) };
+        unsafe { map::decommit(self.low() + GUARD_BYTES, self.bytes() - GUARD_BYTES) };
     }
 }
 

@@ -1,4 +1,4 @@
-//! The wait queue of every lock in this folder: first come, first served, nodes on the waiters' stacks.
+//! The wait queue of every lock in this folder: first come, first served, nodes in the waiters' descriptors.
 //!
 //! # Role
 //! Each lock keeps a [`WaitQueue`] beside whatever else its raw [`Lock`] guards. [`park`] puts the caller
@@ -10,7 +10,7 @@
 //! 2. Whoever wakes takes the node out first; selecting it is the last thing he does with it, unless the
 //!    waiter was parked and so cannot run before its `ready` (waiter.rs, invariant 4).
 //! 3. A waiter that was ended by anybody else (deadline, [`Interrupt`](super::interrupt::Interrupt)) passes
-//!    the queue's lock and unlinks itself before its frame ends. So a linked node is alive.
+//!    the queue's lock and unlinks itself before it leaves [`park`]. So a linked node is alive.
 //!
 //! # Why no wake-up is lost
 //! The caller of [`park`] looked at the lock's state under the queue's lock and is linked before that lock is
@@ -22,9 +22,10 @@
 //! vector of wakes for `wake_all`: memory would be allocated under a raw lock; the parked nodes are a list
 //! already.
 
-use crate::sched::{FIRST_TOKEN, TIMED_OUT, WaitReason, WaiterRef, Wake};
+use crate::sched::{FIRST_TOKEN, Lent, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::{Guard, Lock};
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Instant;
 
@@ -244,19 +245,24 @@ pub(crate) fn park<'a, S>(
         next: Cell::new(ptr::null()),
         wake: Cell::new(Wake::NONE),
     };
-    // From here to the end of this function the node stays where it is, and every way out finds it unlinked:
-    // a waker of the queue unlinks before selecting, and for all other tokens we do it.
-    queue(&mut guard).link(&node, wait.end);
+    let mut here = MaybeUninit::uninit();
+    // SAFETY: from here to the end of this function the node stays where it is, and every way out finds it unlinked: a waker of the
+    // queue unlinks before selecting, and for all other tokens we do it. There is no other wait in between.
+    let node = unsafe { waiter.lodge(&mut here, node) };
+    queue(&mut guard).link(node, wait.end);
     drop(guard);
     before_sleep(waiter);
-    let token = waiter.wait(wait.reason, wait.deadline);
+    let token = match wait.deadline {
+        None => waiter.wait_swappable(wait.reason, Lent::Nothing),
+        deadline => waiter.wait(wait.reason, deadline),
+    };
     if token != TIMED_OUT && token != INTERRUPTED {
         return Ended::Selected(token);
     }
     let mut guard = lock.lock();
     let taken_out = !node.linked.get();
     if !taken_out {
-        queue(&mut guard).unlink(&node);
+        queue(&mut guard).unlink(node);
     }
     Ended::Left { guard, taken_out }
 }

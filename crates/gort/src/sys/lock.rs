@@ -21,6 +21,7 @@ const WANTED: u32 = 2;
 const LOOKS: u32 = 7;
 
 /// A value behind a raw lock.
+#[repr(C)]
 pub(crate) struct Lock<T: ?Sized> {
     state: AtomicU32,
     value: UnsafeCell<T>,
@@ -38,6 +39,11 @@ impl<T> Lock<T> {
 }
 
 impl<T: ?Sized> Lock<T> {
+    /// The lock without what it guards: to be taken by who only wants others to keep off.
+    pub(crate) fn erased(&self) -> *const Lock<()> {
+        std::ptr::from_ref(self).cast() // `repr(C)`: the state comes first
+    }
+
     /// Takes the lock, spinning a little and then sleeping (G, M and P wait).
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {

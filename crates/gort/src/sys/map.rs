@@ -8,6 +8,8 @@ pub(crate) const PAGE: usize = 4096;
 
 /// `madvise` advice of Linux 6.13: pages become guards without splitting the mapping.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
+/// The way back.
+const MADV_GUARD_REMOVE: libc::c_int = 103;
 
 /// How guards are made on this kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,16 @@ pub(crate) unsafe fn guard(addr: usize, bytes: usize, kind: GuardKind) -> io::Re
             GuardKind::Mprotect => libc::mprotect(addr, bytes, libc::PROT_NONE),
         }
     };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a range that [`GuardKind::Install`] guards usable again; it reads as zeroes.
+///
+/// # Safety
+/// The range is mapped by [`reserve`].
+pub(crate) unsafe fn unguard(addr: usize, bytes: usize) -> io::Result<()> {
+    // SAFETY: the caller's promise; guards hold nothing.
+    let rc = unsafe { libc::madvise(addr as *mut libc::c_void, bytes, MADV_GUARD_REMOVE) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -13,7 +13,7 @@ mod timer;
 pub use self::timer::{Ticker, Timer};
 pub use std::time::Instant;
 
-use crate::sched::{WaitReason, WaiterRef, yield_now};
+use crate::sched::{WaiterRef, yield_now};
 use std::time::Duration;
 
 /// Sleeps for at least `duration`. For zero, it only lets others run.
@@ -56,5 +56,5 @@ pub fn sleep_until(deadline: Instant) {
 fn sleep_for(deadline: Option<Instant>) {
     let me = WaiterRef::current();
     me.arm();
-    me.wait(WaitReason::Sleep, deadline);
+    me.sleep(deadline);
 }

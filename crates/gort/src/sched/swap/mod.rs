@@ -1,0 +1,391 @@
+//! Swapping out: a goroutine that has been parked for a while gives its pages back, and keeps what they held in packed form.
+//!
+//! # How
+//! ```text
+//!   gort-swapper, every so often                                     whoever makes it run (or reaches into its stack)
+//!   ─────────────────────────────                                     ────────────────────────────────────────────────
+//!   looks at all who wait; marks who has for long enough, 256 at a time
+//!   heavy fence
+//!   each, under its shard's lock: still marked, still waiting?        state := Running; light fence; stack at home? go on
+//!     packs [sp, end of the slot) (`stack/image.rs`)                  else, under the shard's lock:
+//!     guards the whole slot, which frees its pages                      takes the guards away, unpacks
+//! ```
+//! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its part of a page table (512 at 256 KiB a
+//! slot), libc's own allocation for a block (some 320), and some 200 bytes here.
+//!
+//! # Pointers into a stack that is not there
+//! | who has one | so |
+//! | --- | --- |
+//! | wait queues of `chan` and `sync`, timers of `sleep` and of calls on sockets | the node lies in the descriptor ([`WaiterRef::lodge`](super::park::WaiterRef::lodge)) |
+//! | who sends to, or receives from, a goroutine parked in `send` or `recv`: the message's place | under the channel's lock, which the park names; the swapper takes that too, and whoever uses the place [fetches](fetch) the stack before |
+//! | `select`, waits with a deadline in `chan` and `sync`, `block_on`, waits for another's operation on the same socket | such parks are not swapped |
+//! | goroutines of a `scope`, `run` inside a goroutine | [`StackLoan`] |
+//! | a buffer lent to the kernel | a goroutine that waits for I/O is in no system call |
+//! | scopes of others (`std::thread::scope`, `rayon::scope`), a thread-local's address given away | the program's promise, and [`lend_stack`] for who breaks it |
+//!
+//! A touch from outside ends the process with a report that names the goroutine; inside a system call it is EFAULT. That is why the knob is unsafe.
+//!
+//! # Invariants
+//! 1. The word of a goroutine leaves MARKED and OUT under its shard's lock alone, but for a goroutine that overwrites MARKED as it runs.
+//! 2. Locks: a channel's, then a shard's. The swapper, who has the shard's, only tries the channel's.
+//! 3. Nothing here asks the program's allocator: who holds a shard's lock waits for nobody but the kernel.
+//! 4. An idle process makes no wake-ups: the swapper sleeps for good when all who wait are out, or cannot go, and nobody has run
+//!    since; sysmon wakes it.
+//!
+//! # Rejected
+//! *Bringing a stack back at a touch*, by the fault handler: between packing and guarding another thread could write, and the write would
+//! be lost, unless each swap also changed the mapping's protection, which splits it and costs more than all the rest. *userfaultfd*: every
+//! first touch of any stack would go through a thread of ours. *Moving the node to the packed form*: its neighbours would have to be
+//! relinked, under a lock that the swapper would have to know for each kind of queue.
+
+mod word;
+
+use super::g::{self, G, State};
+use super::m;
+use super::run;
+use super::start::fixed;
+use super::{fatal, p};
+use crate::stack::image::Packer;
+use crate::stack::slab;
+use crate::sys::line::Line;
+use crate::sys::lock::Lock;
+use crate::sys::map::{GuardKind, PAGE};
+use crate::sys::membarrier;
+use crate::sys::pool::{MAX_BLOCK, Pool};
+use crate::sys::sync::{AtomicBool, AtomicU32, Ordering::*};
+use crate::sys::{clock, futex};
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub(crate) use word::SwapWord;
+
+/// Marked at once, for one fence.
+const BATCH: usize = 256;
+/// Bytes before a packed stack: its length.
+const HEAD: usize = size_of::<u16>();
+
+/// Packed stacks, and what became of them.
+struct Shard {
+    pool: Pool,
+    outs: u64,
+    ins: u64,
+}
+
+const SHARDS: usize = 16;
+
+static SHARD: [Line<Lock<Shard>>; SHARDS] =
+    [const { Line::new(Lock::new(Shard { pool: Pool::new(), outs: 0, ins: 0 })) }; SHARDS];
+
+fn shard(g: &G) -> &'static Lock<Shard> {
+    &SHARD[std::ptr::from_ref(g).addr() / size_of::<G>() % SHARDS]
+}
+
+/// Set once, by [`start`].
+static PACKER: OnceLock<Packer> = OnceLock::new();
+
+/// Whether stacks are swapped out in this process.
+static ON: Line<AtomicBool> = Line::new(AtomicBool::new(false));
+
+/// See [`ON`].
+#[inline]
+pub(crate) fn is_on() -> bool {
+    ON.load(Relaxed)
+}
+
+/// 1: the swapper sleeps until somebody runs.
+static ASLEEP: AtomicU32 = AtomicU32::new(0);
+
+/// Goroutines may have run since the swapper has looked. sysmon calls this.
+#[inline]
+pub(super) fn look_again() {
+    if ASLEEP.load(Relaxed) != 0 && ASLEEP.swap(0, AcqRel) != 0 {
+        futex::wake(&ASLEEP, 1);
+    }
+}
+
+/// Starts swapping out whoever has been parked for `after`. Where the kernel cannot do that, says so and goes on without.
+pub(super) fn start(after: Duration) -> std::io::Result<()> {
+    if slab::guards() != GuardKind::Install {
+        eprintln!(
+            "gort: idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has)"
+        );
+        return Ok(());
+    }
+    if let Err(e) = membarrier::register() {
+        eprintln!("gort: idle stacks are not swapped out: this kernel has no membarrier for them ({e})");
+        return Ok(());
+    }
+    let fixed = fixed();
+    let mut rewritten = vec![fixed.current_offset];
+    rewritten.extend(fixed.malloc_words.iter().flatten());
+    let Some(packer) = Packer::new(fixed.layout.as_ref(), &rewritten) else {
+        return Err(std::io::ErrorKind::OutOfMemory.into());
+    };
+    PACKER.set(packer).unwrap_or_else(|_| unreachable!("the runtime starts once"));
+    let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+    std::thread::Builder::new().name("gort-swapper".into()).stack_size(256 << 10).spawn(move || {
+        Swapper { after_ns, marked: Vec::with_capacity(BATCH), scratch: [0; MAX_BLOCK] }.work()
+    })?;
+    ON.store(true, Relaxed);
+    Ok(())
+}
+
+/// How many threads are for this.
+pub(super) fn threads() -> usize {
+    usize::from(is_on())
+}
+
+fn packer() -> &'static Packer {
+    PACKER.get().expect("somebody was swapped out")
+}
+
+/// The thread's own.
+struct Swapper {
+    after_ns: u64,
+    marked: Vec<&'static G>,
+    scratch: [u8; MAX_BLOCK],
+}
+
+impl Swapper {
+    fn work(mut self) {
+        let nap = (self.after_ns / 2).clamp(1_000_000, 1_000_000_000);
+        loop {
+            let schedules = schedules();
+            let young = self.look_at_all();
+            if !young && schedules == self::schedules() {
+                ASLEEP.store(1, SeqCst);
+                while ASLEEP.load(Acquire) != 0 {
+                    futex::wait(&ASLEEP, 1, None);
+                }
+            }
+            std::thread::sleep(Duration::from_nanos(nap));
+        }
+    }
+
+    /// Swaps out whoever may go and has waited for long enough. True if somebody may go later.
+    fn look_at_all(&mut self) -> bool {
+        let mut young = false;
+        let now = clock::now_ns();
+        g::for_each(|g| {
+            if g.state() != State::Waiting || !g.swap.may_go() {
+                return;
+            }
+            if now < g.since_ns().saturating_add(self.after_ns) {
+                young = true;
+            } else if g.swap.mark() {
+                self.marked.push(g);
+                if self.marked.len() == BATCH {
+                    young |= self.swap_out_marked();
+                }
+            }
+        });
+        young | self.swap_out_marked()
+    }
+
+    /// True if somebody could not go just now.
+    fn swap_out_marked(&mut self) -> bool {
+        if self.marked.is_empty() {
+            return false;
+        }
+        membarrier::fence_heavy();
+        let scratch = &mut self.scratch;
+        self.marked.drain(..).fold(false, |again, g| again | !try_swap_out(g, scratch))
+    }
+}
+
+/// How often goroutines were switched to.
+fn schedules() -> u64 {
+    p::all_ever().map(|p| p.stats.schedules.get()).sum()
+}
+
+/// Swaps `g` out, which is marked. False: the channel that it waits at is in use; another time.
+fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
+    let mut shard = shard(g).lock();
+    let waits = || g.state() == State::Waiting && g.bound_m.load(Relaxed).is_null() && !run::is_frozen();
+    let Some(lock) = g.swap.claim(waits) else { return true };
+    // SAFETY: `g` waits, and whoever resumes it waits for the shard's lock: so nobody changes its slot, and it does not leave the
+    // channel whose lock it has named.
+    let (slot, lock) = unsafe {
+        (
+            (*g.slot.get()).as_ref().expect("who waits has a stack"),
+            std::ptr::with_exposed_provenance::<Lock<()>>(lock).as_ref(),
+        )
+    };
+    let lent = match lock.map(Lock::try_lock) {
+        Some(None) => {
+            g.swap.unmark();
+            return false;
+        }
+        other => other.flatten(),
+    };
+    let sp = g.sp.load(Relaxed);
+    // SAFETY: as above; the message's place in it is used under the lock that we have (`fetch`).
+    let packed = unsafe { packer().pack(slot, sp, &mut scratch[..most_packed(slot, sp)]) };
+    let place = packed.and_then(|len| Some((shard.pool.take(HEAD + len)?, len)));
+    let Some((place, len)) = place else {
+        g.swap.set_stays();
+        return true;
+    };
+    // SAFETY: the block is ours and has room; the stack is as for `pack`, and what it held is in the block from here on.
+    unsafe {
+        (place as *mut u16).write(len as u16);
+        std::slice::from_raw_parts_mut((place + HEAD) as *mut u8, len).copy_from_slice(&scratch[..len]);
+        if slot.close().is_err() {
+            open(g, slot);
+            packer().unpack(&scratch[..len], slot, sp);
+            shard.pool.put(place, HEAD + len);
+            g.swap.set_stays();
+            return true;
+        }
+    }
+    shard.outs += 1;
+    g.swap.set_out(place);
+    drop(lent);
+    true
+}
+
+/// The most bytes that the stack suspended at `sp` may take when packed: if that saves less than a quarter of its pages it stays.
+fn most_packed(slot: &slab::Slot, sp: usize) -> usize {
+    let pages = slot.range().end - (sp & !(PAGE - 1));
+    (pages - pages / 4).min(MAX_BLOCK) - HEAD
+}
+
+/// Makes a slot usable again.
+///
+/// # Safety
+/// It was closed, in part or altogether.
+unsafe fn open(g: &G, slot: &slab::Slot) {
+    // SAFETY: the caller's promise.
+    if let Err(e) = unsafe { slot.open() } {
+        fatal::throw(&format!("fatal error: cannot bring the stack of goroutine {} back: {e}", g.id()));
+    }
+}
+
+/// Brings the stack of `g` back, if it is out, and keeps the swapper from taking it as long as `g` does not wait.
+///
+/// The caller is who resumes `g` (its state says Running), or holds the lock that it has named, or shows it when all are frozen.
+#[cold]
+pub(super) fn bring_back(g: &'static G) {
+    let mut shard = shard(g).lock();
+    let Some(place) = g.swap.out() else {
+        g.swap.unmark();
+        return;
+    };
+    // SAFETY: `g` does not run, and the word that says so changes under our lock alone; the block holds what `try_swap_out` has written.
+    unsafe {
+        let slot = (*g.slot.get()).as_ref().expect("it had one when it went");
+        let len = usize::from((place as *const u16).read());
+        open(g, slot);
+        packer().unpack(
+            std::slice::from_raw_parts((place + HEAD) as *const u8, len),
+            slot,
+            g.sp.load(Relaxed),
+        );
+        shard.pool.put(place, HEAD + len);
+    }
+    shard.ins += 1;
+    g.swap.set_stays();
+}
+
+/// Makes sure that the stack of `g`, which waits or is about to, is there as long as the caller holds the lock that `g` has named.
+#[inline]
+pub(crate) fn fetch(g: &'static G) {
+    if g.swap.is_out() {
+        bring_back(g);
+    }
+}
+
+/// The goroutine whose stack was swapped out and has been touched at `addr`, if there is one. For the report of a fault.
+pub(super) fn whose(addr: usize) -> Option<u64> {
+    let mut whose = None;
+    if is_on() {
+        g::for_each(|g| {
+            if !g.swap.is_out() {
+                return;
+            }
+            let Some(_shard) = shard(g).try_lock() else { return };
+            // SAFETY: while it is out, which we have the lock for, its slot does not change.
+            let slot = g.swap.out().and_then(|_| unsafe { (*g.slot.get()).as_ref() });
+            if slot.is_some_and(|slot| slot.range().contains(&addr)) {
+                whose = Some(g.id());
+            }
+        });
+    }
+    whose
+}
+
+/// What the shards count, in all.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Swapped out, and back, ever.
+    pub(super) outs: u64,
+    pub(super) ins: u64,
+    /// The bytes of those that are out.
+    pub(super) bytes: usize,
+}
+
+/// See [`Counts`].
+pub(super) fn counts() -> Counts {
+    SHARD.iter().fold(Counts::default(), |sum, shard| {
+        let shard = shard.lock();
+        Counts {
+            outs: sum.outs + shard.outs,
+            ins: sum.ins + shard.ins,
+            bytes: sum.bytes + shard.pool.in_use(),
+        }
+    })
+}
+
+/// As long as this lives, the goroutine's stack and thread-locals stay where they are, see [`lend_stack`].
+#[must_use = "the stack may be swapped out again when this is dropped"]
+#[derive(Debug)]
+pub struct StackLoan {
+    /// False on a plain thread.
+    counted: bool,
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Keeps the calling goroutine's stack and thread-locals from being swapped out, until the guard is dropped. Guards nest.
+///
+/// For who lends others what lies there, and parks meanwhile: around `std::thread::scope` or `rayon::scope`, for instance, if the
+/// program uses [`swap_idle_stacks`](crate::RuntimeBuilder::swap_idle_stacks). gort's own [`scope`](crate::scope) does this by itself.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let (tx, rx) = gort::chan::bounded(0);
+///     let mut sum = 0;
+///     let _loan = gort::lend_stack();
+///     std::thread::scope(|s| {
+///         s.spawn(|| {
+///             sum += 1;
+///             tx.send(()).unwrap();
+///         });
+///         rx.recv().unwrap();
+///     });
+///     assert_eq!(sum, 1);
+/// })
+/// ```
+pub fn lend_stack() -> StackLoan {
+    let g = m::current().and_then(|m| m.g());
+    if let Some(g) = g {
+        g.loans.set(g.loans.get() + 1);
+    }
+    StackLoan { counted: g.is_some(), _not_send: PhantomData }
+}
+
+impl Drop for StackLoan {
+    fn drop(&mut self) {
+        if self.counted
+            && let Some(g) = m::current().and_then(|m| m.g())
+        {
+            g.loans.set(g.loans.get() - 1);
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! Swapping out the stacks of parked goroutines: they come back as they were, whoever reaches for them. Each scene has a process of its
+//! own, in both thread-local modes.
+
+mod child;
+
+use child::{play, scene};
+use gort::chan::{Receiver, Sender, bounded, never, unbounded};
+use gort::metrics::snapshot;
+use gort::net::UnixStream;
+use gort::select;
+use gort::sync::{Barrier, Condvar, Mutex, OnceLock, RwLock, Semaphore, WaitGroup};
+use std::cell::{Cell, RefCell};
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
+use std::time::{Duration, Instant};
+
+/// How long something that must happen may take before it counts as a hang.
+const HANG: Duration = Duration::from_secs(50);
+
+/// Plays the scene of `test` in both modes, with one P and with two.
+fn ends_well(test: &str) {
+    for (mode, procs) in [("own", "2"), ("shared", "2"), ("own", "1")] {
+        let end = play(test, mode, &[("GOMAXPROCS", procs)]);
+        assert_eq!(end.code, Some(0), "{mode}, {procs} Ps: {}", end.text);
+    }
+}
+
+/// Runs `f` with swapping on, if this is the child.
+fn is_played(after: Duration, f: fn()) -> bool {
+    let Some(scene) = scene() else { return false };
+    // SAFETY: what the scenes give away of their stacks is what they test.
+    let builder = unsafe { gort::Runtime::builder().swap_idle_stacks(after) };
+    // SAFETY: no goroutine of these scenes parks with anything of its thread at hand.
+    let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
+    builder.run(f).unwrap();
+    true
+}
+
+/// Waits until `done`; itself in a park that is not swapped.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < HANG, "{what}: {:?}", snapshot());
+        assert!(never::<()>().recv_timeout(Duration::from_millis(1)).is_err());
+    }
+}
+
+fn until_swapped(n: usize) {
+    until(&format!("{n} are swapped out"), || snapshot().swap_outs >= n as u64);
+}
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
+    static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Has things on the stack and in thread-locals that only goroutine `i` has, parks in `park`, and looks whether they are still there.
+fn around<R>(i: usize, park: impl FnOnce() -> R) -> R {
+    let on_stack: [usize; 24] = black_box(std::array::from_fn(|k| if k % 3 == 0 { 0 } else { i * 31 + k }));
+    let own_address = black_box(&on_stack).as_ptr();
+    let on_heap = vec![i; i % 7];
+    let own_thread_locals = scene().as_deref() != Some("shared");
+    if own_thread_locals {
+        NUMBER.set(i);
+        TEXT.set(format!("text {i}"));
+    }
+    let result = park();
+    assert_eq!(black_box(&on_stack).as_ptr(), own_address);
+    assert!((0..24).all(|k| on_stack[k] == if k % 3 == 0 { 0 } else { i * 31 + k }), "{on_stack:?}");
+    assert!(on_heap.len() == i % 7 && on_heap.iter().all(|&n| n == i));
+    if own_thread_locals {
+        assert_eq!(NUMBER.get(), i);
+        TEXT.with_borrow(|text| assert_eq!(text, &format!("text {i}")));
+    }
+    result
+}
+
+fn start_all(n: usize, f: impl Fn(usize) + Clone + Send + 'static) -> Vec<gort::JoinHandle<()>> {
+    (0..n)
+        .map(|i| {
+            let f = f.clone();
+            gort::go(move || f(i))
+        })
+        .collect()
+}
+
+fn join(all: Vec<gort::JoinHandle<()>>) {
+    all.into_iter().for_each(|h| h.join().unwrap());
+}
+
+/// A message larger than any slot of the runtime's own.
+type Large = [u64; 40];
+
+fn large(n: usize) -> Large {
+    std::array::from_fn(|k| (n * 1000 + k) as u64)
+}
+
+/// Receivers and senders that are swapped out are served in their places, by plain operations and by `select`.
+#[test]
+fn messages_reach_stacks_that_are_out() {
+    if is_played(Duration::ZERO, || {
+        const N: usize = 200;
+        let (to, from) = bounded::<Large>(0);
+        let receiver = |from: Receiver<Large>| {
+            move |i| {
+                let got = around(i, || from.recv().unwrap());
+                assert_eq!(got, large((got[0] / 1000) as usize));
+            }
+        };
+        let all = start_all(N, receiver(from.clone()));
+        until_swapped(N);
+        (0..N).for_each(|n| to.send(large(n)).unwrap());
+        join(all);
+
+        let out = snapshot().swap_outs as usize;
+        let all = start_all(N, receiver(from.clone()));
+        until_swapped(out + N);
+        // The message is made while the receiver is held.
+        (0..N).for_each(|n| select!(send(to, { gort::yield_now(); large(n) }) -> sent => sent.unwrap()));
+        join(all);
+
+        let out = snapshot().swap_outs as usize;
+        let sender = |to: Sender<Large>| move |i| around(i, || to.send(large(i)).unwrap());
+        let all = start_all(N, sender(to.clone()));
+        until_swapped(out + N);
+        let mut got: Vec<usize> = (0..N)
+            .map(|n| {
+                let got = if n % 2 == 0 {
+                    from.recv().unwrap()
+                } else {
+                    select!(recv(from) -> got => got.unwrap())
+                };
+                assert_eq!(got, large((got[0] / 1000) as usize));
+                (got[0] / 1000) as usize
+            })
+            .collect();
+        join(all);
+        got.sort_unstable();
+        assert!(got.into_iter().eq(0..N));
+
+        // A channel with places: those who wait for one are served when a message is taken.
+        let (to, from) = bounded::<Large>(1);
+        to.send(large(N)).unwrap();
+        let out = snapshot().swap_outs as usize;
+        let all = start_all(N, sender(to));
+        until_swapped(out + N);
+        assert_eq!(from.iter().count(), N + 1);
+        join(all);
+        let now = snapshot();
+        assert!(now.swap_ins >= 4 * N as u64 && now.swap_ins <= now.swap_outs, "{now:?}");
+    }) {
+        return;
+    }
+    ends_well("messages_reach_stacks_that_are_out");
+}
+
+/// One of each kind of wait: swapped out, and well when it goes on.
+#[test]
+fn every_wait_comes_back() {
+    if is_played(Duration::ZERO, || {
+        const N: usize = 20;
+        let open = Arc::new((Mutex::new(false), Condvar::new()));
+        let mutex = Arc::new(Mutex::new(0));
+        let lock = Arc::new(RwLock::new(0));
+        let (group, barrier) = (WaitGroup::new(), Arc::new(Barrier::new(N + 1)));
+        let (permits, once) = (Arc::new(Semaphore::new(1)), Arc::new(OnceLock::new()));
+        let (to, from) = unbounded::<usize>();
+        let (here, there) = (0..2 * N).map(|_| UnixStream::pair().unwrap()).unzip::<_, _, Vec<_>, Vec<_>>();
+        let (let_begin, begins) = bounded::<()>(0);
+        group.add(1);
+        let slow = gort::go(move || assert!(begins.recv().is_err()));
+        let (slow, slow_end) = (Arc::new(Mutex::new(Some(slow))), Arc::new(AtomicBool::new(false)));
+        let holds = (mutex.lock().unwrap(), lock.write().unwrap(), permits.acquire(1));
+        let mut all = start_all(N, {
+            let open = open.clone();
+            move |i| {
+                around(i, || {
+                    let (is_open, opened) = &*open;
+                    drop(opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+                });
+            }
+        });
+        let (m, l) = (mutex.clone(), lock.clone());
+        all.extend(start_all(N, move |i| around(i, || *m.lock().unwrap() += 1)));
+        all.extend(start_all(N, move |i| {
+            around(i, || if i % 2 == 0 { *l.write().unwrap() += 1 } else { drop(l.read().unwrap()) })
+        }));
+        let g = group.clone();
+        all.extend(start_all(N, move |i| around(i, || g.wait())));
+        all.extend(start_all(N, {
+            let barrier = barrier.clone();
+            move |i| {
+                around(i, || barrier.wait());
+            }
+        }));
+        let p = permits.clone();
+        all.extend(start_all(N, move |i| drop(around(i, || p.acquire(1)))));
+        let o = once.clone();
+        let (in_once, release_once) = bounded::<()>(0);
+        let first = o.clone();
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = begun.clone();
+        let initialises = gort::go(move || {
+            *first.get_or_init(|| {
+                begins.store(true, SeqCst);
+                usize::from(release_once.recv().is_err())
+            })
+        });
+        until("somebody initialises", || begun.load(SeqCst));
+        all.extend(start_all(N, move |i| assert_eq!(*around(i, || o.get_or_init(|| 7)), 1)));
+        all.extend(start_all(N, move |i| assert!(around(i, || from.recv().unwrap()) < N)));
+        let here = Arc::new(here);
+        let streams = here.clone();
+        all.extend(start_all(2 * N, move |i| {
+            let mut byte = [0; 300];
+            if i % 2 == 0 {
+                streams[i].set_read_timeout(Some(HANG)).unwrap();
+            }
+            assert_eq!(around(i, || (&streams[i]).read(&mut byte).unwrap()), 3);
+            assert_eq!(&byte[..4], b"abc\0");
+        }));
+        let (s, ended) = (slow.clone(), slow_end.clone());
+        all.push(gort::go(move || {
+            let handle = s.lock().unwrap().take().unwrap();
+            around(1, || handle.join().unwrap());
+            ended.store(true, SeqCst);
+        }));
+        let parked = all.len() as u64;
+        until("all are swapped out", || {
+            let now = snapshot();
+            now.swap_outs - now.swap_ins >= parked
+        });
+        drop(holds);
+        *open.0.lock().unwrap() = true;
+        open.1.notify_all();
+        group.done();
+        drop(in_once);
+        assert_eq!(initialises.join().unwrap(), 1);
+        (0..N).for_each(|n| to.send(n).unwrap());
+        there.iter().for_each(|mut stream| stream.write_all(b"abc").unwrap());
+        drop(let_begin);
+        barrier.wait();
+        join(all);
+        assert!(slow_end.load(SeqCst));
+        assert_eq!(*mutex.lock().unwrap(), N);
+        assert_eq!(*lock.read().unwrap(), N / 2);
+
+        // Sleepers: they go when they have slept for a moment, and come back at their time. (On a machine that is busy with others
+        // the swapper may oversleep.)
+        let start = Instant::now();
+        loop {
+            let (began, before) = (Instant::now(), snapshot().swap_outs);
+            let nap = Duration::from_millis(200);
+            join(start_all(N, move |i| around(i, || gort::sleep(nap))));
+            assert!(began.elapsed() >= nap);
+            if snapshot().swap_outs >= before + N as u64 {
+                break;
+            }
+            assert!(start.elapsed() < HANG, "no sleeper is swapped out");
+        }
+    }) {
+        return;
+    }
+    ends_well("every_wait_comes_back");
+}
+
+/// Those whose stacks others may know addresses in stay: only the one that may go does.
+#[test]
+fn who_lends_its_stack_stays() {
+    if is_played(Duration::from_millis(1), || {
+        let (hold, held) = bounded::<()>(0);
+        let other = never::<()>();
+        let spawn = |f: Box<dyn FnOnce(Receiver<()>) + Send>| {
+            let held = held.clone();
+            gort::go(move || f(held))
+        };
+        let stays: Vec<Box<dyn FnOnce(Receiver<()>) + Send>> = vec![
+            Box::new(move |held| select!(recv(held) -> _ => (), recv(other) -> _ => ())),
+            Box::new(|held| assert!(held.recv_timeout(HANG).is_err())),
+            Box::new(|held| {
+                let _loan = gort::lend_stack();
+                let inner = gort::lend_stack();
+                drop(inner);
+                assert!(held.recv().is_err());
+            }),
+            Box::new(|held| {
+                let _lock = gort::lock_os_thread();
+                assert!(held.recv().is_err());
+            }),
+            Box::new(|held| {
+                let mut seen = 0;
+                gort::scope(|s| {
+                    s.go(|| seen += 1);
+                    assert!(held.recv().is_err());
+                });
+                assert_eq!(seen, 1);
+            }),
+            Box::new(|held| {
+                let large = black_box(large_and_random());
+                assert!(held.recv().is_err());
+                assert_eq!(*large, *large_and_random());
+            }),
+            Box::new(|held| {
+                let large = black_box(*large_and_random());
+                assert!(held.recv().is_err());
+                assert_eq!(large, *large_and_random());
+            }),
+        ];
+        // The last but one has its large things on the heap: it goes.
+        let n = stays.len();
+        let all: Vec<_> = stays.into_iter().map(spawn).collect();
+        until("all wait", || gort::num_goroutine() == 1 + n && snapshot().runnable == 0);
+        until_swapped(1);
+        // Whoever is parked after this goes in a later look than those, had they gone.
+        let late = spawn(Box::new(|held| assert!(held.recv().is_err())));
+        until_swapped(2);
+        assert_eq!(snapshot().swap_outs, 2, "somebody went who must not");
+        drop(hold);
+        all.into_iter().chain([late]).for_each(|h| h.join().unwrap());
+    }) {
+        return;
+    }
+    ends_well("who_lends_its_stack_stays");
+}
+
+fn large_and_random() -> Box<[u64; 2000]> {
+    let mut x = 1u64;
+    Box::new(std::array::from_fn(|_| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        x
+    }))
+}
+
+/// Goroutines that park and go on all the time, while all that stand still are swapped out at once: nobody is lost, nothing is mixed up.
+#[test]
+fn swapping_races_with_waking() {
+    if is_played(Duration::ZERO, || {
+        const RINGS: usize = 30;
+        const EACH: usize = 10;
+        const ROUNDS: usize = 300;
+        let rounds_done = Arc::new(AtomicUsize::new(0));
+        let tally = Arc::new(Mutex::new(0));
+        let mut all = Vec::new();
+        for ring in 0..RINGS {
+            // Tokens go round, each goroutine adds one; the ways of waiting alternate.
+            let links: Vec<_> = (0..EACH).map(|_| bounded::<Large>(ring % 2)).collect();
+            for i in 0..EACH {
+                let (from, to) = (links[i].1.clone(), links[(i + 1) % EACH].0.clone());
+                let (rounds_done, tally) = (rounds_done.clone(), tally.clone());
+                all.push(gort::go(move || {
+                    for round in 0..ROUNDS {
+                        let mut token = around(ring * EACH + i, || from.recv().unwrap());
+                        assert!(token.iter().all(|&word| word == token[0]), "{token:?}");
+                        token.iter_mut().for_each(|word| *word += 1);
+                        if round % 16 == i {
+                            around(i, || gort::sleep(Duration::from_micros(50 * ring as u64)));
+                            *around(i, || tally.lock().unwrap()) += 1;
+                        }
+                        if i + 1 == EACH && round + 1 == ROUNDS {
+                            assert_eq!(token[0], (ROUNDS * EACH) as u64);
+                            rounds_done.fetch_add(1, SeqCst);
+                            return;
+                        }
+                        around(i, || to.send(token).unwrap());
+                    }
+                }));
+            }
+            // Drawn out, so that many stand still.
+            let first = links[0].0.clone();
+            all.push(gort::go(move || first.send([0; 40]).unwrap()));
+        }
+        join(all);
+        assert_eq!(rounds_done.load(SeqCst), RINGS);
+        let now = snapshot();
+        assert!(now.swap_outs > 1000, "{now:?}");
+        until("nobody is out", || snapshot().swapped_bytes == 0);
+        let now = snapshot();
+        assert_eq!(now.swap_ins, now.swap_outs);
+    }) {
+        return;
+    }
+    ends_well("swapping_races_with_waking");
+}
+
+/// The bytes of this process that are its own, page tables included.
+fn held() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let of = |name: &str| -> usize {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    (of("RssAnon:") + of("VmPTE:")) * 1024
+}
+
+fn context_switches() -> usize {
+    let of = |task: std::io::Result<std::fs::DirEntry>| -> Option<usize> {
+        let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("voluntary"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    std::fs::read_dir("/proc/self/task").unwrap().filter_map(of).sum()
+}
+
+/// 20 000 parked goroutines take less than 1 500 bytes each (1 024 in shared mode), their descriptors, page tables and libc's own included; and
+/// when all are out the process rests.
+#[test]
+fn parked_goroutines_are_small_and_quiet() {
+    if is_played(Duration::from_millis(10), || {
+        const N: usize = 20_000;
+        let (hold, held_back) = bounded::<()>(0);
+        let before = held();
+        let all = start_all(N, move |_| assert!(held_back.recv().is_err()));
+        until_swapped(N);
+        let each = (held() - before) / N;
+        let limit = match scene().as_deref() {
+            _ if cfg!(debug_assertions) => 4_000, // larger frames
+            Some("shared") => 1_024,
+            _ => 1_500,
+        };
+        println!("{each} bytes each, of which {} packed", snapshot().swapped_bytes / N);
+        assert!(each < limit, "{each} bytes each");
+        // We are on a thread of our own here: nobody needs to look after us.
+        gort::blocking(|| {
+            let start = Instant::now();
+            loop {
+                let before = context_switches();
+                std::thread::sleep(Duration::from_millis(500));
+                // Our own sleep is one.
+                if context_switches() - before <= 1 {
+                    break;
+                }
+                assert!(start.elapsed() < HANG, "somebody is awake all the time");
+            }
+        });
+        drop(hold);
+        join(all);
+    }) {
+        return;
+    }
+    ends_well("parked_goroutines_are_small_and_quiet");
+}
+
+/// Who reaches into a stack that is out, against the promise, is told whose it is and what to do; no bare SIGSEGV.
+#[test]
+fn a_touch_from_outside_is_reported() {
+    if is_played(Duration::ZERO, || {
+        let place = Arc::new(AtomicPtr::new(std::ptr::null_mut()));
+        let (hold, held) = bounded::<()>(0);
+        let given = place.clone();
+        let lends = gort::Builder::new()
+            .name("lends")
+            .spawn(move || {
+                let mut on_stack = black_box(7u64);
+                given.store(&raw mut on_stack, SeqCst);
+                assert!(held.recv().is_err());
+            })
+            .unwrap();
+        until_swapped(1);
+        println!("goroutine {} lends", lends.id());
+        // SAFETY: there is none: this is what the report is for.
+        println!("{}", unsafe { place.load(SeqCst).read_volatile() });
+        drop(hold);
+    }) {
+        return;
+    }
+    for mode in ["own", "shared"] {
+        let end = play("a_touch_from_outside_is_reported", mode, &[]);
+        assert_eq!(end.code, Some(2), "{mode}: {}", end.text);
+        let id = end.text.split("goroutine ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let said = format!(
+            "fatal error: a stack that was swapped out was touched\n\nIt is that of goroutine {id}, "
+        );
+        assert!(end.text.contains(&said) && end.text.contains("gort::lend_stack()"), "{mode}: {}", end.text);
+        assert!(end.text.contains("name \"lends\""), "the dump follows: {}", end.text);
+    }
+}
+
+/// `GORT_SWAP` overrules the program; what cannot be read is said.
+#[test]
+fn the_environment_turns_it_on_and_off() {
+    let swaps = || {
+        let named = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim() == "gort-swapper"
+        };
+        let on = std::fs::read_dir("/proc/self/task").unwrap().any(named);
+        println!("it is {}", if on { "on" } else { "off" });
+    };
+    match scene().as_deref() {
+        Some("plain") => return gort::run(swaps),
+        Some(_) => {
+            // SAFETY: nothing of a stack is given away.
+            return unsafe { gort::Runtime::builder().swap_idle_stacks(HANG) }.run(swaps).unwrap();
+        }
+        None => {}
+    }
+    for (scene, env, says) in [
+        ("plain", None, "it is off"),
+        ("plain", Some("5s"), "it is on"),
+        ("builder", None, "it is on"),
+        ("builder", Some("500ms"), "it is on"),
+        ("builder", Some("off"), "it is off"),
+        ("plain", Some("soon"), "GORT_SWAP=\"soon\" is neither a duration nor off"),
+    ] {
+        let env: Vec<_> = env.map(|value| ("GORT_SWAP", value)).into_iter().collect();
+        let end = play("the_environment_turns_it_on_and_off", scene, &env);
+        assert!(end.code == Some(0) && end.text.contains(says), "{scene}, {env:?}: {}", end.text);
+    }
+}
