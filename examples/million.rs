@@ -1,34 +1,41 @@
-//! A million goroutines parked at once: how long it takes, what each holds, on how many OS threads.
+//! A million goroutines parked at once: how long it takes, what each holds, on how many OS threads; with `--swap`, what is left of that
+//! when the idle stacks are swapped out.
 //!
-//! `cargo run --release -p gort --example million -- [N] [--shared]`
+//! `cargo run --release -p gort --example million -- [N] [--shared] [--swap]`
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long swapping out may take: an old kernel cannot do it at all, and gort says so.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
     let mut n = 1_000_000;
-    let mut shared = false;
+    let (mut shared, mut swap) = (false, false);
     for arg in std::env::args().skip(1) {
         match (arg.as_str(), arg.parse()) {
             ("--shared", _) => shared = true,
+            ("--swap", _) => swap = true,
             (_, Ok(number)) if number > 0 => n = number,
             _ => {
-                eprintln!("usage: million [N] [--shared]     N goroutines (default 1000000)");
+                eprintln!("usage: million [N] [--shared] [--swap]     N goroutines (default 1000000)");
                 std::process::exit(2);
             }
         }
     }
+    let mut builder = gort::Runtime::builder();
     if shared {
         // SAFETY: nothing below is bound to a thread across a park.
-        unsafe { gort::Runtime::builder().shared_thread_locals() }
-            .run(|| park(n))
-            .expect("the first to start it");
-    } else {
-        gort::run(|| park(n));
+        builder = unsafe { builder.shared_thread_locals() };
     }
+    if swap {
+        // SAFETY: nothing below gives others what lies on its stack.
+        builder = unsafe { builder.swap_idle_stacks(Duration::from_millis(100)) };
+    }
+    builder.run(|| park(n, swap)).expect("the first to start it");
 }
 
-fn park(n: usize) {
+fn park(n: usize, swap: bool) {
     let before = resident_bytes();
     let (hold, held) = gort::chan::bounded::<()>(0);
     let parked = Arc::new(gort::sync::WaitGroup::new());
@@ -51,6 +58,15 @@ fn park(n: usize) {
         "{n} goroutines parked in {:.2?}: {each} bytes resident each, on {threads} OS threads",
         start.elapsed()
     );
+
+    if swap {
+        let out = || gort::metrics::snapshot().swap_outs as usize;
+        while out() < n && start.elapsed() < PATIENCE {
+            gort::sleep(Duration::from_millis(20));
+        }
+        let each = resident_bytes().saturating_sub(before) / n;
+        println!("{} swapped out after {:.2?}: {each} bytes resident each", out().min(n), start.elapsed());
+    }
 
     let start = Instant::now();
     drop(hold);

@@ -56,6 +56,7 @@ const PLANS: &[Plan] = &[
     Plan { name: "spawn", title: "Starting and ending one of N goroutines, two Ps", of: "goroutines", workload: "spawn-1", figure: 0, sizes: GOROUTINES, grows: Grows::Number },
     Plan { name: "parked", title: "Memory of one of N that wait", of: "goroutines", workload: "parked", figure: 1, sizes: PARKED, grows: Grows::Number },
     Plan { name: "parked-time", title: "Time to start one of N that wait", of: "goroutines", workload: "parked", figure: 0, sizes: PARKED, grows: Grows::Number },
+    Plan { name: "parked-swapped", title: "Memory of one of N that wait, idle stacks swapped out", of: "goroutines", workload: "parked-swapped", figure: 1, sizes: GOROUTINES, grows: Grows::Number },
     Plan { name: "echo", title: "Server CPU of 64 bytes there and back, two Ps", of: "connections", workload: "echo-64", figure: 0, sizes: CONNECTIONS, grows: Grows::Connections },
     Plan { name: "skynet", title: "A leaf of skynet, on the processors there are", of: "Ps", workload: "skynet", figure: 0, sizes: PROCS, grows: Grows::Procs },
     Plan { name: "channel", title: "A message, four senders and four receivers, a buffer of 1 024", of: "Ps", workload: "chan-4-4-buf", figure: 0, sizes: PROCS, grows: Grows::Procs },
@@ -83,7 +84,7 @@ fn chart(programs: &Programs, plan: &Plan) -> Chart {
     let mut points = Vec::new();
     for &size in plan.sizes {
         let mut figures = BTreeMap::new();
-        for peer in PEERS {
+        for peer in PEERS.into_iter().filter(|peer| base.peers().any(|p| p == *peer)) {
             let runs: Vec<f64> =
                 (0..runs(base)).map_while(|_| one(programs, plan, base, peer, size)).collect();
             if !runs.is_empty() {

@@ -8,6 +8,7 @@ const EXAMPLES: &[(&str, &[&str], &str)] = &[
     ("hello", &[], "42, done"),
     ("million", &["20000"], "20000 goroutines parked in"),
     ("million", &["20000", "--shared"], "all woken and joined in"),
+    ("million", &["5000", "--swap"], "5000 swapped out after"),
     ("echo", &[], "20000 messages echoed to 1000 clients"),
     ("pipeline", &[], "squares from a pipeline"),
     ("select_timeout", &[], "[1, 2, 3]"),
