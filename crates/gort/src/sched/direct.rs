@@ -18,17 +18,19 @@
 //!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
 //!    takes that back, g0 brings it along (`run.rs`), and a fresh block is given it (`attach`).
 //! 3. A successor is taken only where `find` would have taken the same one: first `next`, then the ring, with nothing due before
-//!    them. It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
+//!    them (a timer may be some microseconds late). It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
 //!    resumes anybody else on this M.
 //! 4. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
 
 use super::config::GLOBAL_EVERY;
 use super::g::{G, State};
 use super::m::{self, Action, M};
+use super::p::P;
 use super::ready::{self, ready};
 use super::run::{self, begin_slice};
 use super::state;
 use super::timers::NEVER;
+use crate::sys::clock;
 use crate::sys::membarrier::fence_light;
 use crate::sys::pin;
 use crate::sys::sync::Ordering::*;
@@ -103,6 +105,19 @@ pub(super) unsafe fn end(g: &'static G) -> ! {
     unreachable!("an ended goroutine was resumed")
 }
 
+/// The timers of `p` were looked at so short a time ago that the clock need not be asked again. Some microseconds on any processor.
+const RECENT_CYCLES: u64 = 20_000;
+
+/// Whether no timer is due, as far as a look of some microseconds ago can tell, and the sleeper in the poll knows of all of them.
+#[inline]
+fn timers_can_wait(p: &P) -> bool {
+    let next = p.timers.next_ns();
+    next == NEVER
+        || next > p.looked_ns.get()
+            && !p.unannounced.get()
+            && clock::cycles().wrapping_sub(p.looked_cycles.get()) < RECENT_CYCLES
+}
+
 /// Whom to switch to from `g`, counted as running already. `None`: through g0. Pinned.
 #[inline]
 fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
@@ -110,7 +125,7 @@ fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
     let straight = g.bound_m.load(Relaxed).is_null()
         && !g.gives_up_slot.get()
         && !p.preempt.load(Relaxed)
-        && p.timers.next_ns() == NEVER
+        && timers_can_wait(p)
         && !p.owes_global.get()
         && !p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY))
         && !state::is_urgent()

@@ -92,6 +92,8 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     let mut readied = false;
     if next_timer != NEVER {
         let now = clock::now_ns();
+        p.looked_ns.set(now);
+        p.looked_cycles.set(clock::cycles());
         if next_timer <= now {
             p.timers.run_due(now, |wake| {
                 readied = true;

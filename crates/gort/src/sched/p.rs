@@ -50,6 +50,9 @@ pub(crate) struct P {
     /// It is the global queue's turn, and whether that was put off already, see `find.rs`. Owner only.
     pub(crate) owes_global: Cell<bool>,
     pub(crate) let_time_go_first: Cell<bool>,
+    /// When the timers here were looked at last, on the clock and in cycles. Owner only.
+    pub(crate) looked_ns: Cell<u64>,
+    pub(crate) looked_cycles: Cell<u64>,
     pub(crate) stats: Stats,
     rng: UnsafeCell<Rng>,
     warm: UnsafeCell<Vec<Slot>>,
@@ -174,6 +177,8 @@ impl P {
             took_urgent: Cell::new(false),
             owes_global: Cell::new(false),
             let_time_go_first: Cell::new(false),
+            looked_ns: Cell::new(0),
+            looked_cycles: Cell::new(0),
             stats: Stats::default(),
             rng: UnsafeCell::new(Rng::new(u64::from(id) ^ crate::sys::clock::now_ns())),
             warm: UnsafeCell::new(Vec::with_capacity(WARM_SLOTS)),
