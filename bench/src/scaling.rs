@@ -8,6 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// One chart.
 #[derive(Debug, Serialize)]
@@ -75,18 +76,23 @@ pub(crate) fn measure(programs: &Programs, only: Option<&str>) -> Result<Vec<Cha
     if chosen.is_empty() {
         return Err("no chart has that in its name".into());
     }
-    Ok(chosen.into_iter().map(|plan| chart(programs, plan)).collect())
+    let mut seen = Seen::new();
+    Ok(chosen.into_iter().map(|plan| chart(programs, plan, &mut seen)).collect())
 }
 
-fn chart(programs: &Programs, plan: &Plan) -> Chart {
+/// The runs of a workload at a size, by peer: two charts may show figures of the same ones.
+type Seen = BTreeMap<(&'static str, u64, Peer), Vec<Vec<f64>>>;
+
+fn chart(programs: &Programs, plan: &Plan, seen: &mut Seen) -> Chart {
     let base = WORKLOADS.iter().find(|w| w.name == plan.workload).expect("a workload of the table");
     let unit = base.figures[plan.figure].unit;
     let mut points = Vec::new();
     for &size in plan.sizes {
         let mut figures = BTreeMap::new();
         for peer in PEERS.into_iter().filter(|peer| base.peers().any(|p| p == *peer)) {
-            let runs: Vec<f64> =
-                (0..runs(base)).map_while(|_| one(programs, plan, base, peer, size)).collect();
+            let measure = || (0..runs(base)).map_while(|_| one(programs, plan, base, peer, size)).collect();
+            let all = seen.entry((base.name, size, peer)).or_insert_with(measure);
+            let runs: Vec<f64> = all.iter().map(|figures| figures[plan.figure]).collect();
             if !runs.is_empty() {
                 println!("{} {size} {}: {:.1} {unit}", plan.name, peer.name(), median(&runs));
                 figures.insert(peer.name(), median(&runs));
@@ -97,15 +103,15 @@ fn chart(programs: &Programs, plan: &Plan) -> Chart {
     Chart { name: plan.name, title: plan.title, of: plan.of, unit, points }
 }
 
-fn one(programs: &Programs, plan: &Plan, base: &Workload, peer: Peer, size: u64) -> Option<f64> {
+fn one(programs: &Programs, plan: &Plan, base: &Workload, peer: Peer, size: u64) -> Option<Vec<f64>> {
     let connections = Load::Echo { connections: size as usize, websocket: false };
     let (workload, n, procs) = match plan.grows {
         Grows::Number => (*base, size, 2),
         Grows::Connections => (Workload { kind: Kind::Served("echo", connections), ..*base }, 2, 2),
         Grows::Procs => (*base, base.n, size as u32),
     };
-    match once(programs, &workload, n, peer, procs) {
-        Ok(figures) => Some(figures?[plan.figure]),
+    match once(programs, &workload, n, peer, procs, Duration::ZERO) {
+        Ok(figures) => figures,
         Err(e) => {
             println!("{} {size} {}: {e}", plan.name, peer.name());
             None

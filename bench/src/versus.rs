@@ -71,7 +71,7 @@ pub(crate) fn measure(
                 if peer == Peer::Java && !settings.with_java || missing.contains_key(&peer) {
                     continue;
                 }
-                match once(programs, workload, settings.size(workload), peer, procs) {
+                match once(programs, workload, settings.size(workload), peer, procs, WATCHED) {
                     Ok(Some(figures)) => results.entry(peer).or_default().push(figures),
                     Ok(None) => drop(missing.insert(peer, "not here".into())),
                     Err(e) => {
@@ -154,13 +154,14 @@ impl Settings {
     }
 }
 
-/// One run of one peer. `None`: it is not on this machine.
+/// One run of one peer; those who wait are watched for so long. `None`: it is not on this machine.
 pub(crate) fn once(
     programs: &Programs,
     workload: &Workload,
     n: u64,
     peer: Peer,
     procs: u32,
+    watched: Duration,
 ) -> Result<Option<Vec<f64>>> {
     let Some(command) = programs.command(peer, workload, n, procs) else { return Ok(None) };
     let figures = match workload.kind {
@@ -170,7 +171,7 @@ pub(crate) fn once(
             let mut figures = figures_of(&running.line()?)?;
             std::thread::sleep(SETTLED);
             figures.push(process::memory_bytes(running.pid())? / n as f64);
-            figures.push(process::wakes(running.pid(), WATCHED)?);
+            figures.push(process::wakes(running.pid(), watched)?);
             figures
         }
         Kind::Served(_, load) => {
