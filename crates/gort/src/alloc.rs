@@ -1,7 +1,9 @@
 //! For programs with a global allocator of their own.
 //!
 //! Allocators such as mimalloc and jemalloc keep a heap per thread, found through a thread-local. In a goroutine, which owns its
-//! thread-locals, they would make one for each goroutine and never give it up. [`OnThread`] has them see the OS thread instead.
+//! thread-locals, they would make one for each goroutine and never give it up. [`OnThread`] has them see the OS thread instead. Those that
+//! link the thread-locals of all threads (jemalloc does) must not be used without it where stacks are
+//! [swapped out](crate::RuntimeBuilder::swap_idle_stacks).
 //! Rust's default, the allocator of glibc, needs nothing: gort carries its cache's address along.
 
 use crate::sched::on_own_block;

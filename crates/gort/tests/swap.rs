@@ -289,6 +289,8 @@ fn who_lends_its_stack_stays() {
                 let _lock = gort::lock_os_thread();
                 assert!(held.recv().is_err());
             }),
+            // What is linked with a future of `block_on` lies on this stack, also while the future parks in plain code.
+            Box::new(|held| gort::future::block_on(async { assert!(held.recv().is_err()) })),
             Box::new(|held| {
                 let mut seen = 0;
                 gort::scope(|s| {
@@ -323,6 +325,33 @@ fn who_lends_its_stack_stays() {
         return;
     }
     ends_well("who_lends_its_stack_stays");
+}
+
+/// A loan that its goroutine has left in a thread-local is no business of the next goroutine that finds it there.
+#[test]
+fn a_loan_that_was_left_behind_does_no_harm() {
+    thread_local!(static LEFT: RefCell<Option<gort::StackLoan>> = const { RefCell::new(None) });
+    if is_played(Duration::ZERO, || {
+        gort::go(|| LEFT.set(Some(gort::lend_stack()))).join().unwrap();
+        let (hold, held) = bounded::<()>(0);
+        let stays = gort::go(move || {
+            let _loan = gort::lend_stack();
+            drop(LEFT.take());
+            assert!(held.recv().is_err());
+        });
+        until("it waits", || gort::debug::dump().contains("chan receive]"));
+        let (_hold_another, held) = bounded::<()>(0);
+        gort::go(move || held.recv());
+        until_swapped(1);
+        assert_eq!(snapshot().swap_outs, 1, "a lent stack went");
+        drop(hold);
+        stays.join().unwrap();
+    }) {
+        return;
+    }
+    // With one P the second goroutine has the first one's stack.
+    let end = play("a_loan_that_was_left_behind_does_no_harm", "own", &[("GOMAXPROCS", "1")]);
+    assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
 fn large_and_random() -> Box<[u64; 2000]> {

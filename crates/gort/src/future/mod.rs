@@ -12,7 +12,7 @@
 //! together.
 #![forbid(unsafe_code)]
 
-use crate::sched::{FIRST_TOKEN, WaitReason, WaiterRef};
+use crate::sched::{FIRST_TOKEN, WaitReason, WaiterRef, lend_stack};
 use crate::sys::lock::Lock;
 use std::pin::pin;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ use std::task::{Context, Poll, Wake, Waker};
 /// })
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    // Others may be linked with the future, also while it parks in plain code.
+    let _loan = lend_stack();
     let mut future = pin!(future);
     let signal = Arc::new(Signal(Lock::new(State { woken: false, waiter: None })));
     let waker = Waker::from(signal.clone());

@@ -193,15 +193,22 @@ pub fn dump() -> String {
     write(|_, _| ())
 }
 
+/// So many stacks are brought back for a dump: more might take more memory than there is.
+const MOST_BROUGHT_BACK: usize = 10_000;
+
 /// As [`dump`], with the stacks of those who wait.
 ///
 /// # Safety
 /// No goroutine that is suspended is resumed any more (`run::freeze`).
 pub(crate) unsafe fn dump_with_stacks() -> String {
+    let mut brought_back = 0;
     write(|g, text| match g.state() {
+        State::Waiting if g.swap.is_out() && brought_back == MOST_BROUGHT_BACK => {
+            text.push_str("\tstack swapped out\n");
+        }
         // SAFETY: it is suspended, and the caller answers for that it stays so.
         State::Waiting if g.sp.load(Relaxed) != 0 => unsafe {
-            swap::fetch(g); // the swapper takes no more stacks since they are frozen
+            brought_back += usize::from(swap::keep(g));
             walk::write_frames(&walk::frames(g.sp.load(Relaxed)), text)
         },
         State::Waiting => {}

@@ -1,7 +1,9 @@
 //! Errors that end the process: a report on stderr and exit status 2, as in Go.
 
 use super::dump;
+use super::g::G;
 use super::{m, run, swap, threads};
+use crate::stack::slab::Slot;
 use crate::sys::fatal::{exit, write_stderr};
 use crate::sys::sync::AtomicU32;
 use crate::sys::{clock, futex};
@@ -55,10 +57,14 @@ const DUMPER_STACK_BYTES: usize = 8 << 20;
 /// How long a dump may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Looks at a fault on this thread: in the guard of the running goroutine's stack it is an overflow, which is reported. Runs
-/// in a signal handler, on the M's alternate stack; allocates nothing.
+/// Looks at a fault on this thread: in the guard of the running goroutine's stack it is an overflow, in a stack that was swapped out somebody's
+/// broken promise; both are reported. Runs in a signal handler, on the M's alternate stack; allocates nothing.
 pub(crate) fn judge_fault(addr: usize) {
-    if let Some(id) = swap::whose(addr) {
+    // SAFETY: the goroutine runs on this thread, which is in the handler, so nobody changes the slot.
+    let own = m::current().and_then(|m| m.g()).and_then(|g| Some((g, unsafe { (*g.slot.get()).as_ref() }?)));
+    if let Some((g, slot)) = own.filter(|(_, slot)| slot.guard().contains(&addr)) {
+        report_overflow(g, slot);
+    } else if let Some(id) = swap::whose(addr) {
         let mut digits = [0; 20];
         write_stderr(b"fatal error: a stack that was swapped out was touched\n\nIt is that of goroutine ");
         write_stderr(decimal(id, &mut digits));
@@ -68,12 +74,9 @@ pub(crate) fn judge_fault(addr: usize) {
         );
         report_and_exit();
     }
-    let Some(g) = m::current().and_then(|m| m.g()) else { return };
-    // SAFETY: the goroutine runs on this thread, which is in the handler, so nobody changes the slot.
-    let Some(slot) = (unsafe { (*g.slot.get()).as_ref() }) else { return };
-    if !slot.guard().contains(&addr) {
-        return;
-    }
+}
+
+fn report_overflow(g: &G, slot: &Slot) -> ! {
     let mut digits = [0; 20];
     write_stderr(b"fatal error: stack overflow\n\ngoroutine ");
     write_stderr(decimal(g.id(), &mut digits));

@@ -36,7 +36,7 @@ use super::start::fixed;
 use super::swap::SwapWord;
 use super::task::TaskVTable;
 use crate::stack::slab::Slot;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 use crate::sys::map_vec::MapVec;
 use crate::sys::prefetch::prefetch;
@@ -323,13 +323,22 @@ pub(crate) fn free(gs: impl Iterator<Item = *mut G>) {
 }
 
 /// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile). Allocates nothing.
-pub(crate) fn for_each(mut f: impl FnMut(&'static G)) {
+pub(crate) fn for_each(f: impl FnMut(&'static G)) {
+    for_each_of(HEAP.lock(), f);
+}
+
+/// As [`for_each`], if no thread holds the lock just now: for a signal handler, which must not wait.
+pub(crate) fn for_each_in_handler(f: impl FnMut(&'static G)) {
+    if let Some(heap) = HEAP.try_lock() {
+        for_each_of(heap, f);
+    }
+}
+
+fn for_each_of(heap: Guard<'_, Heap>, mut f: impl FnMut(&'static G)) {
     let mut chunks = MapVec::new();
-    let used = {
-        let heap = HEAP.lock();
-        heap.chunks.iter().for_each(|&chunk| chunks.push(chunk));
-        heap.used
-    };
+    heap.chunks.iter().for_each(|&chunk| chunks.push(chunk));
+    let used = heap.used;
+    drop(heap);
     for (i, &chunk) in chunks.iter().enumerate() {
         let n = if i + 1 == chunks.len() { used } else { CHUNK };
         for k in 0..n {

@@ -147,7 +147,8 @@ impl RuntimeBuilder {
     ///
     /// While a goroutine is parked in a gort call, nobody but gort uses memory in its stack or its `thread_local!`s, unless it holds a
     /// [`StackLoan`](crate::StackLoan). Scopes of other libraries (`std::thread::scope`, `rayon::scope`) in which a goroutine parks lend them
-    /// to other threads. Who touches such memory gets a fault, which ends the process with a report; a system call gets EFAULT.
+    /// to other threads; so do global allocators that link the thread-locals of all threads, as jemalloc does, without
+    /// [`OnThread`](crate::alloc::OnThread) around them. Who touches such memory gets a fault, which ends the process with a report; a system call gets EFAULT.
     pub unsafe fn swap_idle_stacks(mut self, after: Duration) -> RuntimeBuilder {
         self.0.swap_after = Some(after);
         self

@@ -51,6 +51,9 @@ static NAP: Nap = Nap::new(AtomicU32::new(AWAKE));
 #[inline]
 pub(crate) fn interrupt(state: u32) {
     if NAP.interrupt(state) {
+        if state == SLEEPS {
+            COARSE_NS.store(clock::now_ns(), Relaxed); // it stood still
+        }
         futex::wake(NAP.futex(), 1);
     }
 }

@@ -106,6 +106,13 @@ pub(crate) struct Guard<'a, T: ?Sized> {
     lock: &'a Lock<T>,
 }
 
+impl<T: ?Sized> Guard<'_, T> {
+    /// Whether somebody sleeps for the lock.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.lock.state.load(Relaxed) == WANTED
+    }
+}
+
 impl<T: ?Sized> Deref for Guard<'_, T> {
     type Target = T;
     #[inline]

@@ -25,10 +25,10 @@ pub(crate) fn register() -> io::Result<()> {
 
 /// The seldom side's fence, some microseconds.
 ///
-/// # Panics
-/// If the process has not [registered](register).
-pub(crate) fn fence_heavy() {
-    membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED).expect("the process is registered");
+/// # Errors
+/// There was none: the process has not [registered](register), or may not ask any more.
+pub(crate) fn fence_heavy() -> io::Result<()> {
+    membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
 }
 
 /// The frequent side's fence: the compiler keeps the order, and [`fence_heavy`] has the processor keep it.

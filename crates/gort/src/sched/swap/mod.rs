@@ -18,10 +18,10 @@
 //! | --- | --- |
 //! | wait queues of `chan` and `sync`, timers of `sleep` and of calls on sockets | the node lies in the descriptor ([`WaiterRef::lodge`](super::park::WaiterRef::lodge)) |
 //! | who sends to, or receives from, a goroutine parked in `send` or `recv`: the message's place | under the channel's lock, which the park names; the swapper takes that too, and whoever uses the place [fetches](fetch) the stack before |
-//! | `select`, waits with a deadline in `chan` and `sync`, `block_on`, waits for another's operation on the same socket | such parks are not swapped |
-//! | goroutines of a `scope`, `run` inside a goroutine | [`StackLoan`] |
+//! | `select`, waits with a deadline in `chan` and `sync`, waits for another's operation on the same socket | such parks are not swapped |
+//! | goroutines of a `scope`, `run` inside a goroutine, what a future of `block_on` is linked into | [`StackLoan`] |
 //! | a buffer lent to the kernel | a goroutine that waits for I/O is in no system call |
-//! | scopes of others (`std::thread::scope`, `rayon::scope`), a thread-local's address given away | the program's promise, and [`lend_stack`] for who breaks it |
+//! | scopes of others (`std::thread::scope`, `rayon::scope`), a thread-local's address given away, allocators that link their thread-locals | the program's promise; [`lend_stack`], [`OnThread`](crate::alloc::OnThread) |
 //!
 //! A touch from outside ends the process with a report that names the goroutine; inside a system call it is EFAULT. That is why the knob is unsafe.
 //!
@@ -29,8 +29,8 @@
 //! 1. The word of a goroutine leaves MARKED and OUT under its shard's lock alone, but for a goroutine that overwrites MARKED as it runs.
 //! 2. Locks: a channel's, then a shard's. The swapper, who has the shard's, only tries the channel's.
 //! 3. Nothing here asks the program's allocator: who holds a shard's lock waits for nobody but the kernel.
-//! 4. An idle process makes no wake-ups: the swapper sleeps for good when all who wait are out, or cannot go, and nobody has run
-//!    since; sysmon wakes it.
+//! 4. An idle process makes no wake-ups: when sysmon has not looked since the swapper has, nobody has run, and the swapper sleeps until the
+//!    next one has waited for long enough, or for good. sysmon wakes it.
 //!
 //! # Rejected
 //! *Bringing a stack back at a touch*, by the fault handler: between packing and guarding another thread could write, and the write would
@@ -40,20 +40,22 @@
 
 mod word;
 
+use super::fatal;
 use super::g::{self, G, State};
 use super::m;
 use super::run;
 use super::start::fixed;
-use super::{fatal, p};
+use super::timers::NEVER;
 use crate::stack::image::Packer;
 use crate::stack::slab;
 use crate::sys::line::Line;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Guard, Lock};
 use crate::sys::map::{GuardKind, PAGE};
 use crate::sys::membarrier;
 use crate::sys::pool::{MAX_BLOCK, Pool};
-use crate::sys::sync::{AtomicBool, AtomicU32, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{clock, futex};
+use std::io;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -62,6 +64,10 @@ pub(crate) use word::SwapWord;
 
 /// Marked at once, for one fence.
 const BATCH: usize = 256;
+/// More bytes than this are not looked through.
+const LARGE: usize = 64 << 10;
+/// How long the swapper waits for those who want a lock that it had.
+const STAND_ASIDE: Duration = Duration::from_micros(100);
 /// Bytes before a packed stack: its length.
 const HEAD: usize = size_of::<u16>();
 
@@ -93,19 +99,26 @@ pub(crate) fn is_on() -> bool {
     ON.load(Relaxed)
 }
 
-/// 1: the swapper sleeps until somebody runs.
+/// How often sysmon has looked: it does, more than once, whenever goroutines have run.
+static LOOKS: AtomicU64 = AtomicU64::new(0);
+/// 1: the swapper sleeps until that changes.
 static ASLEEP: AtomicU32 = AtomicU32::new(0);
 
-/// Goroutines may have run since the swapper has looked. sysmon calls this.
+/// Goroutines may have run since the swapper has looked. sysmon calls this at each look of its own.
 #[inline]
 pub(super) fn look_again() {
-    if ASLEEP.load(Relaxed) != 0 && ASLEEP.swap(0, AcqRel) != 0 {
+    if !is_on() {
+        return;
+    }
+    // One of us sees the other: the swapper writes ASLEEP, and then reads LOOKS.
+    LOOKS.fetch_add(1, SeqCst);
+    if ASLEEP.load(SeqCst) != 0 && ASLEEP.swap(0, SeqCst) != 0 {
         futex::wake(&ASLEEP, 1);
     }
 }
 
 /// Starts swapping out whoever has been parked for `after`. Where the kernel cannot do that, says so and goes on without.
-pub(super) fn start(after: Duration) -> std::io::Result<()> {
+pub(super) fn start(after: Duration) -> io::Result<()> {
     if slab::guards() != GuardKind::Install {
         eprintln!(
             "gort: idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has)"
@@ -120,7 +133,7 @@ pub(super) fn start(after: Duration) -> std::io::Result<()> {
     let mut rewritten = vec![fixed.current_offset];
     rewritten.extend(fixed.malloc_words.iter().flatten());
     let Some(packer) = Packer::new(fixed.layout.as_ref(), &rewritten) else {
-        return Err(std::io::ErrorKind::OutOfMemory.into());
+        return Err(io::ErrorKind::OutOfMemory.into());
     };
     PACKER.set(packer).unwrap_or_else(|_| unreachable!("the runtime starts once"));
     let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
@@ -149,54 +162,74 @@ struct Swapper {
 
 impl Swapper {
     fn work(mut self) {
-        let nap = (self.after_ns / 2).clamp(1_000_000, 1_000_000_000);
+        let nap = Duration::from_nanos((self.after_ns / 2).clamp(1_000_000, 1_000_000_000));
         loop {
-            let schedules = schedules();
-            let young = self.look_at_all();
-            if !young && schedules == self::schedules() {
-                ASLEEP.store(1, SeqCst);
-                while ASLEEP.load(Acquire) != 0 {
-                    futex::wait(&ASLEEP, 1, None);
+            let looks = LOOKS.load(SeqCst);
+            let next_ns = match self.look_at_all() {
+                Ok(next_ns) => next_ns,
+                Err(e) => {
+                    eprintln!(
+                        "gort: no more idle stacks are swapped out: the kernel refuses the fence that this needs ({e})"
+                    );
+                    return ON.store(false, Relaxed);
                 }
+            };
+            std::thread::sleep(nap);
+            ASLEEP.store(1, SeqCst);
+            if LOOKS.load(SeqCst) != looks {
+                ASLEEP.store(0, SeqCst);
             }
-            std::thread::sleep(Duration::from_nanos(nap));
+            let deadline_ns = (next_ns != NEVER).then_some(next_ns);
+            while ASLEEP.load(SeqCst) != 0 && deadline_ns.is_none_or(|d| clock::now_ns() < d) {
+                futex::wait(&ASLEEP, 1, deadline_ns);
+            }
+            ASLEEP.store(0, SeqCst);
         }
     }
 
-    /// Swaps out whoever may go and has waited for long enough. True if somebody may go later.
-    fn look_at_all(&mut self) -> bool {
-        let mut young = false;
+    /// Swaps out whoever may go and has waited for long enough; says when the next one will have, if nobody runs.
+    fn look_at_all(&mut self) -> io::Result<u64> {
+        let mut next_ns = NEVER;
+        let mut result = Ok(());
         let now = clock::now_ns();
         g::for_each(|g| {
             if g.state() != State::Waiting || !g.swap.may_go() {
                 return;
             }
-            if now < g.since_ns().saturating_add(self.after_ns) {
-                young = true;
-            } else if g.swap.mark() {
+            let due_ns = g.since_ns().saturating_add(self.after_ns);
+            if now < due_ns {
+                next_ns = next_ns.min(due_ns);
+            } else if result.is_ok() && g.swap.mark() {
                 self.marked.push(g);
                 if self.marked.len() == BATCH {
-                    young |= self.swap_out_marked();
+                    result = self.swap_out_marked().map(|all| {
+                        if !all {
+                            next_ns = now
+                        }
+                    });
                 }
             }
         });
-        young | self.swap_out_marked()
+        result?;
+        let all = self.swap_out_marked()?;
+        Ok(if all { next_ns } else { now })
     }
 
-    /// True if somebody could not go just now.
-    fn swap_out_marked(&mut self) -> bool {
+    /// False if somebody could not go just now.
+    fn swap_out_marked(&mut self) -> io::Result<bool> {
         if self.marked.is_empty() {
-            return false;
+            return Ok(true);
         }
-        membarrier::fence_heavy();
+        if let Err(e) = membarrier::fence_heavy() {
+            self.marked.drain(..).for_each(|g| {
+                let _shard = shard(g).lock();
+                g.swap.unmark();
+            });
+            return Err(e);
+        }
         let scratch = &mut self.scratch;
-        self.marked.drain(..).fold(false, |again, g| again | !try_swap_out(g, scratch))
+        Ok(self.marked.drain(..).fold(true, |all, g| try_swap_out(g, scratch) & all))
     }
-}
-
-/// How often goroutines were switched to.
-fn schedules() -> u64 {
-    p::all_ever().map(|p| p.stats.schedules.get()).sum()
 }
 
 /// Swaps `g` out, which is marked. False: the channel that it waits at is in use; another time.
@@ -221,7 +254,8 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     };
     let sp = g.sp.load(Relaxed);
     // SAFETY: as above; the message's place in it is used under the lock that we have (`fetch`).
-    let packed = unsafe { packer().pack(slot, sp, &mut scratch[..most_packed(slot, sp)]) };
+    let packed =
+        most_packed(slot, sp).and_then(|most| unsafe { packer().pack(slot, sp, &mut scratch[..most]) });
     let place = packed.and_then(|len| Some((shard.pool.take(HEAD + len)?, len)));
     let Some((place, len)) = place else {
         g.swap.set_stays();
@@ -241,14 +275,21 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     }
     shard.outs += 1;
     g.swap.set_out(place);
+    let wanted = lent.as_ref().is_some_and(Guard::is_wanted);
     drop(lent);
+    drop(shard);
+    if wanted {
+        // The next one may wait at the same channel, and who sleeps for its lock takes longer to come than we to take it again.
+        std::thread::sleep(STAND_ASIDE);
+    }
     true
 }
 
-/// The most bytes that the stack suspended at `sp` may take when packed: if that saves less than a quarter of its pages it stays.
-fn most_packed(slot: &slab::Slot, sp: usize) -> usize {
+/// The most bytes that the stack suspended at `sp` may take when packed: if that saves less than a quarter of its pages it stays. So does
+/// a large one: looking through it would hold others up.
+fn most_packed(slot: &slab::Slot, sp: usize) -> Option<usize> {
     let pages = slot.range().end - (sp & !(PAGE - 1));
-    (pages - pages / 4).min(MAX_BLOCK) - HEAD
+    (pages <= LARGE).then_some((pages - pages / 4).min(MAX_BLOCK) - HEAD)
 }
 
 /// Makes a slot usable again.
@@ -264,7 +305,7 @@ unsafe fn open(g: &G, slot: &slab::Slot) {
 
 /// Brings the stack of `g` back, if it is out, and keeps the swapper from taking it as long as `g` does not wait.
 ///
-/// The caller is who resumes `g` (its state says Running), or holds the lock that it has named, or shows it when all are frozen.
+/// The caller is who resumes `g` (its state says Running), or holds the lock that it has named, or has frozen all.
 #[cold]
 pub(super) fn bring_back(g: &'static G) {
     let mut shard = shard(g).lock();
@@ -296,11 +337,21 @@ pub(crate) fn fetch(g: &'static G) {
     }
 }
 
+/// When all are frozen: brings the stack of `g` back, to be looked at. True if it was out.
+pub(super) fn keep(g: &'static G) -> bool {
+    let was_out = g.swap.is_out();
+    // Also where it is not out yet: behind the lock the swapper is done with it, or will see that all are frozen.
+    if is_on() {
+        bring_back(g);
+    }
+    was_out
+}
+
 /// The goroutine whose stack was swapped out and has been touched at `addr`, if there is one. For the report of a fault.
 pub(super) fn whose(addr: usize) -> Option<u64> {
     let mut whose = None;
     if is_on() {
-        g::for_each(|g| {
+        g::for_each_in_handler(|g| {
             if !g.swap.is_out() {
                 return;
             }
@@ -341,8 +392,8 @@ pub(super) fn counts() -> Counts {
 #[must_use = "the stack may be swapped out again when this is dropped"]
 #[derive(Debug)]
 pub struct StackLoan {
-    /// False on a plain thread.
-    counted: bool,
+    /// The goroutine's number; 0 on a plain thread. (One in a thread-local may be dropped by the next goroutine on the same slot.)
+    of: u64,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -377,14 +428,12 @@ pub fn lend_stack() -> StackLoan {
     if let Some(g) = g {
         g.loans.set(g.loans.get() + 1);
     }
-    StackLoan { counted: g.is_some(), _not_send: PhantomData }
+    StackLoan { of: g.map_or(0, G::id), _not_send: PhantomData }
 }
 
 impl Drop for StackLoan {
     fn drop(&mut self) {
-        if self.counted
-            && let Some(g) = m::current().and_then(|m| m.g())
-        {
+        if let Some(g) = m::current().and_then(|m| m.g()).filter(|g| g.id() == self.of) {
             g.loans.set(g.loans.get() - 1);
         }
     }
