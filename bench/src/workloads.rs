@@ -166,7 +166,7 @@ const fn swapped(w: Workload) -> Workload {
     Workload { swaps: true, also: &[], without: BEST, ..w }
 }
 
-/// How many goroutines wait at a time in `parked`, at scale 1.
+/// How many goroutines wait at a time in `parked` and `parked-swapped`, at scale 1.
 const MILLION: u64 = 1_000_000;
 
 #[rustfmt::skip]

@@ -1,7 +1,7 @@
 //! The workloads, written for each peer as its users would.
 //!
 //! A child process runs one: `child PEER WORKLOAD N PROCS` prints its figures and ends; `serve PEER KIND PROCS` prints the address it
-//! listens at and serves until its standard input ends; `parked` prints what starting took and waits for the same.
+//! listens at and serves until its standard input ends; `parked` and `parked-swapped` print what starting took and wait for the same.
 
 pub(crate) mod on_gort;
 pub(crate) mod on_may;

@@ -381,8 +381,14 @@ fn handoff(n: u64) -> Vec<f64> {
 /// Waits until so many stacks are swapped out, in a wait in which ours is not.
 fn until_swapped(n: u64) {
     let never = gort::chan::never::<()>();
-    while gort::metrics::snapshot().swap_outs < n {
+    let (mut out, mut progress) = (0, Instant::now());
+    while out < n {
         let _ = never.recv_timeout(Duration::from_millis(20));
+        let now = gort::metrics::snapshot().swap_outs;
+        if now != out {
+            (out, progress) = (now, Instant::now());
+        }
+        assert!(progress.elapsed() < Duration::from_secs(30), "{out} of {n} stacks are swapped out, no more");
     }
 }
 

@@ -23,7 +23,8 @@
 //!
 //! # Starting
 //! [`run`] starts the runtime if need be; [`start`] does only that; [`Runtime::builder`] has the knobs. There is one runtime a
-//! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_THREAD_CAP`, `GORT_BLOCKING_LIMIT` give what was not set; `GORT_SWAP` overrules [`RuntimeBuilder::swap_idle_stacks`].
+//! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_THREAD_CAP`, `GORT_BLOCKING_LIMIT` give what was not set; `GORT_SWAP`
+//! overrules [`RuntimeBuilder::swap_idle_stacks`].
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
 compile_error!(

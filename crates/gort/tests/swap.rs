@@ -5,6 +5,7 @@ mod child;
 
 use child::{play, scene};
 use gort::chan::{Receiver, Sender, bounded, never, unbounded};
+use gort::debug::{Goroutine, Status, goroutines};
 use gort::metrics::snapshot;
 use gort::net::UnixStream;
 use gort::select;
@@ -21,7 +22,7 @@ const HANG: Duration = Duration::from_secs(50);
 
 /// Plays the scene of `test` in both modes, with one P and with two.
 fn ends_well(test: &str) {
-    for (mode, procs) in [("own", "2"), ("shared", "2"), ("own", "1")] {
+    for (mode, procs) in [("own", "2"), ("shared", "2"), ("own", "1"), ("shared", "1")] {
         let end = play(test, mode, &[("GOMAXPROCS", procs)]);
         assert_eq!(end.code, Some(0), "{mode}, {procs} Ps: {}", end.text);
     }
@@ -45,6 +46,25 @@ fn until(what: &str, done: impl Fn() -> bool) {
         assert!(start.elapsed() < HANG, "{what}: {:?}", snapshot());
         assert!(never::<()>().recv_timeout(Duration::from_millis(1)).is_err());
     }
+}
+
+/// Gives the swapper the opportunity to take who must not go.
+fn let_it_look() {
+    for _ in 0..100 {
+        assert!(never::<()>().recv_timeout(Duration::from_millis(1)).is_err());
+    }
+}
+
+/// How many are out just now.
+fn out() -> u64 {
+    let now = snapshot();
+    now.swap_outs - now.swap_ins
+}
+
+/// Waits until all goroutines but the caller are parked: so many.
+fn until_parked(n: usize) {
+    let is_parked = |g: &Goroutine| matches!(g.status, Status::Waiting(_));
+    until(&format!("{n} are parked"), || goroutines().iter().filter(|g| is_parked(g)).count() == n);
 }
 
 fn until_swapped(n: usize) {
@@ -125,12 +145,14 @@ fn messages_reach_stacks_that_are_out() {
         let sender = |to: Sender<Large>| move |i| around(i, || to.send(large(i)).unwrap());
         let all = start_all(N, sender(to.clone()));
         until_swapped(out + N);
+        let nothing = never::<Large>();
         let mut got: Vec<usize> = (0..N)
             .map(|n| {
                 let got = if n % 2 == 0 {
                     from.recv().unwrap()
                 } else {
-                    select!(recv(from) -> got => got.unwrap())
+                    // With one arm alone it would be a plain receive.
+                    select!(recv(from) -> got => got.unwrap(), recv(nothing) -> _ => unreachable!())
                 };
                 assert_eq!(got, large((got[0] / 1000) as usize));
                 (got[0] / 1000) as usize
@@ -227,11 +249,8 @@ fn every_wait_comes_back() {
             around(1, || handle.join().unwrap());
             ended.store(true, SeqCst);
         }));
-        let parked = all.len() as u64;
-        until("all are swapped out", || {
-            let now = snapshot();
-            now.swap_outs - now.swap_ins >= parked
-        });
+        let parked = all.len() as u64 + 2; // `slow` and who initialises
+        until("all are swapped out", || out() >= parked);
         drop(holds);
         *open.0.lock().unwrap() = true;
         open.1.notify_all();
@@ -253,7 +272,9 @@ fn every_wait_comes_back() {
         loop {
             let (began, before) = (Instant::now(), snapshot().swap_outs);
             let nap = Duration::from_millis(200);
-            join(start_all(N, move |i| around(i, || gort::sleep(nap))));
+            let all = start_all(N, move |i| around(i, || gort::sleep(nap)));
+            until("they have slept", || gort::num_goroutine() == 1);
+            join(all);
             assert!(began.elapsed() >= nap);
             if snapshot().swap_outs >= before + N as u64 {
                 break;
@@ -313,12 +334,13 @@ fn who_lends_its_stack_stays() {
         // The last but one has its large things on the heap: it goes.
         let n = stays.len();
         let all: Vec<_> = stays.into_iter().map(spawn).collect();
-        until("all wait", || gort::num_goroutine() == 1 + n && snapshot().runnable == 0);
-        until_swapped(1);
+        until_parked(n);
         // Whoever is parked after this goes in a later look than those, had they gone.
         let late = spawn(Box::new(|held| assert!(held.recv().is_err())));
-        until_swapped(2);
-        assert_eq!(snapshot().swap_outs, 2, "somebody went who must not");
+        until_parked(n + 1);
+        until("two are out", || out() >= 2);
+        let_it_look();
+        assert_eq!(out(), 2, "somebody went who must not");
         drop(hold);
         all.into_iter().chain([late]).for_each(|h| h.join().unwrap());
     }) {
@@ -339,11 +361,12 @@ fn a_loan_that_was_left_behind_does_no_harm() {
             drop(LEFT.take());
             assert!(held.recv().is_err());
         });
-        until("it waits", || gort::debug::dump().contains("chan receive]"));
         let (_hold_another, held) = bounded::<()>(0);
         gort::go(move || held.recv());
-        until_swapped(1);
-        assert_eq!(snapshot().swap_outs, 1, "a lent stack went");
+        until_parked(2);
+        until("one is out", || out() >= 1);
+        let_it_look();
+        assert_eq!(out(), 1, "a lent stack went");
         drop(hold);
         stays.join().unwrap();
     }) {
@@ -362,51 +385,55 @@ fn large_and_random() -> Box<[u64; 2000]> {
     }))
 }
 
+/// Tokens go round in rings, each goroutine adds one; the ways of waiting alternate.
+fn race() {
+    const RINGS: usize = 30;
+    const EACH: usize = 10;
+    const ROUNDS: usize = 300;
+    let rings_done = Arc::new(AtomicUsize::new(0));
+    let tally = Arc::new(Mutex::new(0));
+    let mut all = Vec::new();
+    for ring in 0..RINGS {
+        let links: Vec<_> = (0..EACH).map(|_| bounded::<Large>(ring % 2)).collect();
+        for i in 0..EACH {
+            let (from, to) = (links[i].1.clone(), links[(i + 1) % EACH].0.clone());
+            let (rings_done, tally) = (rings_done.clone(), tally.clone());
+            all.push(gort::go(move || {
+                for round in 0..ROUNDS {
+                    let mut token = around(ring * EACH + i, || from.recv().unwrap());
+                    assert!(token.iter().all(|&word| word == token[0]), "{token:?}");
+                    token.iter_mut().for_each(|word| *word += 1);
+                    if round % 16 == i {
+                        around(i, || gort::sleep(Duration::from_micros(50 * ring as u64)));
+                        *around(i, || tally.lock().unwrap()) += 1;
+                    }
+                    if i + 1 == EACH && round + 1 == ROUNDS {
+                        assert_eq!(token[0], (ROUNDS * EACH) as u64);
+                        rings_done.fetch_add(1, SeqCst);
+                        return;
+                    }
+                    around(i, || to.send(token).unwrap());
+                }
+            }));
+        }
+        let first = links[0].0.clone();
+        all.push(gort::go(move || first.send([0; 40]).unwrap()));
+    }
+    join(all);
+    assert_eq!(rings_done.load(SeqCst), RINGS);
+}
+
 /// Goroutines that park and go on all the time, while all that stand still are swapped out at once: nobody is lost, nothing is mixed up.
 #[test]
 fn swapping_races_with_waking() {
     if is_played(Duration::ZERO, || {
-        const RINGS: usize = 30;
-        const EACH: usize = 10;
-        const ROUNDS: usize = 300;
-        let rounds_done = Arc::new(AtomicUsize::new(0));
-        let tally = Arc::new(Mutex::new(0));
-        let mut all = Vec::new();
-        for ring in 0..RINGS {
-            // Tokens go round, each goroutine adds one; the ways of waiting alternate.
-            let links: Vec<_> = (0..EACH).map(|_| bounded::<Large>(ring % 2)).collect();
-            for i in 0..EACH {
-                let (from, to) = (links[i].1.clone(), links[(i + 1) % EACH].0.clone());
-                let (rounds_done, tally) = (rounds_done.clone(), tally.clone());
-                all.push(gort::go(move || {
-                    for round in 0..ROUNDS {
-                        let mut token = around(ring * EACH + i, || from.recv().unwrap());
-                        assert!(token.iter().all(|&word| word == token[0]), "{token:?}");
-                        token.iter_mut().for_each(|word| *word += 1);
-                        if round % 16 == i {
-                            around(i, || gort::sleep(Duration::from_micros(50 * ring as u64)));
-                            *around(i, || tally.lock().unwrap()) += 1;
-                        }
-                        if i + 1 == EACH && round + 1 == ROUNDS {
-                            assert_eq!(token[0], (ROUNDS * EACH) as u64);
-                            rounds_done.fetch_add(1, SeqCst);
-                            return;
-                        }
-                        around(i, || to.send(token).unwrap());
-                    }
-                }));
-            }
-            // Drawn out, so that many stand still.
-            let first = links[0].0.clone();
-            all.push(gort::go(move || first.send([0; 40]).unwrap()));
+        let start = Instant::now();
+        while snapshot().swap_outs < 1000 {
+            race();
+            assert!(start.elapsed() < HANG, "{:?}", snapshot());
         }
-        join(all);
-        assert_eq!(rounds_done.load(SeqCst), RINGS);
-        let now = snapshot();
-        assert!(now.swap_outs > 1000, "{now:?}");
         until("nobody is out", || snapshot().swapped_bytes == 0);
-        let now = snapshot();
-        assert_eq!(now.swap_ins, now.swap_outs);
+        assert_eq!(out(), 0);
     }) {
         return;
     }
@@ -457,7 +484,7 @@ fn parked_goroutines_are_small_and_quiet() {
                 let before = context_switches();
                 std::thread::sleep(Duration::from_millis(500));
                 // Our own sleep is one.
-                if context_switches() - before <= 1 {
+                if context_switches().checked_sub(before).is_some_and(|n| n <= 1) {
                     break;
                 }
                 assert!(start.elapsed() < HANG, "somebody is awake all the time");
@@ -510,29 +537,39 @@ fn a_touch_from_outside_is_reported() {
 #[test]
 fn the_environment_turns_it_on_and_off() {
     let swaps = || {
-        let named = |task: std::io::Result<std::fs::DirEntry>| {
-            std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim() == "gort-swapper"
-        };
-        let on = std::fs::read_dir("/proc/self/task").unwrap().any(named);
-        println!("it is {}", if on { "on" } else { "off" });
-    };
-    match scene().as_deref() {
-        Some("plain") => return gort::run(swaps),
-        Some(_) => {
-            // SAFETY: nothing of a stack is given away.
-            return unsafe { gort::Runtime::builder().swap_idle_stacks(HANG) }.run(swaps).unwrap();
+        let (_hold, held) = bounded::<()>(0);
+        gort::go(move || held.recv());
+        until_parked(1);
+        let wanted = std::env::var("SWAPS").unwrap();
+        if wanted == "on" {
+            until_swapped(1);
         }
-        None => {}
+        let_it_look();
+        assert_eq!(out(), u64::from(wanted == "on"));
+        std::process::exit(0);
+    };
+    let after = match scene().as_deref() {
+        Some("plain") => return gort::run(swaps),
+        Some("at once") => Duration::ZERO,
+        Some(_) => Duration::MAX,
+        None => HANG,
+    };
+    if scene().is_some() {
+        // SAFETY: nothing of a stack is given away.
+        return unsafe { gort::Runtime::builder().swap_idle_stacks(after) }.run(swaps).unwrap();
     }
-    for (scene, env, says) in [
-        ("plain", None, "it is off"),
-        ("plain", Some("5s"), "it is on"),
-        ("builder", None, "it is on"),
-        ("builder", Some("500ms"), "it is on"),
-        ("builder", Some("off"), "it is off"),
-        ("plain", Some("soon"), "GORT_SWAP=\"soon\" is neither a duration nor off"),
+    for (scene, env, wanted, says) in [
+        ("plain", None, "off", ""),
+        ("plain", Some("10ms"), "on", ""),
+        ("at once", None, "on", ""),
+        ("never", None, "off", ""),
+        ("never", Some("10ms"), "on", ""),
+        ("at once", Some("off"), "off", ""),
+        ("plain", Some("soon"), "off", "GORT_SWAP=\"soon\" is neither a duration nor off"),
+        ("at once", Some("soon"), "on", "GORT_SWAP=\"soon\" is neither a duration nor off"),
     ] {
-        let env: Vec<_> = env.map(|value| ("GORT_SWAP", value)).into_iter().collect();
+        let env: Vec<_> =
+            env.map(|value| ("GORT_SWAP", value)).into_iter().chain([("SWAPS", wanted)]).collect();
         let end = play("the_environment_turns_it_on_and_off", scene, &env);
         assert!(end.code == Some(0) && end.text.contains(says), "{scene}, {env:?}: {}", end.text);
     }

@@ -1,4 +1,5 @@
-//! Who waits at a channel: nodes in the waiters' descriptors (those of a `select` on its stack), in first-come order.
+//! Who waits at a channel: nodes in the waiters' descriptors (those of a `select`, of a timer's channel and of an OS thread on the stack), in
+//! first-come order.
 //!
 //! # Role
 //! A sender, a receiver or one arm of a `select` links its [`WaitNode`] into a [`WaitQueue`] of the channel, under

@@ -14,7 +14,7 @@
 //! | Runnable, its M waits (comes out of `blocking`, or was stopped: `preempt/`) | the G, on that M | yes, exactly one | no | the P that takes it, by that M |
 //! | Running  | the G                    | no                  | yes          | the G itself                     |
 //! | Blocked  | the G                    | no                  | may lose it  | the G; sysmon takes only the P   |
-//! | Waiting  | nobody (saved)           | no: a wait queue    | no           | whoever wins its wait, once      |
+//! | Waiting  | nobody (saved), or the swapper (`swap/word.rs`) | no: a wait queue    | no           | whoever wins its wait, once      |
 //! | Dead     | nobody                   | no                  | no           | spawn                            |
 //!
 //! A goroutine that never ran has no stack: one is attached when it first runs.

@@ -9,7 +9,7 @@
 //!      └──handle dropped──▶ DETACHED ─the task ends─▶     (the result is dropped by the task, on its own stack)
 //! ```
 //! # Invariants
-//! 1. The storage holds the closure until the task runs, then its result; DONE (Release) publishes the result to the handle.
+//! 1. The storage holds the closure until the task runs, the nodes of its waits while it does, then its result; DONE (Release) publishes the result to the handle.
 //! 2. Of the task's swap to DONE and the handle's compare-and-swap to DETACHED one comes first: whoever sees that the
 //!    other is gone drops the result.
 //! 3. The joiner's waiter is alive until it is selected, by the task or by its deadline. After its deadline the joiner takes its waiter

@@ -4,7 +4,7 @@
 //! [`TimerNode`] is what a wait with a deadline, a socket's deadline or an `after_func` owns; [`Timers`] is the
 //! heap of a P. `find` runs what is due, the netpoller sleeps no longer than the earliest.
 //!
-//! A node lies on its waiter's stack, which nobody has in the cache when the timer fires. So the heap moves entries of its own, which
+//! A node lies on its waiter's stack or in its descriptor, which nobody has in the cache when the timer fires. So the heap moves entries of its own, which
 //! name a place in a table; the table knows where in the heap that is, and the node. Only who starts, stops or fires touches the node.
 //!
 //! # Invariants

@@ -262,8 +262,10 @@ mod tests {
                 }
                 assert_eq!(words(sp, &slot), before, "round {round}");
                 // What is too large for the place is refused, at any length.
-                // SAFETY: as above.
-                assert!(len == 0 || unsafe { packer.pack(&slot, sp, &mut packed[..len - 1]) }.is_none());
+                for short in [0, 1, len / 2, len.saturating_sub(1)].into_iter().filter(|&short| short < len) {
+                    // SAFETY: as above.
+                    assert!(unsafe { packer.pack(&slot, sp, &mut packed[..short]) }.is_none());
+                }
             }
         }
     }

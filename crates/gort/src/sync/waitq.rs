@@ -1,4 +1,4 @@
-//! The wait queue of every lock in this folder: first come, first served, nodes in the waiters' descriptors.
+//! The wait queue of every lock in this folder: first come, first served, nodes in the waiters' descriptors (an OS thread's on its stack).
 //!
 //! # Role
 //! Each lock keeps a [`WaitQueue`] beside whatever else its raw [`Lock`] guards. [`park`] puts the caller
@@ -182,9 +182,9 @@ impl Wakes {
 
     fn push(&mut self, node: *const Node, wake: Wake) {
         if wake.is_none() {
-            return; // it had not parked, and its frame may be gone already
+            return; // it had not parked, and its node may be gone already
         }
-        // SAFETY: the waiter was parked and is not ready yet, so its frame stands (waiter.rs, invariant 4)
+        // SAFETY: the waiter was parked and is not ready yet, so its node stands (waiter.rs, invariant 4)
         // and the node, now unlinked, is ours alone. The same holds for `last`.
         unsafe {
             (*node).wake.set(wake);

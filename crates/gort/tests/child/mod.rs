@@ -28,6 +28,7 @@ pub(crate) fn play(test: &str, scene: &str, env: &[(&str, &str)]) -> Outcome {
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(SCENE, scene)
         .env("RUST_BACKTRACE", "0")
+        .env_remove("GORT_SWAP")
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
