@@ -40,6 +40,7 @@ mod shim {
 
     /// crossbeam-utils' scope, by joining all that was spawned before it returns.
     pub fn scope<'env, R>(f: impl FnOnce(&Scope<'env>) -> R) -> Result<R, Box<dyn Any + Send>> {
+        let _loan = gort::lend_stack();
         let scope = Scope { handles: Arc::default(), env: PhantomData };
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&scope)));
         let mut panic = None;
