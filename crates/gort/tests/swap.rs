@@ -377,6 +377,8 @@ fn a_loan_that_was_left_behind_does_no_harm() {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
+/// Never inlined: its frame holds a copy.
+#[inline(never)]
 fn large_and_random() -> Box<[u64; 2000]> {
     let mut x = 1u64;
     Box::new(std::array::from_fn(|_| {
@@ -459,7 +461,7 @@ fn context_switches() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().filter_map(of).sum()
 }
 
-/// 20 000 parked goroutines take less than 1 500 bytes each (1 024 in shared mode), their descriptors, page tables and libc's own included; and
+/// 20 000 parked goroutines take less than 1 450 bytes each (1 100 in shared mode), their descriptors, page tables and libc's own included; and
 /// when all are out the process rests.
 #[test]
 fn parked_goroutines_are_small_and_quiet() {
@@ -472,8 +474,8 @@ fn parked_goroutines_are_small_and_quiet() {
         let each = (held() - before) / N;
         let limit = match scene().as_deref() {
             _ if cfg!(debug_assertions) => 4_000, // larger frames
-            Some("shared") => 1_024,
-            _ => 1_500,
+            Some("shared") => 1_100,
+            _ => 1_450,
         };
         println!("{each} bytes each, of which {} packed", snapshot().swapped_bytes / N);
         assert!(each < limit, "{each} bytes each");

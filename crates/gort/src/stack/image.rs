@@ -8,10 +8,10 @@
 //!
 //! | first byte, bits 7-6 | 5-3 | 2-0 | then |
 //! | --- | --- | --- | --- |
-//! | what the word is counted from: nothing, the slot's low end, the program's start | its bytes less one | 0-6: words as expected before it | the word's low bytes |
+//! | what the word is counted from: nothing, the slot's end (downwards), the program's start | its bytes less one | 0-6: words as expected before it | the word's low bytes |
 //! | count - 7, upper bits | | 7: only words as expected | count - 7, lower 8 bits |
 //!
-//! Return addresses and pointers into the stack itself are most of a stack; so they take three or four bytes instead of eight.
+//! Return addresses and pointers into the stack itself are most of a stack; so they take three or four bytes instead of nine.
 
 use super::slab::Slot;
 use super::tls::{Bounds, Layout};
@@ -53,7 +53,7 @@ pub(crate) struct Packer {
     program: usize,
 }
 
-const FROM_LOW: u8 = 1;
+const DOWN_FROM_END: u8 = 1;
 const FROM_PROGRAM: u8 = 2;
 /// In the lowest three bits: no word follows.
 const ONLY_SKIP: u8 = 7;
@@ -148,13 +148,14 @@ impl Packer {
             at += 8 * usize::from(skipped);
             let mut word = [0; 8];
             word[..=usize::from(first >> 3 & 7)].iter_mut().zip(&mut bytes).for_each(|(w, b)| *w = b);
-            let base = match first >> 6 {
-                FROM_LOW => low,
-                FROM_PROGRAM => self.program,
-                _ => 0,
+            let counted = u64::from_le_bytes(word);
+            let word = match first >> 6 {
+                DOWN_FROM_END => end as u64 - counted,
+                FROM_PROGRAM => self.program as u64 + counted,
+                _ => counted,
             };
             // SAFETY: the caller's promise.
-            unsafe { (at as *mut u64).write(u64::from_le_bytes(word).wrapping_add(base as u64)) };
+            unsafe { (at as *mut u64).write(word) };
             at += 8;
         }
     }
@@ -189,7 +190,7 @@ impl Writer<'_> {
             self.skipped -= now;
         }
         let (base, counted) = if (self.low..=self.end).contains(&(word as usize)) {
-            (FROM_LOW, word - self.low as u64)
+            (DOWN_FROM_END, self.end as u64 - word)
         } else {
             let far = word.wrapping_sub(self.program as u64);
             if far < 1 << 32 && word >> 32 != 0 { (FROM_PROGRAM, far) } else { (0, word) }
