@@ -105,8 +105,8 @@ pub(super) unsafe fn end(g: &'static G) -> ! {
     unreachable!("an ended goroutine was resumed")
 }
 
-/// The timers of `p` were looked at so short a time ago that the clock need not be asked again. Some microseconds on any processor.
-const RECENT_CYCLES: u64 = 20_000;
+/// The timers of `p` were looked at so short a time ago that the clock need not be asked again. One to three microseconds.
+const RECENT_CYCLES: u64 = 5_000;
 
 /// Whether no timer is due, as far as a look of some microseconds ago can tell, and the sleeper in the poll knows of all of them.
 #[inline]
