@@ -83,7 +83,7 @@ impl Parked {
         assert_eq!(place, PLACE);
         // SAFETY: loom checks it.
         self.stack.with_mut(|word| unsafe { *word = *packed });
-        self.word.set_stays();
+        self.word.stay();
     }
 
     /// Runs it once, as the scheduler does: until it waits again.

@@ -108,7 +108,7 @@ pub(super) unsafe fn end(g: &'static G) -> ! {
 /// The timers of `p` were looked at so short a time ago that the clock need not be asked again. One to three microseconds.
 const RECENT_CYCLES: u64 = 5_000;
 
-/// Whether no timer is due, as far as a look of some microseconds ago can tell, and the sleeper in the poll knows of all of them.
+/// Whether no timer is due, as far as a look of a moment ago can tell, and the sleeper in the poll knows of all of them.
 #[inline]
 fn timers_can_wait(p: &P) -> bool {
     let next = p.timers.next_ns();

@@ -149,6 +149,11 @@ pub(super) fn threads() -> usize {
     usize::from(is_on())
 }
 
+/// Whether somebody may be out: also when the swapper has had to give up.
+fn was_on() -> bool {
+    PACKER.get().is_some()
+}
+
 fn packer() -> &'static Packer {
     PACKER.get().expect("somebody was swapped out")
 }
@@ -258,7 +263,7 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
         most_packed(slot, sp).and_then(|most| unsafe { packer().pack(slot, sp, &mut scratch[..most]) });
     let place = packed.and_then(|len| Some((shard.pool.take(HEAD + len)?, len)));
     let Some((place, len)) = place else {
-        g.swap.set_stays();
+        g.swap.stay();
         return true;
     };
     // SAFETY: the block is ours and has room; the stack is as for `pack`, and what it held is in the block from here on.
@@ -269,7 +274,7 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
             open(g, slot);
             packer().unpack(&scratch[..len], slot, sp);
             shard.pool.put(place, HEAD + len);
-            g.swap.set_stays();
+            g.swap.stay();
             return true;
         }
     }
@@ -326,7 +331,7 @@ pub(super) fn bring_back(g: &'static G) {
         shard.pool.put(place, HEAD + len);
     }
     shard.ins += 1;
-    g.swap.set_stays();
+    g.swap.stay();
 }
 
 /// Makes sure that the stack of `g`, which waits or is about to, is there as long as the caller holds the lock that `g` has named.
@@ -341,7 +346,7 @@ pub(crate) fn fetch(g: &'static G) {
 pub(super) fn keep(g: &'static G) -> bool {
     let was_out = g.swap.is_out();
     // Also where it is not out yet: behind the lock the swapper is done with it, or will see that all are frozen.
-    if is_on() {
+    if was_on() {
         bring_back(g);
     }
     was_out
@@ -350,7 +355,7 @@ pub(super) fn keep(g: &'static G) -> bool {
 /// The goroutine whose stack was swapped out and has been touched at `addr`, if there is one. For the report of a fault.
 pub(super) fn whose(addr: usize) -> Option<u64> {
     let mut whose = None;
-    if is_on() {
+    if was_on() {
         g::for_each_in_handler(|g| {
             if !g.swap.is_out() {
                 return;

@@ -58,7 +58,8 @@ impl SwapWord {
         self.0.store(lock | MAY_GO, Relaxed);
     }
 
-    /// The goroutine, running: that is over. Or its maker.
+    /// The goroutine, running: that is over; or its maker. Or under the shard's lock, with a stack that was claimed, or has been unpacked: it
+    /// stays until it has run again.
     #[inline]
     pub(crate) fn stay(&self) {
         self.0.store(STAYS, Relaxed);
@@ -104,11 +105,6 @@ impl SwapWord {
         if now & TAG == MARKED {
             let _ = self.0.compare_exchange(now, now & !TAG | MAY_GO, Relaxed, Relaxed);
         }
-    }
-
-    /// Under the shard's lock, with a stack that was claimed, or has been unpacked: it stays until it has run again.
-    pub(crate) fn set_stays(&self) {
-        self.0.store(STAYS, Relaxed);
     }
 
     /// Under the shard's lock, with a stack that was claimed: it is packed at the address `place`.
