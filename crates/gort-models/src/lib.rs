@@ -43,7 +43,12 @@ pub mod sys {
         }
 
         /// Lets another thread run: a spin loop of a model has to make progress elsewhere.
-        pub fn spin_hint() {
+        pub fn pause(_times: u32) {
+            loom::thread::yield_now();
+        }
+
+        /// As [`pause`].
+        pub fn nap(_time: std::time::Duration) {
             loom::thread::yield_now();
         }
     }

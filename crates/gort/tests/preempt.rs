@@ -234,24 +234,53 @@ fn who_was_stopped_waits_its_turn() {
     if scene().is_some() {
         return gort::run(|| {
             let done = Arc::new(AtomicUsize::new(0));
-            let (mut started, mut seen) = (0, preemptions());
-            while seen < 3 {
-                for _ in 0..16 {
-                    let done = done.clone();
-                    drop(gort::go(move || done.fetch_add(1, SeqCst)));
-                    started += 1;
-                }
-                let now = preemptions();
-                if now != seen {
-                    // Only we compute: it was us.
-                    let done = done.load(SeqCst);
-                    assert!(done + RING > started, "stopped, and back after {done} of {started}");
-                    seen = now;
-                }
+            for round in 1..=3 {
+                let seen = {
+                    let _guard = gort::no_preempt(); // nobody runs until all are there
+                    for _ in 0..10_000 {
+                        let done = done.clone();
+                        drop(gort::go(move || done.fetch_add(1, SeqCst)));
+                    }
+                    preemptions()
+                };
+                // Only we compute, so it is we who are stopped.
+                while preemptions() == seen {}
+                let (done, started) = (done.load(SeqCst), 10_000 * round);
+                assert!(done + RING > started, "stopped, and back after {done} of {started}");
             }
         });
     }
     ends_well("who_was_stopped_waits_its_turn", &[("GOMAXPROCS", "1")]);
+}
+
+/// Who starts many lets them run in between, but not while it must not be preempted.
+#[test]
+fn who_starts_many_is_not_far_ahead() {
+    fn start_and_count(n: usize, ahead: &mut usize) {
+        for _ in 0..n {
+            drop(gort::go(|| ()));
+            *ahead = (*ahead).max(gort::num_goroutine());
+        }
+    }
+    if let Some(scene) = scene() {
+        return gort::run(move || {
+            let mut ahead = 0;
+            if scene == "no_preempt" {
+                let before = gort::num_goroutine();
+                let _guard = gort::no_preempt();
+                start_and_count(20_000, &mut ahead);
+                assert_eq!(ahead, before + 20_000);
+            } else {
+                start_and_count(500_000, &mut ahead);
+                assert!(ahead < 50_000, "{ahead} were there at once");
+            }
+        });
+    }
+    for scene in ["free", "no_preempt"] {
+        let env = [("GOMAXPROCS", "1"), ("GORT_DEBUG", "asyncpreemptoff=1")];
+        let end = play("who_starts_many_is_not_far_ahead", scene, &env);
+        assert_eq!(end.code, Some(0), "{}", end.text);
+    }
 }
 
 /// Under `no_preempt` a goroutine is not stopped; when the guard is gone it is.

@@ -27,11 +27,14 @@ pub(super) enum Buffer<T> {
     Blocks(Blocks<T>),
 }
 
-/// Memory for messages, on its way into or out of a buffer.
+/// Memory for messages, on its way into a buffer.
 pub(super) enum Memory<T> {
     Ring(Slots<T>),
     Block(Box<Block<T>>),
 }
+
+/// Memory that a pop leaves over, to be dropped after unlocking. One word, so that it comes in a register.
+pub(super) type LeftOver<T> = Option<Box<Block<T>>>;
 
 /// What memory a push needs: so many slots.
 #[derive(Clone, Copy)]
@@ -140,7 +143,7 @@ impl<T> Buffer<T> {
     /// Forgets the first of `len` messages, which the caller has moved out. Memory that is no longer needed is
     /// handed out, to be dropped after unlocking.
     #[inline]
-    pub(super) fn advance(&mut self, len: usize) -> Option<Memory<T>> {
+    pub(super) fn advance(&mut self, len: usize) -> LeftOver<T> {
         match self {
             Buffer::Ring(ring) => {
                 ring.head += 1;
@@ -226,12 +229,12 @@ impl<T> Blocks<T> {
     }
 
     #[inline]
-    fn advance(&mut self, len: usize) -> Option<Memory<T>> {
+    fn advance(&mut self, len: usize) -> LeftOver<T> {
         self.head_slot += 1;
         if len == 1 {
             // Empty: head and tail are the same block. Start it again, it is warm.
             (self.head_slot, self.tail_slot) = (0, 0);
-            return self.spare.take().map(Memory::Block);
+            return self.spare.take();
         }
         let head = self.head.expect("a message lies in a block");
         // SAFETY: the buffer owns its blocks.
@@ -242,13 +245,13 @@ impl<T> Blocks<T> {
     }
 
     #[cold]
-    fn unlink_head(&mut self) -> Option<Memory<T>> {
+    fn unlink_head(&mut self) -> LeftOver<T> {
         let head = self.head.expect("the head block was used up");
         // SAFETY: the block came from `Box::leak` in `link_spare`, and is unlinked here.
         let mut block = unsafe { Box::from_raw(head.as_ptr()) };
         (self.head, self.head_slot) = (block.next.take(), 0);
         if self.spare.is_some() {
-            return Some(Memory::Block(block));
+            return Some(block);
         }
         self.spare = Some(block);
         None

@@ -18,7 +18,7 @@
 //!
 //! Nothing of the user's runs under the lock, and no memory is allocated or freed there (`buffer.rs`).
 
-use super::buffer::{Buffer, Memory, Need};
+use super::buffer::{Buffer, LeftOver, Memory, Need};
 use super::core::{Core, PLAIN, Patience, Permit, State, UNBOUNDED};
 use super::waitq::{DONE, HELD, Outcome, WaitNode, Wakes};
 use crate::sched::{self, TIMED_OUT, WaitReason, WaiterRef, Wake};
@@ -63,7 +63,7 @@ enum Offer {
 
 /// What became of an attempt to receive, under the lock.
 enum Take<T> {
-    Popped(T, Option<Memory<T>>),
+    Popped(T, LeftOver<T>),
     /// From a sender, who is to be made ready.
     Direct(T, Wake),
     /// A select-sender has been told (and is to be made ready) to serve us.
@@ -250,22 +250,22 @@ impl<T> Chan<T> {
 
     /// Pops the first message. There is one.
     #[inline]
-    fn pop(&self, state: &mut Guard<'_, State>) -> (T, Option<Memory<T>>) {
+    fn pop(&self, state: &mut Guard<'_, State>) -> (T, LeftOver<T>) {
         let len = state.len;
         let buffer = self.buffer(state);
         // SAFETY: there is a message, and it is forgotten at once.
         let message = unsafe { buffer.front().read() };
-        let memory = buffer.advance(len);
+        let left_over = buffer.advance(len);
         state.len -= 1;
-        (message, memory)
+        (message, left_over)
     }
 
     /// Tries to receive. `node` and `slot` are for the case that a select-sender has to serve us.
     #[inline]
     fn take(&self, state: &mut Guard<'_, State>, node: &WaitNode, slot: *mut T) -> Take<T> {
         if state.has_message() {
-            let (message, memory) = self.pop(state);
-            return Take::Popped(message, memory);
+            let (message, left_over) = self.pop(state);
+            return Take::Popped(message, left_over);
         }
         if state.cap == 0 && !state.sendq.is_empty() {
             let taken = self.take_from_senders(state, node, slot);
@@ -303,9 +303,9 @@ impl<T> Chan<T> {
         sched::checkpoint(patience != Patience::None);
         let mut state = self.core.state.lock();
         if state.has_message() {
-            let (message, memory) = self.pop(&mut state);
+            let (message, left_over) = self.pop(&mut state);
             self.changed(state);
-            drop(memory);
+            drop(left_over);
             return Ok(message);
         }
         self.recv_slow(state, patience)
@@ -321,9 +321,9 @@ impl<T> Chan<T> {
         let mut patient = patience != Patience::None;
         loop {
             match self.take(&mut state, &meeting, slot.get().cast()) {
-                Take::Popped(message, memory) => {
+                Take::Popped(message, left_over) => {
                     self.changed(state);
-                    drop(memory);
+                    drop(left_over);
                     return Ok(message);
                 }
                 Take::Direct(message, wake) => {
@@ -435,11 +435,11 @@ impl<T> Chan<T> {
         // this copy is forgotten.
         unsafe { receiver.slot::<T>().copy_from_nonoverlapping(buffer.front(), 1) };
         let wake = receiver.serve()?;
-        let memory = buffer.advance(len);
+        let left_over = buffer.advance(len);
         state.len -= 1;
         // Receivers wait behind messages only for the moment in which a promise is given back, and where all
         // that lay in a ring was claimed. A ring keeps its memory, so this is next to never a `free`.
-        drop(memory);
+        drop(left_over);
         Some(wake)
     }
 
@@ -539,9 +539,9 @@ impl<T> Chan<T> {
             Permit::Claimed => {
                 let mut state = self.core.state.lock();
                 state.claimed -= 1;
-                let (message, memory) = self.pop(&mut state);
+                let (message, left_over) = self.pop(&mut state);
                 self.changed(state);
-                drop(memory);
+                drop(left_over);
                 Some(message)
             }
             Permit::Held(sender) => {

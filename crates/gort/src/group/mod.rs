@@ -121,7 +121,7 @@ impl Group {
     ///
     /// # Blocking
     ///
-    /// G: no. M: no. P: no.
+    /// As [`go`](crate::go).
     pub fn try_go<F: FnOnce() -> Result<(), BoxError> + Send + 'static>(&self, f: F) -> bool {
         {
             let mut synced = self.0.synced();

@@ -139,7 +139,7 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Blocking
     ///
-    /// G: no. M: no. P: no.
+    /// As [`go`](crate::go).
     ///
     /// # Panics
     ///

@@ -1,6 +1,6 @@
 //! When looking again is cheaper than parking.
 
-use crate::sys::sync::{AtomicUsize, Ordering::Relaxed, spin_hint};
+use crate::sys::sync::{AtomicUsize, Ordering::Relaxed, pause};
 
 /// How often to look, as in Go: a short section is over by then, and a longer one is worth a park.
 const ROUNDS_MAX: u32 = 4;
@@ -24,9 +24,7 @@ impl Spin {
             return false;
         }
         self.rounds += 1;
-        for _ in 0..PAUSES {
-            spin_hint();
-        }
+        pause(PAUSES);
         true
     }
 }

@@ -134,6 +134,10 @@ impl WaitGroup {
     }
 
     /// Runs `f` in a goroutine of its own and waits for it in [`wait`](WaitGroup::wait), however it ends.
+    ///
+    /// # Blocking
+    ///
+    /// As [`go`](crate::go).
     pub fn go<F: FnOnce() + Send + 'static>(&self, f: F) {
         self.add(1);
         let done = Done(self.clone());

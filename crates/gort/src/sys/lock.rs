@@ -1,29 +1,21 @@
 //! The raw lock of the runtime: short critical sections, no poisoning, no parking of goroutines.
 //!
-//! ```text
-//!   FREE ──lock──▶ HELD ──somebody waits──▶ WANTED ──unlock──▶ FREE + wake one
-//! ```
 //! It blocks the M (and so the P), so no user code and no park may happen under it. Locks follow the floors:
 //! a channel's lock may be held while taking the scheduler's, never the other way. A holder, and who waits to become one, is
 //! pinned (`pin.rs`): a signal does not take its P away.
 
-use super::sync::{AtomicU32, Ordering::*, spin_hint};
-use super::{futex, pin};
+mod word;
+
+use super::pin;
+use super::sync::AtomicU32;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-const WANTED: u32 = 2;
-
-/// Looks before the thread sleeps. Each waits twice as long as the one before: a holder that comes back at once has the line
-/// in its cache meanwhile, and does several sections for one transfer. All together some microseconds, which is what a sleep takes.
-const LOOKS: u32 = 7;
+use word::LockWord;
 
 /// A value behind a raw lock.
 #[repr(C)]
 pub(crate) struct Lock<T: ?Sized> {
-    state: AtomicU32,
+    word: LockWord,
     value: UnsafeCell<T>,
 }
 
@@ -34,23 +26,21 @@ unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
 
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Lock<T> {
-        Lock { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+        Lock { word: LockWord::new(AtomicU32::new(0), AtomicU32::new(0)), value: UnsafeCell::new(value) }
     }
 }
 
 impl<T: ?Sized> Lock<T> {
     /// The lock without what it guards: to be taken by who only wants others to keep off.
     pub(crate) fn erased(&self) -> *const Lock<()> {
-        std::ptr::from_ref(self).cast() // `repr(C)`: the state comes first
+        std::ptr::from_ref(self).cast() // `repr(C)`: the word comes first
     }
 
     /// Takes the lock, spinning a little and then sleeping (G, M and P wait).
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         pin::enter();
-        if self.state.compare_exchange_weak(FREE, HELD, Acquire, Relaxed).is_err() {
-            self.lock_slow();
-        }
+        self.word.lock();
         Guard { lock: self }
     }
 
@@ -58,7 +48,7 @@ impl<T: ?Sized> Lock<T> {
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         pin::enter();
-        if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+        if !self.word.try_lock() {
             pin::leave();
             return None;
         }
@@ -80,25 +70,6 @@ impl<T: ?Sized> Lock<T> {
     pub(crate) unsafe fn assume_locked(&self) -> Guard<'_, T> {
         Guard { lock: self }
     }
-
-    #[cold]
-    fn lock_slow(&self) {
-        for look in 0..LOOKS {
-            for _ in 0..1 << look {
-                spin_hint();
-            }
-            if self.state.load(Relaxed) == FREE
-                && self.state.compare_exchange_weak(FREE, HELD, Acquire, Relaxed).is_ok()
-            {
-                return;
-            }
-        }
-        // From here on the state is left WANTED by us even if nobody else waits: one wake too many, never one
-        // too few.
-        while self.state.swap(WANTED, Acquire) != FREE {
-            futex::wait(&self.state, WANTED, None);
-        }
-    }
 }
 
 /// The right to use the value.
@@ -109,7 +80,7 @@ pub(crate) struct Guard<'a, T: ?Sized> {
 impl<T: ?Sized> Guard<'_, T> {
     /// Whether somebody sleeps for the lock.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.lock.state.load(Relaxed) == WANTED
+        self.lock.word.is_wanted()
     }
 }
 
@@ -133,9 +104,7 @@ impl<T: ?Sized> DerefMut for Guard<'_, T> {
 impl<T: ?Sized> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.lock.state.swap(FREE, Release) == WANTED {
-            futex::wake(&self.lock.state, 1);
-        }
+        self.lock.word.unlock();
         pin::leave();
     }
 }

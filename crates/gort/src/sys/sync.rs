@@ -16,8 +16,13 @@ pub(crate) fn fence_after_rmw() {
     }
 }
 
-/// Tells the processor that this is a spin loop.
+/// Waits for so many pauses of the processor, between two looks of a spin loop.
 #[inline(always)]
-pub(crate) fn spin_hint() {
-    std::hint::spin_loop();
+pub(crate) fn pause(times: u32) {
+    (0..times).for_each(|_| std::hint::spin_loop());
+}
+
+/// Sleeps between two looks, where spinning has not helped.
+pub(crate) fn nap(time: std::time::Duration) {
+    std::thread::sleep(time);
 }

@@ -45,10 +45,10 @@
 pub(super) mod handler;
 mod rescue;
 
-use super::config::HELD_LIMIT;
+use super::config::{HELD_LIMIT, ThreadLocals};
 use super::g::{G, State};
 use super::m::{self, Action, M};
-use super::p::P;
+use super::p::{self, P};
 use super::park;
 use super::ready::{self, pinned};
 use super::state::{self, WAKE};
@@ -58,6 +58,7 @@ use crate::sys::clock;
 use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
+use std::time::Duration;
 
 pub(super) use handler::request;
 pub(super) use rescue::Rescue;
@@ -79,6 +80,43 @@ pub(crate) fn checkpoint(parks: bool) {
         } else {
             hold(here.m, g, here.p);
         }
+    }
+}
+
+/// What a small goroutine takes, roughly: start, run, end.
+const SMALL_NS: u64 = 50;
+/// So many queued goroutines are what one spawner leads to.
+const FEW: u64 = 2 * BUDGET as u64;
+/// A pause of a spawner that is not worth its timer.
+const SHORTEST_PAUSE_NS: u64 = 10_000;
+/// The longest.
+const LONGEST_PAUSE_NS: u64 = 2_000_000;
+
+/// Ends a call that has started a goroutine, with no lock held. Every so often the caller pauses for as long as those who are queued
+/// should take if they are small: who starts a million is ahead of them by some thousand descriptors then, which stay in the cache, not by a
+/// million. If they are not small it does not help, but the pause is short, and it ends by a timer, so it is not behind those who compute.
+///
+/// Not in shared mode, where starting a goroutine does not park.
+#[inline]
+pub(crate) fn checkpoint_of_spawner() {
+    let Some(here) = pinned() else { return };
+    if is_over(here.p) {
+        let_others_run(here);
+    }
+}
+
+#[cold]
+fn let_others_run(here: ready::Pinned) {
+    debug_assert_eq!(crate::sys::pin::depth(), 1, "a goroutine was started under a lock");
+    here.p.budget.set(BUDGET);
+    let Some(g) = here.m.g() else { return };
+    let waiting = (here.p.runq.len() + state::global_len()) as u64;
+    // Where several start many, each has to wait for the others' too.
+    let pause_ns = waiting * SMALL_NS * (waiting / FEW).max(1) / p::procs() as u64;
+    let may_park = here.m.fixed.thread_locals == ThreadLocals::Own && g.no_preempt.load(Relaxed) == 0;
+    drop(here);
+    if may_park && pause_ns >= SHORTEST_PAUSE_NS {
+        crate::time::sleep(Duration::from_nanos(pause_ns.min(LONGEST_PAUSE_NS)));
     }
 }
 
