@@ -49,7 +49,7 @@ use super::config::{HELD_LIMIT, ThreadLocals};
 use super::g::{G, State};
 use super::m::{self, Action, M};
 use super::p::{self, P};
-use super::park;
+use super::park::{self, WaiterRef};
 use super::ready::{self, pinned};
 use super::state::{self, WAKE};
 use super::trace::{self, EventKind::*};
@@ -58,7 +58,7 @@ use crate::sys::clock;
 use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::marker::PhantomData;
 use std::ptr::null_mut;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) use handler::request;
 pub(super) use rescue::Rescue;
@@ -116,7 +116,9 @@ fn let_others_run(here: ready::Pinned) {
     let may_park = here.m.fixed.thread_locals == ThreadLocals::Own && g.no_preempt.load(Relaxed) == 0;
     drop(here);
     if may_park && pause_ns >= SHORTEST_PAUSE_NS {
-        crate::time::sleep(Duration::from_nanos(pause_ns.min(LONGEST_PAUSE_NS)));
+        let me = WaiterRef::of(g);
+        me.arm();
+        me.sleep(Instant::now().checked_add(Duration::from_nanos(pause_ns.min(LONGEST_PAUSE_NS))));
     }
 }
 
