@@ -244,7 +244,9 @@ unsafe fn held<T>(lock: &Lock<T>) -> ManuallyDrop<Guard<'_, T>> {
 /// The arms of one call, with the order to look at them and the order to lock them.
 struct Arms<'r, 'a> {
     arms: &'r [Arm<'a>],
-    look: &'r [u32],
+    /// The first `drawn` are in the order in which the program shall choose, the rest is still to be shuffled.
+    look: &'r mut [u32],
+    drawn: usize,
     /// In the order of locks once `sorted`: the first look does without.
     lock: &'r mut [u32],
     sorted: bool,
@@ -258,14 +260,23 @@ impl<'r, 'a> Arms<'r, 'a> {
         for (i, (look, lock)) in look.iter_mut().zip(lock.iter_mut()).enumerate() {
             (*look, *lock) = (i as u32, i as u32);
         }
-        if !biased {
-            shuffle(look);
-        }
-        Arms { arms, look, lock, sorted: false }
+        let drawn = if biased { look.len() } else { 0 };
+        Arms { arms, look, drawn, lock, sorted: false }
     }
 
-    /// In the order in which the program shall choose.
+    /// The position of the `nth` arm to look at; those before it were asked for. Often the first is ready, so it is drawn alone.
+    #[inline]
+    fn draw(&mut self, nth: usize) -> usize {
+        if nth == self.drawn {
+            self.drawn = if nth == 0 { 1 } else { self.look.len() };
+            shuffle(&mut self.look[nth..], self.drawn - nth);
+        }
+        self.look[nth] as usize
+    }
+
+    /// In the order in which the program shall choose; after `lock_all`.
     fn looking(&self) -> impl Iterator<Item = &'r Arm<'a>> {
+        debug_assert_eq!(self.drawn, self.look.len());
         self.look.iter().map(|&i| &self.arms[i as usize])
     }
 
@@ -279,8 +290,9 @@ impl<'r, 'a> Arms<'r, 'a> {
     }
 
     /// Step 0.
-    fn first_look(&self) -> Option<(&'r Arm<'a>, Commit)> {
-        self.looking().find_map(|arm| {
+    fn first_look(&mut self) -> Option<(&'r Arm<'a>, Commit)> {
+        (0..self.arms.len()).find_map(|nth| {
+            let arm = &self.arms[self.draw(nth)];
             if let Target::Recv(core) = arm.target
                 && !core.may_recv()
             {
@@ -300,6 +312,9 @@ impl<'r, 'a> Arms<'r, 'a> {
     }
 
     fn lock_all(&mut self) {
+        while self.drawn < self.arms.len() {
+            self.draw(self.drawn);
+        }
         if !self.sorted {
             self.lock.sort_unstable_by_key(|&i| self.arms[i as usize].rank());
             self.sorted = true;
@@ -363,7 +378,7 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
         me.arm();
         let mut watched = false;
         // In looking order too: of several arms on one channel, the first in the queue is served.
-        for &position in arms.look {
+        for &position in &*arms.look {
             let position = position as usize;
             // SAFETY: all arms are locked, they are borrowed for all of this call, and withdraw below.
             watched |= unsafe { arms.arms[position].enrol(me, position) };
@@ -434,21 +449,20 @@ fn wait_for_nothing(patience: Patience) {
     }
 }
 
-/// Puts `order` into a random order. Not inlined: the address of a thread-local must not be kept over a park.
+/// Draws the first `n` of `order` from all of it. Not inlined: the address of a thread-local must not be kept over a park.
 #[inline(never)]
-fn shuffle(order: &mut [u32]) {
+fn shuffle(order: &mut [u32], n: usize) {
     thread_local! {
-        static RNG: Cell<u64> = const { Cell::new(0) };
+        static RNG: Cell<Option<Rng>> = const { Cell::new(None) };
     }
     RNG.with(|cell| {
-        let mut rng = match cell.get() {
-            0 => Rng::new(crate::sys::clock::now_ns() ^ (ptr::from_ref(cell).addr() as u64) << 20),
-            seed => Rng::new(seed),
-        };
-        for i in (1..order.len()).rev() {
-            order.swap(i, rng.below(i as u32 + 1) as usize);
+        let mut rng = cell.get().unwrap_or_else(|| {
+            Rng::new(crate::sys::clock::now_ns() ^ (ptr::from_ref(cell).addr() as u64) << 20)
+        });
+        for i in 0..n {
+            order.swap(i, i + rng.below((order.len() - i) as u32) as usize);
         }
-        cell.set(u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32()) | 1);
+        cell.set(Some(rng));
     });
 }
 

@@ -1,7 +1,7 @@
 //! A small generator for decisions that must not follow a pattern (steal order, select). Not for secrets.
 
 /// xorshift64*; the state is never zero.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
@@ -11,6 +11,7 @@ impl Rng {
     }
 
     /// The next 32 bits.
+    #[inline]
     pub(crate) fn next_u32(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -19,6 +20,7 @@ impl Rng {
     }
 
     /// A number below `n` (`n` > 0).
+    #[inline]
     pub(crate) fn below(&mut self, n: u32) -> u32 {
         ((u64::from(self.next_u32()) * u64::from(n)) >> 32) as u32
     }
