@@ -266,6 +266,16 @@ mod tests {
         assert_eq!(class_for(usize::MAX), None);
     }
 
+    /// Neighbours are not a power of two apart.
+    #[test]
+    fn tops_do_not_share_sets_of_the_tlb() {
+        let class = class_for(512 << 10).expect("small"); // no other test's
+        let [a, b] = [(); 2].map(|()| allocate(class).expect("memory"));
+        assert!(!a.low().abs_diff(b.low()).is_power_of_two());
+        assert_eq!(a.bytes(), 512 << 10);
+        free([a, b].into_iter());
+    }
+
     /// A slot's memory is its own, is zero when fresh, and comes back zeroed after it was given up.
     #[test]
     fn slots_are_separate_and_come_back_clean() {

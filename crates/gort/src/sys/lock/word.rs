@@ -5,8 +5,9 @@
 //! ```
 //! Unlocking is a plain store: who waits looks again by itself, first spinning, then after sleeps that get longer. So there is
 //! no wake-up that could be lost, and the holder pays for one read-modify-write instead of two, which is a fifth of what an
-//! operation on a channel costs. The sections are some ten nanoseconds long, so somebody sleeps only where the system took the
-//! processor from the holder; then a sleep is what helps. Model: `crates/gort-models/tests/lock.rs`.
+//! operation on a channel costs. Nearly all sections are some ten nanoseconds long, so somebody sleeps only where the system took
+//! the processor from the holder; then a sleep is what helps. Two are longer: the swapper's, who looks whether somebody sleeps and stands aside
+//! then, and those that change the number of Ps or stop the world, where who waits has no P. Model: `crates/gort-models/tests/lock.rs`.
 //!
 //! # Rejected
 //! A third state that tells the holder to wake a sleeper (as in Go and parking_lot): unlocking is then a swap, 5 ns
@@ -26,8 +27,8 @@ const HELD: u32 = 1;
 const LOOKS: std::ops::Range<u32> = 3..7;
 /// The first sleep; each is twice as long as the one before.
 const FIRST_SLEEP: Duration = Duration::from_micros(10);
-/// The longest.
-const LONGEST_SLEEP: Duration = Duration::from_millis(1);
+/// The longest: so much later than it could have been may the lock be taken, with a P that waits.
+const LONGEST_SLEEP: Duration = Duration::from_micros(100);
 
 pub(super) struct LockWord {
     state: AtomicU32,
