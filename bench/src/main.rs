@@ -11,7 +11,7 @@ mod versus;
 mod workloads;
 
 use clap::{Args, Parser, Subcommand};
-use peers::{on_gort, on_may, on_threads, on_tokio, serve_gort, serve_may, serve_tokio};
+use peers::{on_gort, on_may, on_threads, on_tokio, serve_bare, serve_gort, serve_may, serve_tokio};
 use programs::Programs;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -196,7 +196,7 @@ fn child(peer: &str, workload: &str, n: u64, procs: usize) -> Result<ExitCode> {
         Some(Peer::Std) => on_threads::with_std(workload, n),
         Some(Peer::ParkingLot) => on_threads::with_parking_lot(workload, n),
         Some(Peer::Rayon) => on_threads::with_rayon(workload, n, procs),
-        Some(Peer::Go | Peer::Java) | None => None,
+        Some(Peer::Go | Peer::Java | Peer::Bare) | None => None,
     };
     let figures = figures.ok_or_else(|| format!("no workload {workload} on {peer}"))?;
     println!("{}", figures.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
@@ -209,6 +209,7 @@ fn serve(peer: &str, kind: &str, procs: usize) -> Result<ExitCode> {
         Some(Peer::GortShared) => serve_gort::serve(kind, procs, true),
         Some(Peer::Tokio) => serve_tokio::serve(kind, procs),
         Some(Peer::May) => serve_may::serve(kind, procs),
+        Some(Peer::Bare) => serve_bare::serve(kind, procs),
         _ => false,
     };
     if served { Ok(ExitCode::SUCCESS) } else { Err(format!("no server {kind} on {peer}").into()) }

@@ -16,10 +16,12 @@ pub(crate) enum Peer {
     ParkingLot,
     /// The ceiling of fork-join.
     Rayon,
+    /// An epoll loop without a runtime: the ceiling of an echo.
+    Bare,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 9] = [
+    pub(crate) const ALL: [Peer; 10] = [
         Peer::Gort,
         Peer::GortShared,
         Peer::Go,
@@ -29,6 +31,7 @@ impl Peer {
         Peer::Std,
         Peer::ParkingLot,
         Peer::Rayon,
+        Peer::Bare,
     ];
 
     /// As on the command line of a child, and in the results.
@@ -43,6 +46,7 @@ impl Peer {
             Peer::Std => "std",
             Peer::ParkingLot => "parking_lot",
             Peer::Rayon => "rayon",
+            Peer::Bare => "bare",
         }
     }
 
@@ -124,7 +128,7 @@ impl Workload {
     }
 }
 
-use Peer::{Go, GortShared, Java, May, ParkingLot, Rayon, Std, Tokio};
+use Peer::{Bare, Go, GortShared, Java, May, ParkingLot, Rayon, Std, Tokio};
 
 /// The peers whose best counts, unless a row says otherwise.
 const BEST: &[Peer] = &[Go, Tokio];
@@ -258,16 +262,16 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     of_goroutines(Workload { also: &[Std], procs: &[2], ..alone("locked", 50_000, &[
         figure("locked", "ns", Target::None, "a round trip to one that is locked to its thread (std: between two threads)"),
     ]) }),
-    served("echo-64", "echo", Load::Echo { connections: 64, websocket: false }, &[
+    Workload { also: &[May, Java, Bare], ..served("echo-64", "echo", Load::Echo { connections: 64, websocket: false }, &[
         figure("echo-64-cpu", "ns", Target::Ratio(0.85, &[Tokio]), "server CPU of 64 bytes there and back over TCP, 64 connections"),
         figure("echo-64-time", "ns", Target::Ratio(0.87, &[Tokio]), "time of one, client included"),
         figure("echo-64-p99", "ns", Target::Ratio(1.0, &[Tokio]), "99th percentile"),
-    ]),
-    served("echo-2000", "echo", Load::Echo { connections: 2_000, websocket: false }, &[
+    ]) },
+    Workload { also: &[May, Java, Bare], ..served("echo-2000", "echo", Load::Echo { connections: 2_000, websocket: false }, &[
         figure("echo-2000-cpu", "ns", Target::Ratio(0.85, &[Tokio]), "the same, 2 000 connections"),
         figure("echo-2000-time", "ns", Target::Ratio(0.87, &[Tokio]), "time of one, client included"),
         figure("echo-2000-p99", "ns", Target::Ratio(1.0, &[Tokio]), "99th percentile"),
-    ]),
+    ]) },
     Workload { without: &[GortShared, Tokio], also: &[], procs: &[2],
         ..served("hogs-16", "hogs", Load::Echo { connections: 16, websocket: false }, &[
         figure("hogs-16-cpu", "ns", Target::None, "server CPU, hogs included, of an echo beside 8 that compute, 16 connections"),

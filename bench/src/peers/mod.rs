@@ -7,6 +7,7 @@ pub(crate) mod on_gort;
 pub(crate) mod on_may;
 pub(crate) mod on_threads;
 pub(crate) mod on_tokio;
+pub(crate) mod serve_bare;
 pub(crate) mod serve_gort;
 pub(crate) mod serve_may;
 pub(crate) mod serve_tokio;
