@@ -1,28 +1,49 @@
 //! What a suspended stack holds, packed: its live words, and those of its thread-locals that are not as in a fresh block.
 //!
 //! ```text
-//!   sp                                  tp + tls_start                    end
-//!   ├── frames: expected to be zero ──────┼── thread-locals: expected to be as in a fresh block ──┤
+//!   sp                                              tp + tls_start                    end
+//!   ├── frames: expected to be as in others of its kind ─┼── thread-locals: expected to be as in a fresh block ──┤
 //! ```
-//! Words that are as expected cost nothing; each other one costs a byte and those of its bytes that matter:
+//! Goroutines that wait in the same place of the same function have nearly the same frames. So stacks as deep as each other, with the same
+//! addresses of the program's code in the same order, are one [`Kind`]; the second of a kind that is seen is kept, in words that hold for any slot, and
+//! those after it are packed as what differs. Where there is no kind, zero is expected.
+//!
+//! The first byte is the number of the kind, 0 for none. Words that are as expected cost nothing; each other one costs a byte and those of
+//! its bytes that matter:
 //!
 //! | first byte, bits 7-6 | 5-3 | 2-0 | then |
 //! | --- | --- | --- | --- |
-//! | what the word is counted from: nothing, the slot's end (downwards), the program's start | its bytes less one | 0-6: words as expected before it | the word's low bytes |
+//! | what the word is counted from: nothing, the slot's end (downwards), the program's start, the descriptor | its bytes less one | 0-6: words as expected before it | the word's low bytes |
 //! | count - 7, upper bits | | 7: only words as expected | count - 7, lower 8 bits |
 //!
-//! Return addresses and pointers into the stack itself are most of a stack; so they take three or four bytes instead of nine.
+//! Return addresses, pointers into the stack itself and into the goroutine's descriptor are most of a stack; so they take two to four bytes instead
+//! of nine, and are the same in all of a kind.
 
-use super::slab::Slot;
 use super::tls::{Bounds, Layout};
 use crate::sys::map::{self, PAGE};
+use crate::sys::map_vec::MapVec;
+use crate::sys::program::{self, Program};
+use crate::sys::sync::{AtomicU64, Ordering::*};
+use std::ops::Range;
+use std::sync::OnceLock;
 
-/// A word of a fresh block, in words that hold for any slot.
+/// Where a stack lies, and what words of it may point to.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// From the slot's low end to its high one.
+    pub(crate) slot: Range<usize>,
+    /// The descriptor of the goroutine.
+    pub(crate) descriptor: Range<usize>,
+}
+
+/// A word that is expected, in words that hold for any slot.
 #[derive(Clone, Copy)]
 enum Expected {
     Value(u64),
     /// The slot's end plus this.
     FromEnd(u64),
+    /// The descriptor's begin plus this.
+    FromDescriptor(u64),
     /// The slot's low end.
     Low,
     /// The slot's size.
@@ -32,29 +53,64 @@ enum Expected {
 }
 
 impl Expected {
-    /// The word in a slot from `low` to `end`; `now` is what is there.
+    /// `word`, as it would be in another place.
+    fn of_frame(word: u64, place: &Place) -> Expected {
+        match word as usize {
+            w if is_in(&place.slot, w) => Expected::FromEnd(word.wrapping_sub(place.slot.end as u64)),
+            w if is_in(&place.descriptor, w) => {
+                Expected::FromDescriptor(word - place.descriptor.start as u64)
+            }
+            _ => Expected::Value(word),
+        }
+    }
+
+    /// The word in `place`; `now` is what is there.
     #[inline]
-    fn in_slot(self, low: usize, end: usize, now: u64) -> u64 {
+    fn at(self, place: &Place, now: u64) -> u64 {
         match self {
             Expected::Value(v) => v,
-            Expected::FromEnd(v) => v.wrapping_add(end as u64),
-            Expected::Low => low as u64,
-            Expected::Size => (end - low) as u64,
+            Expected::FromEnd(v) => v.wrapping_add(place.slot.end as u64),
+            Expected::FromDescriptor(v) => v + place.descriptor.start as u64,
+            Expected::Low => place.slot.start as u64,
+            Expected::Size => place.slot.len() as u64,
             Expected::Any => now,
         }
     }
 }
 
-/// Packs and unpacks; knows what a fresh block looks like.
+/// Whether `word` points into `range`, or to its end.
+#[inline]
+fn is_in(range: &Range<usize>, word: usize) -> bool {
+    (range.start..=range.end).contains(&word)
+}
+
+/// What stacks of one kind have in common.
+struct Kind {
+    /// What they are told by, see [`Packer::signature`].
+    signature: u64,
+    /// From the suspended stack's end upwards.
+    frames: MapVec<Expected>,
+}
+
+/// One byte numbers them.
+const KINDS: usize = 255;
+/// Deeper stacks are of no kind.
+const MOST_FRAMES: usize = 1_024;
+
+/// Packs and unpacks; knows what a fresh block looks like, and those kinds of stacks that it has met.
 pub(crate) struct Packer {
     /// The thread-locals of a fresh block, up to the slot's end. Empty in shared mode.
     block: Vec<Expected>,
-    /// Where the program was loaded.
-    program: usize,
+    program: Program,
+    /// Number 1 first. A signature lies at its own place or behind it, with none empty between.
+    kinds: [OnceLock<Kind>; KINDS],
+    /// Signatures that were met once: what is met no more is not kept.
+    met: [AtomicU64; KINDS],
 }
 
 const DOWN_FROM_END: u8 = 1;
 const FROM_PROGRAM: u8 = 2;
+const FROM_DESCRIPTOR: u8 = 3;
 /// In the lowest three bits: no word follows.
 const ONLY_SKIP: u8 = 7;
 /// The most words that one entry can skip.
@@ -64,13 +120,13 @@ impl Packer {
     /// Looks at a fresh block of `layout` (none: there are no blocks). `rewritten`: words of a block, counted from the thread pointer, that
     /// each switch writes. `None`: no memory.
     pub(crate) fn new(layout: Option<&Layout>, rewritten: &[isize]) -> Option<Packer> {
-        // SAFETY: asks for a number.
-        let program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize & !(PAGE - 1);
+        let program = program::find();
         let block = match layout {
             Some(layout) => Packer::fresh_block(layout, rewritten)?,
             None => Vec::new(),
         };
-        Some(Packer { block, program })
+        let kinds = [const { OnceLock::new() }; KINDS];
+        Some(Packer { block, program, kinds, met: [const { AtomicU64::new(0) }; KINDS] })
     }
 
     fn fresh_block(layout: &Layout, rewritten: &[isize]) -> Option<Vec<Expected>> {
@@ -101,42 +157,93 @@ impl Packer {
         Some(block)
     }
 
-    /// Where the thread-locals of `slot` begin: at its end, if there are none.
-    fn block_begin(&self, slot: &Slot) -> usize {
-        slot.range().end - 8 * self.block.len()
+    /// Where the thread-locals begin: at the slot's end, if there are none.
+    fn block_begin(&self, place: &Place) -> usize {
+        place.slot.end - 8 * self.block.len()
     }
 
-    /// Packs the stack that is suspended at `sp` in `slot`, with its thread-locals. `None`: it does not fit into `to`.
+    /// Packs the stack that is suspended at `sp`, with its thread-locals. `None`: it does not fit into `to`.
     ///
     /// # Safety
     /// Nobody runs on the stack or changes it meanwhile.
-    pub(crate) unsafe fn pack(&self, slot: &Slot, sp: usize, to: &mut [u8]) -> Option<usize> {
-        let (low, end) = (slot.range().start, slot.range().end);
-        let begin = self.block_begin(slot);
-        let mut out = Writer { to, len: 0, skipped: 0, low, end, program: self.program };
+    pub(crate) unsafe fn pack(&self, place: &Place, sp: usize, to: &mut [u8]) -> Option<usize> {
+        let begin = self.block_begin(place);
         // SAFETY: from the suspended stack's end to that of the slot all is mapped, and stands still.
         let word = |at: usize| unsafe { (at as *const u64).read() };
-        for at in (sp..begin).step_by(8) {
-            out.word(word(at), 0)?;
+        let frames = (sp..begin).step_by(8).map(word);
+        let number = self.kind_of(frames.clone(), place);
+        let mut out = Writer { to, len: 0, skipped: 0, place, program: self.program.start };
+        out.put(&[number])?;
+        for (now, expected) in frames.zip(self.frames_of(number)) {
+            out.word(now, expected.at(place, now))?;
         }
-        for (at, expected) in (begin..end).step_by(8).zip(&self.block) {
+        for (at, expected) in (begin..place.slot.end).step_by(8).zip(&self.block) {
             let now = word(at);
-            out.word(now, expected.in_slot(low, end, now))?;
+            out.word(now, expected.at(place, now))?;
         }
         Some(out.len)
+    }
+
+    /// What the frames of a stack of kind `number` are expected to be.
+    fn frames_of(&self, number: u8) -> impl Iterator<Item = Expected> {
+        let kind = usize::from(number).checked_sub(1).and_then(|i| self.kinds[i].get());
+        let known: &[Expected] = kind.map_or(&[], |kind| &kind.frames);
+        known.iter().copied().chain(std::iter::repeat(Expected::Value(0)))
+    }
+
+    /// The number of the kind of a stack at `place`, which becomes known if it is met for the second time; 0 for none.
+    fn kind_of(&self, frames: impl ExactSizeIterator<Item = u64> + Clone, place: &Place) -> u8 {
+        if frames.len() > MOST_FRAMES {
+            return 0;
+        }
+        let signature = self.signature(frames.clone());
+        let first = signature as usize % KINDS;
+        for i in (first..KINDS).chain(0..first) {
+            let Some(kind) = self.kinds[i].get() else {
+                if self.met[first].swap(signature, Relaxed) != signature {
+                    return 0;
+                }
+                let mut known = MapVec::new();
+                frames.clone().for_each(|word| known.push(Expected::of_frame(word, place)));
+                let kind = self.kinds[i].get_or_init(|| Kind { signature, frames: known });
+                return if kind.signature == signature { i as u8 + 1 } else { 0 };
+            };
+            if kind.signature == signature {
+                return i as u8 + 1;
+            }
+        }
+        0
+    }
+
+    /// Tells kinds apart: how deep a stack is, and which addresses of code lie on it, in order. (FNV-1a; if two kinds had the same, stacks
+    /// of one would take more bytes.)
+    fn signature(&self, frames: impl ExactSizeIterator<Item = u64>) -> u64 {
+        const PRIME: u64 = 0x100_0000_01b3;
+        let depth = frames.len() as u64;
+        frames
+            .filter(|&word| self.program.code.contains(&(word as usize)))
+            .fold((0xcbf2_9ce4_8422_2325 ^ depth).wrapping_mul(PRIME), |hash, word| {
+                (hash ^ word).wrapping_mul(PRIME)
+            })
     }
 
     /// Writes back what [`pack`](Packer::pack) has packed.
     ///
     /// # Safety
     /// The memory from `sp` to the slot's end is writable, zero, and the caller's; `from` was packed from the same place.
-    pub(crate) unsafe fn unpack(&self, from: &[u8], slot: &Slot, sp: usize) {
-        let (low, end) = (slot.range().start, slot.range().end);
-        for (at, expected) in (self.block_begin(slot)..end).step_by(8).zip(&self.block) {
-            // SAFETY: the caller's promise.
-            unsafe { (at as *mut u64).write(expected.in_slot(low, end, 0)) };
-        }
+    pub(crate) unsafe fn unpack(&self, from: &[u8], place: &Place, sp: usize) {
+        let begin = self.block_begin(place);
+        let end = place.slot.end;
         let mut bytes = from.iter().copied();
+        let number = bytes.next().expect("a packed stack begins with the number of its kind");
+        let frames = (sp..begin).step_by(8).zip(self.frames_of(number));
+        for (at, expected) in frames.chain((begin..end).step_by(8).zip(self.block.iter().copied())) {
+            let word = expected.at(place, 0);
+            if word != 0 {
+                // SAFETY: the caller's promise.
+                unsafe { (at as *mut u64).write(word) };
+            }
+        }
         let mut at = sp;
         while let Some(first) = bytes.next() {
             let skipped = first & 7;
@@ -151,7 +258,8 @@ impl Packer {
             let counted = u64::from_le_bytes(word);
             let word = match first >> 6 {
                 DOWN_FROM_END => end as u64 - counted,
-                FROM_PROGRAM => self.program as u64 + counted,
+                FROM_PROGRAM => self.program.start as u64 + counted,
+                FROM_DESCRIPTOR => place.descriptor.start as u64 + counted,
                 _ => counted,
             };
             // SAFETY: the caller's promise.
@@ -167,8 +275,7 @@ struct Writer<'a> {
     len: usize,
     /// Words as expected since the last that was not.
     skipped: usize,
-    low: usize,
-    end: usize,
+    place: &'a Place,
     program: usize,
 }
 
@@ -189,11 +296,13 @@ impl Writer<'_> {
             self.put(&[((n >> 8) as u8) << 3 | ONLY_SKIP, n as u8])?;
             self.skipped -= now;
         }
-        let (base, counted) = if (self.low..=self.end).contains(&(word as usize)) {
-            (DOWN_FROM_END, self.end as u64 - word)
-        } else {
-            let far = word.wrapping_sub(self.program as u64);
-            if far < 1 << 32 && word >> 32 != 0 { (FROM_PROGRAM, far) } else { (0, word) }
+        let Place { slot, descriptor } = self.place;
+        let from_program = word.wrapping_sub(self.program as u64);
+        let (base, counted) = match word as usize {
+            w if is_in(slot, w) => (DOWN_FROM_END, slot.end as u64 - word),
+            w if is_in(descriptor, w) => (FROM_DESCRIPTOR, word - descriptor.start as u64),
+            _ if from_program < 1 << 32 && word >> 32 != 0 => (FROM_PROGRAM, from_program),
+            _ => (0, word),
         };
         let bytes = (64 - counted.leading_zeros()).div_ceil(8).max(1) as u8;
         self.put(&[base << 6 | (bytes - 1) << 3 | self.skipped as u8])?;
@@ -211,9 +320,15 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slab;
+    use super::super::slab::{self, Slot};
     use super::*;
     use crate::sys::rng::Rng;
+
+    /// Somewhere else for each slot.
+    fn place(slot: &Slot) -> Place {
+        let descriptor = (1 << 45) + slot.range().start / 7 * 8;
+        Place { slot: slot.range(), descriptor: descriptor..descriptor + 256 }
+    }
 
     fn words(sp: usize, slot: &Slot) -> Vec<u64> {
         // SAFETY: the test's own slot.
@@ -239,36 +354,95 @@ mod tests {
                 for _ in 0..changes {
                     let at = sp + 8 * rng.below(((range.end - sp) / 8) as u32) as usize;
                     let random = u64::from(rng.below(u32::MAX)) << 32 | u64::from(rng.below(u32::MAX));
-                    let word = match rng.below(7) {
+                    let word = match rng.below(8) {
                         0 => u64::from(rng.below(300)),
                         1 => (range.start + rng.below(range.len() as u32 + 1) as usize) as u64,
                         2 => words as *const () as u64,
                         3 => random >> rng.below(64),
                         4 => u64::MAX,
                         5 => 0,
-                        _ => packer.program as u64 + u64::from(rng.below(u32::MAX)),
+                        6 => place(&slot).descriptor.start as u64 + u64::from(rng.below(257)),
+                        _ => packer.program.start as u64 + u64::from(rng.below(u32::MAX)),
                     };
                     // SAFETY: the test's own slot, on which nobody runs.
                     unsafe { (at as *mut u64).write(word) };
                 }
                 let before = words(sp, &slot);
                 let mut packed = vec![0; 16 << 10];
-                // SAFETY: as above.
-                let len = unsafe { packer.pack(&slot, sp, &mut packed) }.expect("it fits");
-                assert!(len <= 10 * changes as usize + 64, "{changes} changes took {len} bytes");
-                // SAFETY: as above; what it holds is packed.
-                unsafe {
-                    map::decommit(range.start + slab::GUARD_BYTES, range.len() - slab::GUARD_BYTES);
-                    packer.unpack(&packed[..len], &slot, sp);
+                let mut len = 0;
+                // The first of a kind, the second, and one of those that others are like.
+                for _ in 0..3 {
+                    // SAFETY: as above.
+                    len = unsafe { packer.pack(&place(&slot), sp, &mut packed) }.expect("it fits");
+                    assert!(len <= 10 * changes as usize + 64, "{changes} changes took {len} bytes");
+                    // SAFETY: as above; what it holds is packed.
+                    unsafe {
+                        map::decommit(range.start + slab::GUARD_BYTES, range.len() - slab::GUARD_BYTES);
+                        packer.unpack(&packed[..len], &place(&slot), sp);
+                    }
+                    assert_eq!(words(sp, &slot), before, "round {round}");
                 }
-                assert_eq!(words(sp, &slot), before, "round {round}");
                 // What is too large for the place is refused, at any length.
                 for short in [0, 1, len / 2, len.saturating_sub(1)].into_iter().filter(|&short| short < len) {
                     // SAFETY: as above.
-                    assert!(unsafe { packer.pack(&slot, sp, &mut packed[..short]) }.is_none());
+                    assert!(unsafe { packer.pack(&place(&slot), sp, &mut packed[..short]) }.is_none());
                 }
             }
         }
+    }
+
+    /// The third of a kind is packed as what differs, wherever its slot lies; one of another kind is not taken for it; and kinds that
+    /// nobody has room for are packed all the same.
+    #[test]
+    fn stacks_of_a_kind_share_their_frames() {
+        const WORDS: usize = 100;
+        let packer = Packer::new(None, &[]).expect("memory");
+        let class = slab::class_for(16 << 10).expect("small");
+        let code = packer.program.code.clone();
+        let mut slots = Vec::new();
+        let mut packed_len = |kind: usize, differs: u64| {
+            let slot = slab::allocate(class).expect("memory");
+            let range = slot.range();
+            let sp = slot.stack_top() - 8 * WORDS;
+            for i in 0..WORDS {
+                let word = match i % 5 {
+                    0 => code.start + 64 * kind + i,
+                    1 => range.end - 8 * i,
+                    2 => i << 40,
+                    3 => place(&slot).descriptor.start + i,
+                    _ => 0,
+                };
+                // SAFETY: the test's own slot, on which nobody runs.
+                unsafe { ((sp + 8 * i) as *mut u64).write(word as u64) };
+            }
+            // SAFETY: as above.
+            unsafe { ((sp + 8 * 50) as *mut u64).write(differs) };
+            let before = words(sp, &slot);
+            let mut packed = [0; 1 << 10];
+            // SAFETY: as above; what it holds is packed.
+            let len = unsafe {
+                let len = packer.pack(&place(&slot), sp, &mut packed).expect("it fits");
+                map::decommit(range.start + slab::GUARD_BYTES, range.len() - slab::GUARD_BYTES);
+                packer.unpack(&packed[..len], &place(&slot), sp);
+                len
+            };
+            assert_eq!(words(sp, &slot), before, "kind {kind}");
+            slots.push(slot); // each at another place
+            len
+        };
+        let alone = packed_len(0, 1);
+        assert!(alone > 3 * WORDS, "{alone} bytes of the first");
+        assert_eq!(packed_len(1, 1), alone, "one of another kind");
+        packed_len(0, 2);
+        for differs in [0, 1, 0x1234, u64::MAX] {
+            let len = packed_len(0, differs);
+            assert!(len <= 20, "{len} bytes of one that differs in {differs:#x}");
+        }
+        for kind in (1..3 * KINDS).chain(1..3 * KINDS) {
+            packed_len(kind, 3);
+        }
+        assert!(packer.kinds.iter().filter(|kind| kind.get().is_some()).count() <= KINDS);
+        assert!(packed_len(0, 5) <= 20, "it is still known");
     }
 
     /// A fresh block is next to nothing: its id and its dtv.
@@ -280,7 +454,8 @@ mod tests {
             let mut slot = slab::allocate(slab::class_for(bytes).expect("small")).expect("memory");
             assert!(slot.ensure_block(&layout));
             // SAFETY: the test's own slot.
-            let len = unsafe { packer.pack(&slot, slot.stack_top(), &mut [0; 256]) }.expect("it fits");
+            let len =
+                unsafe { packer.pack(&place(&slot), slot.stack_top(), &mut [0; 256]) }.expect("it fits");
             assert!(len < 48, "{len} bytes for a slot of {bytes}");
         }
     }

@@ -15,6 +15,8 @@ pub(crate) struct MapVec<T> {
 
 // SAFETY: it owns its values.
 unsafe impl<T: Send> Send for MapVec<T> {}
+// SAFETY: as above; a shared one only gives its values out to be read.
+unsafe impl<T: Sync> Sync for MapVec<T> {}
 
 impl<T> MapVec<T> {
     /// Empty, without a mapping.

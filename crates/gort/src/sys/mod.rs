@@ -16,6 +16,7 @@ pub(crate) mod membarrier;
 pub(crate) mod pin;
 pub(crate) mod pool;
 pub(crate) mod prefetch;
+pub(crate) mod program;
 pub(crate) mod rng;
 pub(crate) mod signal;
 pub(crate) mod socket;
