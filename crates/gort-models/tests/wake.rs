@@ -1,6 +1,6 @@
 //! The wake protocol (`sched/wake/`): who sees to it that a thread looks at new work, and at a new timer.
 //!
-//! Queues are numbers here, of goroutines; an M that is started is only counted, as spinning, unless the test lets it
+//! Queues are numbers here, of goroutines, but for the tests about `next`, which have a P's own. An M that is started is only counted, as spinning, unless the test lets it
 //! run. Each test ends with the claim of `wake/README.md`: there is no work, or no P idles, or an M spins.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of the library, of which this uses a part")]
@@ -10,9 +10,12 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use loom::sync::{Arc, Mutex};
 use loom::thread::{self, JoinHandle};
 
+#[path = "../../gort/src/sched/runq/local.rs"]
+mod local;
 #[path = "../../gort/src/sched/wake/mod.rs"]
 mod wake;
 
+use local::LocalQueue;
 use wake::WakeState;
 use wake::sleeper::{PollSleeper, Told};
 
@@ -22,6 +25,8 @@ struct World {
     wake: WakeState,
     /// A queue that all may look at: a ring, or the global queue.
     queued: AtomicUsize,
+    /// The ring and the `next` of a P that is busy, in the tests that are about them.
+    runq: Option<LocalQueue<G, 4>>,
     /// The idle list, under the scheduler's lock.
     idle_ps: Mutex<usize>,
     /// Ms that were started, spinning, and have not run yet.
@@ -45,6 +50,7 @@ impl World {
         let world = World {
             wake: WakeState::new(AtomicU32::new(0), AtomicU32::new(0)),
             queued: AtomicUsize::new(0),
+            runq: None,
             idle_ps: Mutex::new(idle),
             started: AtomicUsize::new(0),
             sleeper: PollSleeper::new(AtomicU64::new(0)),
@@ -100,7 +106,7 @@ impl World {
     }
 
     fn sees_work(&self) -> bool {
-        self.queued.load(Acquire) != 0
+        self.runq.as_ref().map_or_else(|| self.queued.load(Acquire) != 0, |runq| !runq.is_empty())
     }
 
     /// An M with a P and nothing to do: G1 to G4. True: it has a P again, and spins.
@@ -326,5 +332,99 @@ fn an_unannounced_timer() {
         world.sleep_in_poll();
         other.join().unwrap();
         world.check_timer();
+    });
+}
+
+/// A goroutine; only its address counts.
+type G = u8;
+static GS: [G; 2] = [0; 2];
+
+fn g(i: usize) -> *mut G {
+    (&raw const GS[i]).cast_mut()
+}
+
+impl World {
+    /// As [`new`](World::new), with a busy P's own queue in place of the one that is a number.
+    fn with_runq(idle: usize, spinning: usize) -> Arc<World> {
+        let mut world = World::new(idle, spinning);
+        Arc::get_mut(&mut world).expect("not shared yet").runq = Some(LocalQueue::new());
+        world
+    }
+
+    fn runq(&self) -> &LocalQueue<G, 4> {
+        self.runq.as_ref().expect("a test about it")
+    }
+
+    /// As `ready::ready`, by the P's owner. `next` is empty.
+    fn ready(&self, g: *mut G) {
+        assert!(self.runq().replace_next(g).is_none());
+        if self.wake.must_wake_after_rmw() {
+            self.wake_p();
+        }
+    }
+
+    /// A spinning M with a P: takes `next` and runs it (F1, F2, S3, S4), or gives up.
+    fn steal_next(&self) {
+        if let Some(g) = self.runq().peek_next()
+            && self.runq().steal_next(g)
+        {
+            self.wake.end_spinning();
+            self.ask();
+        } else {
+            self.give_up(true);
+        }
+    }
+}
+
+/// As [`submitter_against_giver_up`], where the work goes into `next`, and the swap is all that comes before the look.
+fn next_against_giver_up(spinning: bool) {
+    model(3, move || {
+        let world = World::with_runq(0, usize::from(spinning));
+        let m = spawn(&world, move |w| {
+            w.give_up(spinning);
+        });
+        world.ready(g(0));
+        m.join().unwrap();
+        world.check();
+    });
+}
+
+#[test]
+fn a_giver_up_sees_next_or_is_seen() {
+    next_against_giver_up(false);
+}
+
+#[test]
+fn a_spinner_gives_up_beside_next() {
+    next_against_giver_up(true);
+}
+
+#[test]
+#[should_panic(expected = "nobody looks")]
+fn without_fences_next_is_overlooked() {
+    sys::sync::without_fences(|| next_against_giver_up(false));
+}
+
+#[test]
+#[should_panic(expected = "nobody looks")]
+fn without_fences_the_last_spinner_is_relied_on_for_next() {
+    sys::sync::without_fences(|| next_against_giver_up(true));
+}
+
+/// The owner readies one, takes it again, and readies another, while a thief takes what it sees and a third gives up.
+#[test]
+fn next_is_filled_twice() {
+    model(2, || {
+        let world = World::with_runq(0, 1);
+        let thief = spawn(&world, World::steal_next);
+        let m = spawn(&world, |w| {
+            w.give_up(false);
+        });
+        world.ready(g(0));
+        world.runq().take_next();
+        world.ready(g(1));
+        thief.join().unwrap();
+        m.join().unwrap();
+        world.check();
     });
 }
