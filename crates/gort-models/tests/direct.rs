@@ -1,0 +1,877 @@
+//! From one goroutine straight to the next (`sched/direct.rs`), with g0's loop (`sched/run.rs`), `ready`, the wait word, the run
+//! queue and the swap word of the library. Nobody runs on two Ms at a time, nor before its registers are saved; each wake-up is
+//! honoured, and whoever was taken from a queue runs.
+//!
+//! A goroutine is a list of steps, and its stack a cell: who resumes it finds there what who suspended it has left, and loom reports
+//! two that are on it. `sp` is Relaxed, as in the library: who would read an old one has resumed without an acquire. No stack is switched: each
+//! goroutine that goes on does the same first, [`direct::arrive`], so to return from the switch is to come out of it as the next one.
+//!
+//! Fences do nothing here, as they order nothing between these parties, but for the test of the swapper.
+
+#![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
+
+use gort_models::model;
+use loom::sync::atomic::Ordering::*;
+use loom::thread::{self, JoinHandle};
+use sys::sync::{fence, without_fences};
+
+#[path = "../../gort/src/sched/direct.rs"]
+mod direct;
+#[path = "../../gort/src/sched/handover.rs"]
+mod handover;
+#[path = "../../gort/src/sched/runq/local.rs"]
+mod local;
+#[path = "../../gort/src/sched/ready.rs"]
+mod ready;
+#[path = "../../gort/src/sched/run.rs"]
+mod run;
+#[path = "../../gort/src/sched/waiter.rs"]
+mod waiter;
+#[path = "../../gort/src/sched/wake/mod.rs"]
+mod wake;
+#[path = "../../gort/src/sched/swap/word.rs"]
+mod word;
+
+use g::Step::{self, Bind, Park, Wake, Yield};
+use g::{G, State};
+use m::{Action, M};
+use p::P;
+
+/// `crate::sys`.
+mod sys {
+    pub(crate) use gort_models::sys::futex;
+
+    pub(crate) mod sync {
+        pub(crate) use gort_models::sys::sync::*;
+        /// The ones that nobody changes here.
+        pub(crate) use std::sync::atomic::AtomicBool;
+    }
+
+    pub(crate) mod clock {
+        pub(crate) use gort_models::sys::clock::now_ns;
+
+        pub(crate) fn cycles() -> u64 {
+            0
+        }
+    }
+
+    pub(crate) mod membarrier {
+        /// The library's is the light side of an uneven pair; here each side has a full one.
+        pub(crate) fn fence_light() {
+            super::sync::fence(super::sync::Ordering::SeqCst);
+        }
+    }
+
+    /// No signals come.
+    pub(crate) mod pin {
+        pub(crate) fn enter() {}
+        pub(crate) fn leave() {}
+        pub(crate) fn begin_suspended(_: usize) {}
+    }
+}
+
+/// `crate::stack`: a stack is part of [`G`].
+mod stack {
+    pub(crate) mod slab {
+        pub(crate) struct Slot;
+
+        impl Slot {
+            pub(crate) fn stack_top(&self) -> usize {
+                0
+            }
+            pub(crate) fn tp(&self) -> usize {
+                0
+            }
+            pub(crate) fn ensure_block(&mut self, _: &()) -> bool {
+                true
+            }
+            /// # Safety
+            /// None here.
+            pub(crate) unsafe fn give_up(&mut self, _: Option<&()>) {}
+        }
+
+        pub(crate) fn allocate(_: u8) -> Result<Slot, &'static str> {
+            Ok(Slot)
+        }
+        pub(crate) fn free(_: impl Iterator<Item = Slot>) {}
+        pub(crate) fn advice() -> &'static str {
+            ""
+        }
+    }
+
+    pub(crate) mod switch {
+        /// A fresh stack counts as saved once.
+        ///
+        /// # Safety
+        /// None here.
+        pub(crate) unsafe fn prepare(_: usize, _: fn(), _: usize) -> usize {
+            1
+        }
+    }
+}
+
+mod config {
+    pub(crate) const GLOBAL_EVERY: u32 = 61;
+}
+
+mod timers {
+    pub(crate) const NEVER: u64 = u64::MAX;
+}
+
+mod preempt {
+    pub(crate) const BUDGET: u32 = 1;
+}
+
+mod fatal {
+    pub(crate) fn throw(message: &str) -> ! {
+        panic!("{message}");
+    }
+}
+
+mod start {
+    pub(crate) struct Fixed {
+        pub(crate) layout: Option<()>,
+        pub(crate) class: u8,
+    }
+
+    pub(crate) fn fixed() -> &'static Fixed {
+        &Fixed { layout: None, class: 0 }
+    }
+}
+
+mod runq {
+    pub(crate) mod global {
+        use crate::g::G;
+
+        #[derive(Default)]
+        pub(crate) struct GList(pub(crate) Vec<*mut G>);
+
+        impl GList {
+            pub(crate) fn new() -> GList {
+                GList::default()
+            }
+            pub(crate) fn push_back(&mut self, g: *mut G) {
+                self.0.push(g);
+            }
+        }
+    }
+}
+
+mod state {
+    use super::g::G;
+    use super::p::P;
+    use super::runq::global::GList;
+    use super::wake::WakeState;
+    use loom::sync::atomic::AtomicU32;
+    use loom::sync::{Mutex, MutexGuard};
+
+    loom::lazy_static! {
+        pub(crate) static ref WAKE: WakeState = WakeState::new(AtomicU32::new(0), AtomicU32::new(0));
+        static ref SHARED: Mutex<Shared> = Mutex::new(Shared::default());
+    }
+
+    #[derive(Default)]
+    pub(crate) struct Shared {
+        pub(crate) global: GList,
+        pub(crate) waiting_bound: usize,
+        pub(crate) staff: Staff,
+    }
+
+    // SAFETY: descriptors of goroutines live as long as the model.
+    unsafe impl Send for Shared {}
+
+    #[derive(Default)]
+    pub(crate) struct Staff;
+
+    impl Staff {
+        pub(crate) fn end_busy(&mut self) {}
+    }
+
+    pub(crate) fn lock() -> MutexGuard<'static, Shared> {
+        SHARED.lock().unwrap()
+    }
+
+    pub(crate) fn is_urgent() -> bool {
+        false
+    }
+
+    impl Shared {
+        pub(crate) fn push_global_one(&mut self, g: *mut G) {
+            self.global.0.push(g);
+        }
+        pub(crate) fn push_global(&mut self, gs: &mut GList) {
+            self.global.0.append(&mut gs.0);
+        }
+        /// None idles.
+        pub(crate) fn take_idle_p(&mut self) -> Option<&'static P> {
+            None
+        }
+    }
+}
+
+mod threads {
+    use super::m::M;
+    use super::p::P;
+
+    pub(crate) fn start_m(_: &'static P, _: bool) {
+        unreachable!("no P idles");
+    }
+
+    /// The M's thread ends.
+    pub(crate) fn stop_m(_: &'static M) -> bool {
+        false
+    }
+}
+
+mod syscall {
+    use super::p::P;
+
+    /// Nobody wants it now; [`finish`](super::finish) comes to look.
+    pub(crate) fn hand_off(_: &'static P) {}
+}
+
+mod task {
+    use super::g::G;
+
+    pub(crate) fn entry() {}
+
+    pub(crate) fn release(g: &G) {
+        g.on_stack(|stack| {
+            assert!(!stack.is_running && !stack.has_ended);
+            stack.has_ended = true;
+        });
+    }
+}
+
+mod swap {
+    use super::g::G;
+
+    /// As the library's.
+    pub(crate) fn bring_back(g: &G) {
+        let mut is_packed = g.packed.lock().unwrap();
+        if g.swap.out().is_none() {
+            return g.swap.unmark();
+        }
+        assert!(std::mem::take(&mut *is_packed));
+        g.on_stack(|stack| stack.is_there = true);
+        g.swap.stay();
+    }
+}
+
+mod find {
+    use super::g::G;
+    use super::m::M;
+    use super::{WORLD, state};
+
+    /// One look at each place. `None`: the M stops.
+    pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
+        if let Some(found) = m.found.take() {
+            return Some(found);
+        }
+        let p = m.p.get().expect("`find` is entered with a P");
+        if let Some(next) = p.runq.take_next() {
+            return Some((next, true));
+        }
+        if let Some(g) = p.pop() {
+            return Some((g, false));
+        }
+        let global = if m.looks_at_global.get() { state::lock().global.0.pop() } else { None };
+        if let Some(g) = global {
+            return Some((g, false));
+        }
+        for victim in WORLD.ps.iter().filter(|victim| !std::ptr::eq(*victim, p)) {
+            if let Some(g) = victim.runq.steal_into(&p.runq) {
+                return Some((g, false));
+            }
+            if let Some(next) = victim.runq.peek_next()
+                && victim.runq.steal_next(next)
+            {
+                return Some((next, false));
+            }
+        }
+        None
+    }
+}
+
+mod g {
+    use super::m::M;
+    use super::stack::slab::Slot;
+    use super::waiter::WaitWord;
+    use super::word::SwapWord;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Mutex;
+    use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering::*};
+    use std::cell::Cell;
+    use std::ptr::null_mut;
+    use std::sync::atomic::{AtomicPtr, AtomicUsize as Plain};
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum State {
+        Dead,
+        Runnable,
+        Running,
+        Waiting,
+    }
+
+    /// What a goroutine does next; it ends after the last one.
+    #[derive(Clone, Copy)]
+    pub(crate) enum Step {
+        /// Waits, once: its wait was armed before the model began.
+        Park,
+        Yield,
+        /// Ends the wait of this one.
+        Wake(usize),
+        /// Stays on its thread from here on.
+        Bind,
+    }
+
+    /// What is saved on a stack, and who is there.
+    pub(crate) struct Stack {
+        pub(crate) steps: &'static [Step],
+        /// How often registers were saved; `sp` is that number.
+        pub(crate) saves: usize,
+        pub(crate) waits: bool,
+        pub(crate) may_go: bool,
+        pub(crate) is_running: bool,
+        pub(crate) is_there: bool,
+        pub(crate) has_ended: bool,
+    }
+
+    pub(crate) struct G {
+        pub(crate) waiter: WaitWord,
+        pub(crate) sp: AtomicUsize,
+        pub(crate) tp: Plain,
+        pub(crate) swap: SwapWord,
+        pub(crate) slot: std::cell::UnsafeCell<Option<Slot>>,
+        pub(crate) class: Cell<u8>,
+        pub(crate) state: AtomicU8,
+        pub(crate) gives_up_slot: Cell<bool>,
+        pub(crate) bound_m: AtomicPtr<M>,
+        stack: UnsafeCell<Stack>,
+        /// The shard's lock, and whether the stack is packed behind it.
+        pub(crate) packed: Mutex<bool>,
+    }
+
+    impl G {
+        pub(crate) fn new() -> G {
+            G {
+                waiter: WaitWord::new(),
+                sp: AtomicUsize::new(0),
+                tp: Plain::new(0),
+                swap: SwapWord::new(),
+                slot: std::cell::UnsafeCell::new(None),
+                class: Cell::new(0),
+                state: AtomicU8::new(State::Dead as u8),
+                gives_up_slot: Cell::new(false),
+                bound_m: AtomicPtr::new(null_mut()),
+                stack: UnsafeCell::new(Stack {
+                    steps: &[],
+                    saves: 1,
+                    waits: false,
+                    may_go: false,
+                    is_running: false,
+                    is_there: true,
+                    has_ended: true,
+                }),
+                packed: Mutex::new(false),
+            }
+        }
+
+        /// Who calls this is alone there; loom checks it.
+        pub(crate) fn on_stack<R>(&self, f: impl FnOnce(&mut Stack) -> R) -> R {
+            // SAFETY: loom checks it.
+            self.stack.with_mut(|stack| f(unsafe { &mut *stack }))
+        }
+
+        pub(crate) fn id(&self) -> u64 {
+            0
+        }
+
+        pub(crate) fn set_state(&self, state: State) {
+            self.state.store(state as u8, Release);
+        }
+
+        pub(crate) fn is_locked_to_thread(&self) -> bool {
+            false
+        }
+
+        /// It leaves its stack: the last it does there, then `sp`.
+        pub(crate) fn save(&self) {
+            let sp = self.on_stack(|stack| {
+                assert!(stack.is_running);
+                stack.is_running = false;
+                stack.saves += 1;
+                stack.saves
+            });
+            self.sp.store(sp, Relaxed);
+        }
+
+        /// Who has it switches to it.
+        pub(crate) fn restore(&self) {
+            let sp = self.sp.load(Relaxed);
+            self.on_stack(|stack| {
+                assert!(!stack.is_running, "resumed while it runs");
+                assert!(stack.is_there, "resumed without its stack");
+                assert!(!stack.has_ended, "resumed after its end");
+                assert_eq!(sp, stack.saves, "resumed with registers of an earlier park");
+                stack.is_running = true;
+            });
+        }
+    }
+}
+
+mod m {
+    use super::g::G;
+    use super::handover::Handover;
+    use super::p::P;
+    use super::{WORLD, direct, step};
+    use loom::sync::atomic::Ordering::*;
+    use std::cell::Cell;
+    use std::ptr::null_mut;
+    use std::sync::atomic::AtomicPtr;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Action {
+        Park,
+        Yield,
+        Exit,
+    }
+
+    /// All but `handover` belongs to one thread.
+    pub(crate) struct M {
+        pub(crate) g: AtomicPtr<G>,
+        pub(crate) p: Cell<Option<&'static P>>,
+        pub(crate) spinning: Cell<bool>,
+        pub(crate) left: Cell<Option<&'static G>>,
+        pub(crate) action: Cell<Action>,
+        pub(crate) found: Cell<Option<(*mut G, bool)>>,
+        pub(crate) looks_at_global: Cell<bool>,
+        /// Who has switched to g0.
+        to_g0: Cell<Option<&'static G>>,
+        handover: Handover<P>,
+    }
+
+    loom::thread_local! {
+        static CURRENT: Cell<Option<usize>> = Cell::new(None);
+    }
+
+    pub(crate) fn current() -> Option<&'static M> {
+        CURRENT.with(Cell::get).map(|i| &WORLD.ms[i])
+    }
+
+    /// This thread is that M from here on.
+    pub(crate) fn bind(i: usize) -> &'static M {
+        CURRENT.with(|c| c.set(Some(i)));
+        &WORLD.ms[i]
+    }
+
+    impl M {
+        pub(crate) fn new() -> M {
+            M {
+                g: AtomicPtr::new(null_mut()),
+                p: Cell::new(None),
+                spinning: Cell::new(false),
+                left: Cell::new(None),
+                action: Cell::new(Action::Park),
+                found: Cell::new(None),
+                looks_at_global: Cell::new(false),
+                to_g0: Cell::new(None),
+                handover: Handover::new(),
+            }
+        }
+
+        /// Runs goroutines until one of them is suspended with nobody to switch to.
+        ///
+        /// # Safety
+        /// As the library's.
+        pub(crate) unsafe fn resume(&'static self, g: &G) {
+            g.restore();
+            direct::arrive();
+            let left = loop {
+                if let Some(left) = self.to_g0.take() {
+                    break left;
+                }
+                // SAFETY: it lives as long as the model.
+                step(self, unsafe { &*self.g.load(Relaxed) });
+            };
+            self.left.set(Some(left));
+        }
+
+        /// # Safety
+        /// As the library's.
+        pub(crate) unsafe fn switch_between(&self, g: &G, next: &G) {
+            g.save();
+            next.restore();
+        }
+
+        /// What comes next in the caller is not g0's: [`resume`](M::resume) puts `left` back for that.
+        ///
+        /// # Safety
+        /// As the library's.
+        pub(crate) unsafe fn switch_to_g0(&self, g: &G) {
+            g.save();
+            self.to_g0.set(self.left.take());
+        }
+
+        pub(crate) fn sleep(&self, deadline_ns: Option<u64>) -> bool {
+            let given = self.handover.sleep(deadline_ns);
+            self.p.set(given);
+            given.is_some()
+        }
+
+        pub(crate) fn give(&self, p: &'static P, _: bool) {
+            self.handover.give(p);
+        }
+
+        pub(crate) fn sleep_for_good(&self) -> ! {
+            unreachable!("nothing is frozen");
+        }
+
+        /// The state between two goroutines.
+        pub(crate) fn check(&self) {
+            assert!(self.left.get().is_none() && self.found.get().is_none() && self.to_g0.get().is_none());
+        }
+    }
+}
+
+mod p {
+    use super::g::G;
+    use super::local::LocalQueue;
+    use super::stack::slab::Slot;
+    use super::timers::NEVER;
+    use std::cell::Cell;
+    use std::sync::atomic::AtomicBool;
+
+    #[derive(Default)]
+    pub(crate) struct Count(Cell<u64>);
+
+    impl Count {
+        pub(crate) fn add(&self, n: u64) {
+            self.0.set(self.0.get() + n);
+        }
+        pub(crate) fn get(&self) -> u64 {
+            self.0.get()
+        }
+    }
+
+    #[derive(Default)]
+    pub(crate) struct Stats {
+        pub(crate) schedules: Count,
+    }
+
+    /// No timers.
+    pub(crate) struct Timers;
+
+    impl Timers {
+        pub(crate) fn next_ns(&self) -> u64 {
+            NEVER
+        }
+    }
+
+    /// All but the queue is the owner's, or does not change.
+    pub(crate) struct P {
+        pub(crate) runq: LocalQueue<G, 4>,
+        pub(crate) timers: Timers,
+        pub(crate) preempt: AtomicBool,
+        pub(crate) budget: Cell<u32>,
+        pub(crate) unannounced: Cell<bool>,
+        pub(crate) owes_global: Cell<bool>,
+        pub(crate) looked_ns: Cell<u64>,
+        pub(crate) looked_cycles: Cell<u64>,
+        pub(crate) stats: Stats,
+    }
+
+    impl P {
+        pub(crate) fn new() -> P {
+            P {
+                runq: LocalQueue::new(),
+                timers: Timers,
+                preempt: AtomicBool::new(false),
+                budget: Cell::new(0),
+                unannounced: Cell::new(false),
+                owes_global: Cell::new(false),
+                looked_ns: Cell::new(0),
+                looked_cycles: Cell::new(0),
+                stats: Stats::default(),
+            }
+        }
+
+        pub(crate) fn is_over(&self) -> bool {
+            false
+        }
+        pub(crate) fn is_spare(&self) -> bool {
+            false
+        }
+        pub(crate) fn begin_slice(&self) {}
+        pub(crate) fn pop(&self) -> Option<*mut G> {
+            self.runq.pop()
+        }
+        pub(crate) fn take_slot(&self, _: u8) -> Option<Slot> {
+            Some(Slot)
+        }
+        pub(crate) fn take_slot_but_one(&self, _: u8) -> Option<Slot> {
+            Some(Slot)
+        }
+        pub(crate) fn put_slot(&self, _: Slot, _: u8) {}
+    }
+}
+
+const GS: usize = 4;
+/// Ms 0 and 1 have the Ps of the same number; the last one is [`finish`]'s.
+const LAST_M: usize = 2;
+
+pub(crate) struct World {
+    gs: [G; GS],
+    ms: [M; LAST_M + 1],
+    ps: [P; 2],
+}
+
+// SAFETY: what is not atomic belongs to somebody, as in the library; loom checks it for the stacks.
+unsafe impl Sync for World {}
+// SAFETY: as above.
+unsafe impl Send for World {}
+
+loom::lazy_static! {
+    pub(crate) static ref WORLD: World = World {
+        gs: std::array::from_fn(|_| G::new()),
+        ms: std::array::from_fn(|_| M::new()),
+        ps: std::array::from_fn(|_| P::new()),
+    };
+}
+
+/// The goroutine that runs on `m` does the next thing.
+fn step(m: &'static M, g: &'static G) {
+    let (next, waited, may_go) = g.on_stack(|stack| {
+        assert!(stack.is_running);
+        let next = stack.steps.split_off_first().copied();
+        let waited = std::mem::replace(&mut stack.waits, matches!(next, Some(Park)));
+        (next, waited, std::mem::take(&mut stack.may_go))
+    });
+    assert!(!waited || g.waiter.selected().is_some(), "goes on while it waits");
+    if may_go {
+        g.swap.stay();
+    }
+    let action = match next {
+        Some(Wake(i)) => return wake(i),
+        Some(Bind) => return g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed),
+        Some(Park) if g.waiter.selected().is_some() => return,
+        Some(Park) => Action::Park,
+        Some(Yield) => Action::Yield,
+        None => Action::Exit,
+    };
+    // SAFETY: it is `g` that does this.
+    unsafe { direct::switch_away(m, g, action) };
+}
+
+/// Ends the wait of goroutine `i`, which nobody else does.
+fn wake(i: usize) {
+    let g = &WORLD.gs[i];
+    match g.waiter.try_select(waiter::FIRST_TOKEN).expect("nobody else wakes it") {
+        waiter::Won::Running => {}
+        waiter::Won::Parked => ready::ready(g),
+    }
+}
+
+/// Makes goroutine `i`, in nobody's queue yet.
+fn make(i: usize, steps: &'static [Step]) -> *mut G {
+    let g = &WORLD.gs[i];
+    g.on_stack(|stack| {
+        stack.steps = steps;
+        stack.has_ended = false;
+    });
+    g.waiter.arm();
+    std::ptr::from_ref(g).cast_mut()
+}
+
+/// Makes goroutines with these steps and queues them on P number `p`; the first one is number `i`.
+fn queue(p: usize, i: usize, steps: &[&'static [Step]]) {
+    for (k, steps) in steps.iter().enumerate() {
+        assert!(WORLD.ps[p].runq.push(make(i + k, steps)).is_none(), "the ring has room");
+    }
+}
+
+/// Makes goroutine `i`, which has parked, and whose stack may go.
+fn make_parked(i: usize, steps: &'static [Step]) {
+    make(i, steps);
+    let g = &WORLD.gs[i];
+    g.on_stack(|stack| {
+        stack.waits = true;
+        stack.may_go = true;
+    });
+    // SAFETY: nobody else has it yet.
+    unsafe { *g.slot.get() = Some(stack::slab::Slot) };
+    g.sp.store(1, Relaxed);
+    g.swap.let_go(0);
+    g.set_state(State::Waiting);
+    assert!(g.waiter.commit_park());
+}
+
+/// As `swap::try_swap_out`.
+fn swap_out(i: usize) {
+    let g = &WORLD.gs[i];
+    if !g.swap.mark() {
+        return;
+    }
+    fence(SeqCst);
+    let mut is_packed = g.packed.lock().unwrap();
+    if g.swap.claim(|| g.state.load(Acquire) == State::Waiting as u8).is_some() {
+        g.on_stack(|stack| stack.is_there = false);
+        *is_packed = true;
+        g.swap.set_out(64);
+    }
+}
+
+/// M number `i` with its P, for so many looks for work.
+fn run_m(i: usize, looks: usize) {
+    let m = m::bind(i);
+    m.p.set(Some(&WORLD.ps[i]));
+    for _ in 0..looks {
+        if m.p.get().is_some() {
+            run::schedule(m);
+            m.check();
+        }
+    }
+}
+
+fn start(i: usize, looks: usize) -> JoinHandle<()> {
+    thread::spawn(move || run_m(i, looks))
+}
+
+/// All Ms have stopped: one more runs what they have left in queues, and then all goroutines have ended.
+fn finish() {
+    let m = m::bind(LAST_M);
+    m.looks_at_global.set(true);
+    m.p.set(Some(&WORLD.ps[0]));
+    run::schedule(m);
+    m.check();
+    for (i, g) in WORLD.gs.iter().enumerate() {
+        assert!(g.on_stack(|stack| stack.has_ended), "goroutine {i} is lost");
+    }
+}
+
+/// One parks and another comes, while a third, on another M, ends the wait. Who was woken goes on here or there.
+fn park_against_waker() {
+    queue(0, 0, &[&[Park], &[]]);
+    queue(1, 2, &[&[Wake(0)]]);
+    let other = start(1, 1);
+    run_m(0, 1);
+    other.join().unwrap();
+    finish();
+}
+
+#[test]
+fn a_park_against_its_waker() {
+    without_fences(|| model(4, park_against_waker));
+}
+
+/// The waker is a thread without a P, so who was woken comes by the global queue.
+#[test]
+fn a_park_against_a_thread() {
+    without_fences(|| {
+        model(4, || {
+            queue(0, 0, &[&[Park], &[Yield]]);
+            WORLD.ms[0].looks_at_global.set(true);
+            let waker = thread::spawn(|| wake(0));
+            run_m(0, 2);
+            waker.join().unwrap();
+            finish();
+        });
+    });
+}
+
+/// The successor is its predecessor's waker, and a thief wants it: it ends the wait before or after the commit.
+#[test]
+fn the_waker_is_stolen() {
+    without_fences(|| {
+        model(3, || {
+            queue(0, 0, &[&[Park, Yield], &[Wake(0)], &[]]);
+            let thief = start(1, 2);
+            run_m(0, 1);
+            thief.join().unwrap();
+            finish();
+        });
+    });
+}
+
+/// Who yields is queued by who comes next, and a thief runs it at once.
+#[test]
+fn a_yield_against_a_thief() {
+    without_fences(|| {
+        model(2, || {
+            queue(0, 0, &[&[Yield, Yield], &[Yield], &[]]);
+            let thief = start(1, 2);
+            run_m(0, 1);
+            thief.join().unwrap();
+            finish();
+        });
+    });
+}
+
+/// One in `next`, one in the ring: whom the owner switches to the thief does not get.
+#[test]
+fn next_against_a_thief() {
+    without_fences(|| {
+        model(3, || {
+            queue(0, 0, &[&[Wake(2), Park], &[Wake(0)]]);
+            make_parked(2, &[Yield]);
+            let thief = start(1, 2);
+            run_m(0, 1);
+            thief.join().unwrap();
+            finish();
+        });
+    });
+}
+
+/// The successor is swapped out: g0 gets it, and commits the park of the predecessor, whose waker may have been first.
+#[test]
+fn a_successor_that_is_out() {
+    without_fences(|| {
+        model(3, || {
+            queue(0, 0, &[&[Wake(1), Park]]);
+            make_parked(1, &[Yield]);
+            swap_out(1);
+            queue(1, 2, &[&[Wake(0)]]);
+            let other = start(1, 1);
+            run_m(0, 1);
+            other.join().unwrap();
+            finish();
+        });
+    });
+}
+
+/// The successor, which its predecessor has woken, may be bound to the other M: that gets it, and the P with it.
+#[test]
+fn a_successor_that_is_bound() {
+    without_fences(|| {
+        model(3, || {
+            queue(0, 0, &[&[Wake(1), Park]]);
+            queue(1, 1, &[&[Bind, Park, Wake(0)]]);
+            let other = start(1, 1);
+            run_m(0, 1);
+            other.join().unwrap();
+            finish();
+        });
+    });
+}
+
+/// The swapper takes an interest in the successor.
+fn swapper_against_successor() {
+    queue(0, 0, &[&[Wake(1), Park]]);
+    make_parked(1, &[Wake(0)]);
+    let swapper = thread::spawn(|| swap_out(1));
+    run_m(0, 1);
+    swapper.join().unwrap();
+    finish();
+}
+
+#[test]
+fn a_successor_stays_or_is_brought_back() {
+    model(4, swapper_against_successor);
+}
+
+/// The fence is what keeps them apart.
+#[test]
+#[should_panic(expected = "Concurrent")]
+fn without_fences_a_stack_goes_under_the_successor() {
+    without_fences(|| model(4, swapper_against_successor));
+}
