@@ -278,7 +278,7 @@ fn one_look_is_not_enough() {
     look_while_the_owner_moves(LocalQueue::len);
 }
 
-/// A goroutine that yields goes to the ring before its owner takes the next one out of it, so that a look sees
+/// A goroutine that yields by way of g0 goes to the ring before its owner takes the next one out of it, so that a look sees
 /// one of them.
 #[test]
 fn a_look_against_yields() {

@@ -21,6 +21,8 @@
 //!    them (a timer may be some microseconds late). It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
 //!    resumes anybody else on this M.
 //! 4. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
+//!
+//! Model: `crates/gort-models/tests/direct.rs`, over this very file.
 
 use super::config::GLOBAL_EVERY;
 use super::g::{G, State};
