@@ -9,6 +9,7 @@ use gort_models::{model, sys};
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use loom::sync::{Arc, Mutex};
 use loom::thread::{self, JoinHandle};
+use sys::sync::{fence_after_rmw, skip_fence_after_rmw};
 
 #[path = "../../gort/src/sched/runq/local.rs"]
 mod local;
@@ -355,9 +356,28 @@ impl World {
         self.runq.as_ref().expect("a test about it")
     }
 
-    /// As `ready::ready`, by the P's owner. `next` is empty.
+    /// As `ready::ready`, by the P's owner.
     fn ready(&self, g: *mut G) {
-        assert!(self.runq().replace_next(g).is_none());
+        let must_wake = match self.runq().replace_next(g) {
+            None => self.wake.must_wake_after_rmw(),
+            Some(old) => {
+                assert!(self.runq().push(old).is_none(), "the ring has room");
+                self.wake.must_wake()
+            }
+        };
+        if must_wake {
+            self.wake_p();
+        }
+    }
+
+    /// As [`ready`](World::ready), with the fence of the swap alone.
+    fn ready_by_the_swap_alone(&self, g: *mut G) {
+        let old = self.runq().replace_next(g);
+        fence_after_rmw();
+        if let Some(old) = old {
+            assert!(self.runq().push(old).is_none(), "the ring has room");
+        }
+        skip_fence_after_rmw();
         if self.wake.must_wake_after_rmw() {
             self.wake_p();
         }
@@ -427,4 +447,31 @@ fn next_is_filled_twice() {
         m.join().unwrap();
         world.check();
     });
+}
+
+/// Who was in `next` goes to the ring, a thief takes who is there now, and a third gives up.
+fn kicked_out_of_next(ready: fn(&World, *mut G)) {
+    model(3, move || {
+        let world = World::with_runq(0, 1);
+        assert!(world.runq().replace_next(g(0)).is_none());
+        let thief = spawn(&world, World::steal_next);
+        let m = spawn(&world, |w| {
+            w.give_up(false);
+        });
+        ready(&world, g(1));
+        thief.join().unwrap();
+        m.join().unwrap();
+        world.check();
+    });
+}
+
+#[test]
+fn who_is_kicked_out_of_next_is_seen() {
+    kicked_out_of_next(World::ready);
+}
+
+#[test]
+#[should_panic(expected = "nobody looks")]
+fn the_swap_does_not_publish_who_is_kicked_out() {
+    kicked_out_of_next(World::ready_by_the_swap_alone);
 }

@@ -46,10 +46,13 @@ pub(crate) fn ready(g: &'static G) {
     let must_wake = match &here {
         // What is on a spare's queue nobody would steal.
         Some(here) if !here.p.is_spare() => {
-            if let Some(old) = here.p.runq.replace_next(g) {
-                push_behind(here.p, old);
+            match here.p.runq.replace_next(g) {
+                None => WAKE.must_wake_after_rmw(),
+                Some(old) => {
+                    push_behind(here.p, old);
+                    WAKE.must_wake() // the swap does nothing for a store behind it
+                }
             }
-            WAKE.must_wake_after_rmw()
         }
         _ => {
             state::lock().push_global_one(g);

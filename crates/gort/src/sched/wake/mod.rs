@@ -26,7 +26,8 @@ impl WakeState {
         self.must_wake_fenced()
     }
 
-    /// As [`must_wake`](Self::must_wake), where the work was published by a sequentially consistent read-modify-write just now.
+    /// As [`must_wake`](Self::must_wake), where the work was published by a sequentially consistent read-modify-write just now,
+    /// with no other work behind that.
     #[inline]
     pub(crate) fn must_wake_after_rmw(&self) -> bool {
         fence_after_rmw();
