@@ -79,6 +79,49 @@ fn s2_yield_progress() {
     ends_well("s2_yield_progress", &[("GOMAXPROCS", "1")]);
 }
 
+/// Two that take turns on one P are soon on two, when another has ended its work there: whoever looks for work just when none is queued
+/// is told.
+#[test]
+fn two_that_yield_are_not_overlooked() {
+    if scene().is_some() {
+        return gort::run(|| (0..2_000).for_each(|_| take_turns_beside_one_that_ends()));
+    }
+    ends_well("two_that_yield_are_not_overlooked", &[("GOMAXPROCS", "2")]);
+}
+
+fn take_turns_beside_one_that_ends() {
+    let (computes, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (c, t) = (computes.clone(), turns.clone());
+    let other = gort::go(move || {
+        c.store(true, SeqCst);
+        while t.load(SeqCst) < 100 {
+            std::hint::spin_loop();
+        }
+    });
+    while !computes.load(SeqCst) {
+        gort::yield_now();
+    }
+    let threads = Arc::new([AtomicI64::new(0), AtomicI64::new(0)]);
+    let yields = |i: usize| {
+        let (threads, turns) = (threads.clone(), turns.clone());
+        move || {
+            for turn in 0.. {
+                assert!(turn < 100_000_000, "overlooked");
+                threads[i].store(i64::from(tid()), SeqCst);
+                let of_other = threads[1 - i].load(SeqCst);
+                if of_other != 0 && of_other != i64::from(tid()) {
+                    return;
+                }
+                turns.fetch_add(1, SeqCst);
+                gort::yield_now();
+            }
+        }
+    };
+    let both = [gort::go(yields(0)), gort::go(yields(1))];
+    both.into_iter().for_each(|one| one.join().unwrap());
+    other.join().unwrap();
+}
+
 /// GO-CASES S3, S23: a goroutine that ends locked takes its thread with it, and nobody else gets that thread.
 #[gort::test]
 fn s3_locked_to_the_end() {

@@ -30,7 +30,7 @@ use super::m::{self, Action, M};
 use super::p::P;
 use super::ready::{self, ready};
 use super::run::{self, begin_slice};
-use super::state;
+use super::state::{self, WAKE};
 use super::timers::NEVER;
 use crate::sys::clock;
 use crate::sys::membarrier::fence_light;
@@ -90,6 +90,10 @@ fn settle(m: &'static M, left: &'static G) {
         Action::Yield => {
             left.set_state(State::Runnable);
             ready::push_behind(m.p.get().expect("a goroutine runs with a P"), from_ref(left).cast_mut());
+            // Nothing lay on the ring between its successor's leaving it and this. See "What yields" in `wake/README.md`.
+            if WAKE.idle_ps() != 0 && WAKE.must_wake() {
+                ready::wake_p();
+            }
         }
         Action::Exit => run::put_away(m.p.get().expect("a goroutine runs with a P"), left),
     }

@@ -10,6 +10,7 @@
 //! | all Ps run the same slice for 1 ms, or nobody asked the netpoller for 10 ms, while somebody waits for I/O | asks it |
 //! | a timer is due whose P runs the same slice for 1 ms         | fires it                                          |
 //! | I/O or a timer has readied somebody, all Ps are busy, one for 1 ms with the same slice | preempts that one        |
+//! | somebody is queued while a P idles and nobody looks         | starts an M with that P                           |
 //! | all Ps wait for what a stopped goroutine holds              | lets that one run (`preempt/rescue.rs`)           |
 //! | a second has gone by                                        | has affinity and control groups looked at (`procs.rs`) |
 //! | many free stacks are left from a peak                       | gives some back                                   |
@@ -29,7 +30,7 @@ use super::state::{self, WAKE};
 use super::syscall::word::Stay;
 use super::timers::NEVER;
 use super::wake::nap::{AWAKE, NAPS, Nap, SLEEPS};
-use super::{deadlock, find, netpoll, preempt, swap, syscall, threads};
+use super::{deadlock, find, netpoll, preempt, ready, swap, syscall, threads};
 use crate::stack::slab;
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
@@ -156,6 +157,7 @@ impl Sysmon {
             if urgent {
                 self.make_room(now);
             }
+            ask_for_yielders();
             let looks_again = retaken || urgent || helps;
             self.looks_in_vain = if looks_again { 0 } else { self.looks_in_vain.saturating_add(1) };
             self.trim(now);
@@ -303,6 +305,13 @@ impl Sysmon {
             self.last_trim_ns = now;
             threads::call_template(threads::TRIM);
         }
+    }
+}
+
+/// Whoever yields asks for an M without a fence: should that have missed a P that idles, this does not.
+fn ask_for_yielders() {
+    if p::all().any(|p| p.runq.oldest().is_some()) && WAKE.must_wake() {
+        ready::wake_p();
     }
 }
 
