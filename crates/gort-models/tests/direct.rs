@@ -195,6 +195,10 @@ mod state {
         false
     }
 
+    pub(crate) fn global_is_empty() -> bool {
+        lock().global.0.is_empty()
+    }
+
     impl Shared {
         pub(crate) fn push_global_one(&mut self, g: *mut G) {
             self.global.0.push(g);

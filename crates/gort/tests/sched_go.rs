@@ -102,15 +102,19 @@ fn take_turns_beside_one_that_ends() {
         gort::yield_now();
     }
     let threads = Arc::new([AtomicI64::new(0), AtomicI64::new(0)]);
+    let apart = Arc::new(AtomicBool::new(false));
     let yields = |i: usize| {
-        let (threads, turns) = (threads.clone(), turns.clone());
+        let (threads, turns, apart) = (threads.clone(), turns.clone(), apart.clone());
         move || {
             for turn in 0.. {
-                assert!(turn < 100_000_000, "overlooked");
+                assert!(turn < 20_000_000, "overlooked");
                 threads[i].store(i64::from(tid()), SeqCst);
                 let of_other = threads[1 - i].load(SeqCst);
                 if of_other != 0 && of_other != i64::from(tid()) {
-                    return;
+                    apart.store(true, SeqCst);
+                }
+                if apart.load(SeqCst) {
+                    return; // the other too, wherever it is by then
                 }
                 turns.fetch_add(1, SeqCst);
                 gort::yield_now();

@@ -20,7 +20,9 @@
 //! 3. A successor is taken only where `find` would have taken the same one: first `next`, then the ring, with nothing due before
 //!    them (a timer may be some microseconds late). It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
 //!    resumes anybody else on this M.
-//! 4. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
+//! 4. Who yields where nobody is queued goes on at once, as `find` would have let it; every 61st time it goes through g0 all the same,
+//!    which looks elsewhere.
+//! 5. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
 //!
 //! Model: `crates/gort-models/tests/direct.rs`, over this very file.
 
@@ -61,8 +63,12 @@ unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
     // SAFETY: the caller's promise; a successor came from our queue, so it is ours.
     unsafe {
         match successor(m, g) {
-            Some(next) => m.switch_between(g, next),
-            None => m.switch_to_g0(g),
+            Next::Goroutine(next) => m.switch_between(g, next),
+            Next::Nobody if action == Action::Yield && state::global_is_empty() => {
+                m.left.set(None);
+                begin_slice(m.p.get().expect("a goroutine runs with a P"), false);
+            }
+            Next::Nobody | Next::G0 => m.switch_to_g0(g),
         }
     }
 }
@@ -124,9 +130,18 @@ fn timers_can_wait(p: &P) -> bool {
             && clock::cycles().wrapping_sub(p.looked_cycles.get()) < RECENT_CYCLES
 }
 
-/// Whom to switch to from `g`, counted as running already. `None`: through g0. Pinned.
+/// Whom to switch to.
+enum Next {
+    /// Counted as running already.
+    Goroutine(&'static G),
+    /// Nobody is queued here, and nothing else is to be done before `find` would look elsewhere.
+    Nobody,
+    G0,
+}
+
+/// Whom to switch to from `g`. Pinned.
 #[inline]
-fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
+fn successor(m: &'static M, g: &'static G) -> Next {
     let p = m.p.get().expect("a goroutine runs with a P");
     let straight = g.bound_m.load(Relaxed).is_null()
         && !g.gives_up_slot.get()
@@ -139,11 +154,14 @@ fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
         && !run::is_frozen();
     debug_assert!(m.found.get().is_none(), "a goroutine that was found is lost");
     if !straight {
-        return None;
+        return Next::G0;
     }
-    let (next, inherits) = match p.runq.take_next() {
-        Some(next) => (next, true),
-        None => (p.pop()?, false),
+    let (next, inherits) = if let Some(next) = p.runq.take_next() {
+        (next, true)
+    } else if let Some(next) = p.pop() {
+        (next, false)
+    } else {
+        return Next::Nobody;
     };
     // SAFETY: descriptors are never freed; we took it from a queue, so it is ours.
     let next: &'static G = unsafe { &*next };
@@ -154,9 +172,9 @@ fn successor(m: &'static M, g: &'static G) -> Option<&'static G> {
     };
     if !is_ready {
         m.found.set(Some((from_ref(next).cast_mut(), inherits)));
-        return None;
+        return Next::G0;
     }
     begin_slice(p, inherits);
     m.g.store(from_ref(next).cast_mut(), Relaxed);
-    Some(next)
+    Next::Goroutine(next)
 }
