@@ -576,3 +576,93 @@ fn the_environment_turns_it_on_and_off() {
         assert!(end.code == Some(0) && end.text.contains(says), "{scene}, {env:?}: {}", end.text);
     }
 }
+
+/// Forbids a system call to all threads of this process, from here on: it fails with EPERM.
+fn forbid(call: libc::c_long) {
+    let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the call's number is what the kernel shows first
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: numbers, and a program that lives through the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let all = libc::SECCOMP_FILTER_FLAG_TSYNC;
+        assert_eq!(
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, all, &raw const program),
+            0
+        );
+    }
+}
+
+/// The kernel refuses the fence all of a sudden: nobody else is swapped out, those who are come back, and the program is told.
+#[test]
+fn without_its_fence_the_swapper_gives_up() {
+    if is_played(Duration::ZERO, || {
+        const N: usize = 50;
+        let (to, from) = bounded::<()>(0);
+        let receives = move |i| around(i, || from.recv().unwrap());
+        let early = start_all(N, receives.clone());
+        until_swapped(N);
+        forbid(libc::SYS_membarrier);
+        let late = start_all(N, receives);
+        until("the swapper has ended", || {
+            let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+            !names
+                .map(|task| std::fs::read_to_string(task.path().join("comm")))
+                .any(|name| name.is_ok_and(|name| name == "gort-swapper\n"))
+        });
+        until_parked(2 * N);
+        let before = snapshot().swap_outs;
+        let_it_look();
+        assert_eq!((snapshot().swap_outs, out() as usize >= N), (before, true));
+        (0..2 * N).for_each(|_| to.send(()).unwrap());
+        join(early);
+        join(late);
+        assert_eq!(out(), 0);
+    }) {
+        return;
+    }
+    for mode in ["own", "shared"] {
+        let end = play("without_its_fence_the_swapper_gives_up", mode, &[("GOMAXPROCS", "2")]);
+        assert_eq!(end.code, Some(0), "{mode}: {}", end.text);
+        let told = "gort: no more idle stacks are swapped out: the kernel refuses the fence";
+        assert_eq!(end.text.matches(told).count(), 1, "{}", end.text);
+    }
+}
+
+/// The clock by which parks are timed stands still while nothing runs at all. Who wakes up then and parks again has not waited all that time.
+#[test]
+fn a_wait_begins_when_it_begins() {
+    const AFTER: Duration = Duration::from_millis(600);
+    if let Some(mode) = scene() {
+        // SAFETY: these goroutines give nothing of their stacks away, and hold nothing of their threads.
+        unsafe {
+            let builder = gort::Runtime::builder().swap_idle_stacks(AFTER);
+            if mode == "shared" { builder.shared_thread_locals() } else { builder }.start().unwrap();
+        }
+        let (to, from) = bounded::<()>(0);
+        let echo = gort::go(move || from.iter().for_each(drop));
+        while snapshot().swap_outs == 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        for round in 2..4 {
+            std::thread::sleep(2 * AFTER); // plain threads are no reason to look at a clock
+            let woken = Instant::now();
+            to.send(()).unwrap();
+            while snapshot().swap_outs < round {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(woken.elapsed() > AFTER / 2, "swapped out after {:?}", woken.elapsed());
+        }
+        drop(to);
+        return echo.join().unwrap();
+    }
+    for mode in ["own", "shared"] {
+        let end = play("a_wait_begins_when_it_begins", mode, &[("GOMAXPROCS", "2")]);
+        assert_eq!(end.code, Some(0), "{mode}: {}", end.text);
+    }
+}
