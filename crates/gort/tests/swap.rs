@@ -634,6 +634,20 @@ fn without_its_fence_the_swapper_gives_up() {
     }
 }
 
+/// Has a thread of this process run only when nobody else wants to.
+fn set_idle_priority(name: &str) {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let is_it =
+        |path: &std::path::Path| std::fs::read_to_string(path.join("comm")).unwrap().trim_end() == name;
+    let task = tasks.map(Result::unwrap).find(|task| is_it(&task.path())).expect("a thread of that name");
+    let tid = task.file_name().into_string().unwrap().parse().unwrap();
+    // SAFETY: a thread's number, and parameters that live through the call.
+    unsafe {
+        let no_priority: libc::sched_param = std::mem::zeroed();
+        assert_eq!(libc::sched_setscheduler(tid, libc::SCHED_IDLE, &raw const no_priority), 0);
+    }
+}
+
 /// The clock by which parks are timed stands still while nothing runs at all. Who wakes up then and parks again has not waited all that time.
 #[test]
 fn a_wait_begins_when_it_begins() {
@@ -645,14 +659,37 @@ fn a_wait_begins_when_it_begins() {
             if mode == "shared" { builder.shared_thread_locals() } else { builder }.start().unwrap();
         }
         let (to, from) = bounded::<()>(0);
-        let echo = gort::go(move || from.iter().for_each(drop));
+        let got = Arc::new(AtomicUsize::new(0));
+        let counts = got.clone();
+        let echo = gort::go(move || {
+            from.iter().for_each(|()| {
+                counts.fetch_add(1, SeqCst);
+            })
+        });
+        // The thread that looks at the clock comes last.
+        set_idle_priority("gort-sysmon");
         while snapshot().swap_outs == 0 {
             std::thread::sleep(Duration::from_millis(10));
         }
         for round in 2..4 {
             std::thread::sleep(2 * AFTER); // plain threads are no reason to look at a clock
-            let woken = Instant::now();
-            to.send(()).unwrap();
+            let (woken, parked) = (Instant::now(), AtomicBool::new(false));
+            std::thread::scope(|s| {
+                let before = got.load(SeqCst);
+                let busy = || {
+                    while !parked.load(SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                };
+                (0..gort::num_cpu()).for_each(|_| drop(s.spawn(busy)));
+                to.send(()).unwrap();
+                while got.load(SeqCst) == before
+                    || !goroutines().iter().all(|g| matches!(g.status, Status::Waiting(_)))
+                {
+                    std::thread::yield_now();
+                }
+                parked.store(true, SeqCst);
+            });
             while snapshot().swap_outs < round {
                 std::thread::sleep(Duration::from_millis(1));
             }
