@@ -278,6 +278,47 @@ fn one_look_is_not_enough() {
     look_while_the_owner_moves(LocalQueue::len);
 }
 
+/// The owner takes from the end of the ring what a thief may want from its begin, and uses the places again.
+#[test]
+fn the_last_are_taken() {
+    model(3, || {
+        let world = World::new(4);
+        (0..3).for_each(|i| world.push(i));
+        let thief = spawn(&world, World::steal_all_at_once);
+        for i in [2, 1] {
+            let g = (&raw const world.gs[i]).cast_mut();
+            if world.p.take_last(g) {
+                world.take(g);
+            }
+        }
+        world.push(3);
+        thief.join().unwrap();
+        world.check();
+    });
+}
+
+/// Two thieves and the owner want one and the same, by which the end of the ring comes before its begin for a moment.
+#[test]
+fn the_last_is_the_only_one() {
+    model(2, || {
+        let world = World::new(2);
+        world.push(0);
+        let thieves = [(); 2].map(|()| {
+            spawn(&world, |w| {
+                let _ = w.take_any(w.p.steal_into(&LocalQueue::new()));
+            })
+        });
+        let g = (&raw const world.gs[0]).cast_mut();
+        if world.p.take_last(g) {
+            world.take(g);
+            assert!(!world.p.take_last(g), "it is gone");
+        }
+        world.push(1);
+        thieves.into_iter().for_each(|thief| thief.join().unwrap());
+        world.check();
+    });
+}
+
 /// A goroutine that yields by way of g0 goes to the ring before its owner takes the next one out of it, so that a look sees
 /// one of them.
 #[test]

@@ -126,6 +126,42 @@ fn take_turns_beside_one_that_ends() {
     other.join().unwrap();
 }
 
+/// Who joins a child that waits for its turn behind others, all of them older, has that run first; and nobody starves by it.
+#[test]
+fn a_join_prefers_the_last_child() {
+    if scene().is_some() {
+        return gort::run(|| {
+            // What is stopped in the middle goes behind, on a machine that is busy with others; so once is enough.
+            let once = (0..1_000).any(|_| {
+                let order = Arc::new(Mutex::new(Vec::new()));
+                let child = |i: usize| {
+                    let order = order.clone();
+                    gort::go(move || order.lock().unwrap().push(i))
+                };
+                let [a, b, c] = [0, 1, 2].map(child);
+                [c, b, a].into_iter().for_each(|child| child.join().unwrap());
+                let order = order.lock().unwrap();
+                assert_eq!(order.iter().collect::<HashSet<_>>().len(), 3);
+                *order == [2, 1, 0]
+            });
+            assert!(once, "always another");
+
+            let stop = Arc::new(AtomicBool::new(false));
+            let s = stop.clone();
+            let other = gort::go(move || s.store(true, SeqCst));
+            let start = Instant::now();
+            while !stop.load(SeqCst) {
+                assert!(start.elapsed() < HANG, "the other starves");
+                let [a, b] = [0, 1].map(|_| gort::go(|| ()));
+                b.join().unwrap();
+                a.join().unwrap();
+            }
+            other.join().unwrap();
+        });
+    }
+    ends_well("a_join_prefers_the_last_child", &[("GOMAXPROCS", "1")]);
+}
+
 /// GO-CASES S3, S23: a goroutine that ends locked takes its thread with it, and nobody else gets that thread.
 #[gort::test]
 fn s3_locked_to_the_end() {

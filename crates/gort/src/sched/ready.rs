@@ -64,6 +64,18 @@ pub(crate) fn ready(g: &'static G) {
     }
 }
 
+/// The caller parks next, until `g` ends. Where that was queued last of all, it goes before the others, as one that the caller has readied: who forks and joins has the last child
+/// run first, whose stack and data are warm, and not all children of all at once.
+#[inline]
+pub(super) fn prefer(g: &'static G) {
+    let is_taken = pinned().is_some_and(|here| {
+        here.p.runq.peek_next().is_none() && here.p.runq.take_last(std::ptr::from_ref(g).cast_mut())
+    });
+    if is_taken {
+        ready(g);
+    }
+}
+
 /// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes to the
 /// global queue.
 #[inline]

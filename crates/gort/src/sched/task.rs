@@ -360,6 +360,9 @@ unsafe impl<T> Sync for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// Waits until the goroutine has ended and gives its result.
     ///
+    /// If it waits for its turn, and was queued last of all here, it runs next: who forks and joins in the opposite order goes
+    /// down one branch at a time, instead of into all of them at once.
+    ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
@@ -375,6 +378,7 @@ impl<T> JoinHandle<T> {
             me.arm();
             let word = me.to_ptr().as_ptr() as usize;
             if g.join.compare_exchange(RUNNING, word, AcqRel, Acquire).is_ok() {
+                super::ready::prefer(g);
                 me.wait_swappable(WaitReason::Join, Lent::Nothing);
             }
         }

@@ -7,22 +7,51 @@
 //! # Invariants
 //! 1. Only the owner writes `tail` and puts into `next`. Anybody may take from `head` and from `next`, by
 //!    compare-and-swap.
-//! 2. `tail - head` is at most `N`; the places `head..tail` hold queued pointers.
+//! 2. `tail - head` is at most `N`; the places `head..tail` hold queued pointers. (For a moment, while the owner finds that a thief was
+//!    faster at the last one, `tail` is one before `head`.)
 //! 3. A place is read before `head` moves past it: a thief copies first and then claims by the swap of
 //!    `head`; if the swap fails, the copy is forgotten. The owner writes a place only when `head` has passed it.
 //!
 //! # Why nothing is lost or run twice
-//! `head` is the only thing that consumers contend for. It only grows, and a swap from `h` to `h + n` gives
+//! `head` is the only thing that consumers contend for. Its position only grows, and a swap from `h` to `h + n` gives
 //! those `n` pointers to one consumer. The owner's `tail` is published with Release after the place is written, and
 //! read with Acquire by thieves. Positions are 32-bit counters that wrap; the ABA would need 2³² moves between a
-//! thief's load and its swap. Model: `crates/gort-models/tests/runq.rs`.
+//! thief's load and its swap.
+//!
+//! The owner also takes the last one, [`take_last`](LocalQueue::take_last): it moves `tail` back first, and then swaps `head` for the same position with another
+//! *round*. Whoever has read `head` before, and perhaps the old `tail`, fails at its swap; whoever reads the new one reads the new `tail` too.
+//!
+//! Model: `crates/gort-models/tests/runq.rs`.
 
-use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering::*};
+use crate::sys::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*, pause};
 use std::ptr::null_mut;
+
+/// The position of the oldest, and the round.
+#[derive(Clone, Copy)]
+struct Head(u64);
+
+impl Head {
+    #[inline]
+    fn position(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The position after the next `n`.
+    #[inline]
+    fn past(self, n: u32) -> Head {
+        Head(self.0 & !u64::from(u32::MAX) | u64::from(self.position().wrapping_add(n)))
+    }
+
+    #[inline]
+    fn next_round(self) -> Head {
+        Head(self.0.wrapping_add(1 << 32))
+    }
+}
 
 /// The ring of one P. `N` is a power of two: 256 here, 4 in the model.
 pub(crate) struct LocalQueue<T, const N: usize> {
-    head: AtomicU32,
+    /// See [`Head`].
+    head: AtomicU64,
     tail: AtomicU32,
     next: AtomicPtr<T>,
     ring: [AtomicPtr<T>; N],
@@ -44,11 +73,22 @@ impl<T, const N: usize> LocalQueue<T, N> {
     pub(crate) fn new() -> LocalQueue<T, N> {
         const { assert!(N.is_power_of_two()) };
         LocalQueue {
-            head: AtomicU32::new(0),
+            head: AtomicU64::new(0),
             tail: AtomicU32::new(0),
             next: AtomicPtr::new(null_mut()),
             ring: std::array::from_fn(|_| AtomicPtr::new(null_mut())),
         }
+    }
+
+    #[inline]
+    fn head(&self, order: crate::sys::sync::Ordering) -> Head {
+        Head(self.head.load(order))
+    }
+
+    /// Step 3 of taking: true if nobody has taken anything since `from` was read.
+    #[inline]
+    fn move_head(&self, from: Head, to: Head) -> bool {
+        self.head.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok()
     }
 
     fn place(&self, position: u32) -> &AtomicPtr<T> {
@@ -79,9 +119,9 @@ impl<T, const N: usize> LocalQueue<T, N> {
     #[inline]
     pub(crate) fn push(&self, g: *mut T) -> Option<Overflow<T, N>> {
         loop {
-            let head = self.head.load(Acquire);
+            let head = self.head(Acquire);
             let tail = self.tail.load(Relaxed);
-            if tail.wrapping_sub(head) < N as u32 {
+            if tail.wrapping_sub(head.position()) < N as u32 {
                 self.place(tail).store(g, Relaxed);
                 self.tail.store(tail.wrapping_add(1), Release);
                 return None;
@@ -94,21 +134,20 @@ impl<T, const N: usize> LocalQueue<T, N> {
     }
 
     #[cold]
-    fn take_half(&self, head: u32, g: *mut T) -> Option<Overflow<T, N>> {
+    fn take_half(&self, head: Head, g: *mut T) -> Option<Overflow<T, N>> {
         let half = N / 2;
         let mut items = [null_mut(); N];
         for (i, item) in items.iter_mut().enumerate().take(half) {
-            *item = self.place(head.wrapping_add(i as u32)).load(Relaxed);
+            *item = self.place(head.position().wrapping_add(i as u32)).load(Relaxed);
         }
-        self.head.compare_exchange(head, head.wrapping_add(half as u32), AcqRel, Relaxed).ok()?;
         items[half] = g;
-        Some(Overflow { items, len: half + 1 })
+        self.move_head(head, head.past(half as u32)).then_some(Overflow { items, len: half + 1 })
     }
 
     /// Who come first and second in the ring, null for nobody: a guess, to warm a cache. Owner only.
     #[inline]
     pub(crate) fn ahead(&self) -> [*mut T; 2] {
-        let head = self.head.load(Relaxed);
+        let head = self.head(Relaxed).position();
         let len = self.tail.load(Relaxed).wrapping_sub(head);
         let at = |i: u32| if i < len { self.place(head.wrapping_add(i)).load(Relaxed) } else { null_mut() };
         [at(0), at(1)]
@@ -118,22 +157,39 @@ impl<T, const N: usize> LocalQueue<T, N> {
     #[inline]
     pub(crate) fn pop(&self) -> Option<*mut T> {
         loop {
-            let head = self.head.load(Acquire);
+            let head = self.head(Acquire);
             let tail = self.tail.load(Relaxed);
-            if tail == head {
+            if tail == head.position() {
                 return None;
             }
-            let g = self.place(head).load(Relaxed);
-            if self.head.compare_exchange_weak(head, head.wrapping_add(1), AcqRel, Relaxed).is_ok() {
+            let g = self.place(head.position()).load(Relaxed);
+            if self.move_head(head, head.past(1)) {
                 return Some(g);
             }
+        }
+    }
+
+    /// Takes `g` out of the ring, if that is the last there. Owner only.
+    pub(crate) fn take_last(&self, g: *mut T) -> bool {
+        loop {
+            let head = self.head(Acquire);
+            let tail = self.tail.load(Relaxed);
+            let last = tail.wrapping_sub(1);
+            if tail == head.position() || self.place(last).load(Relaxed) != g {
+                return false;
+            }
+            self.tail.store(last, Relaxed);
+            if self.move_head(head, head.next_round()) {
+                return true;
+            }
+            self.tail.store(tail, Release); // thieves have taken some, perhaps this one
         }
     }
 
     /// Whether there is nothing to run; also right while the owner moves `next` to the ring. Anybody.
     pub(crate) fn is_empty(&self) -> bool {
         loop {
-            let head = self.head.load(SeqCst);
+            let head = self.head(SeqCst).position();
             let tail = self.tail.load(SeqCst);
             let next = self.next.load(SeqCst);
             // If the tail did not move, the three values held together: `next` was not just kicked into the
@@ -146,15 +202,15 @@ impl<T, const N: usize> LocalQueue<T, N> {
 
     /// The position of the oldest of the ring, which tells whether that has moved on since the last look. Anybody.
     pub(crate) fn oldest(&self) -> Option<u32> {
-        let head = self.head.load(Acquire);
+        let head = self.head(Acquire).position();
         (head != self.tail.load(Acquire)).then_some(head)
     }
 
     /// How many are queued, `next` included (a moment's view).
     pub(crate) fn len(&self) -> usize {
-        let head = self.head.load(Acquire);
+        let head = self.head(Acquire).position();
         let tail = self.tail.load(Acquire);
-        let ring = tail.wrapping_sub(head).min(N as u32) as usize;
+        let ring = (tail.wrapping_sub(head) as i32).clamp(0, N as i32) as usize;
         ring + usize::from(!self.next.load(Relaxed).is_null())
     }
 
@@ -163,21 +219,22 @@ impl<T, const N: usize> LocalQueue<T, N> {
     pub(crate) fn steal_into(&self, to: &LocalQueue<T, N>) -> Option<*mut T> {
         let tail = to.tail.load(Relaxed);
         loop {
-            let head = self.head.load(Acquire);
+            let head = self.head(Acquire);
             let end = self.tail.load(Acquire);
-            let n = end.wrapping_sub(head);
+            let n = end.wrapping_sub(head.position());
             let n = n - n / 2;
             if n == 0 {
                 return None;
             }
             if n > N as u32 / 2 {
-                continue; // head and tail were not of one moment
+                pause(1); // head and tail were not of one moment, or the owner has moved the tail too far
+                continue;
             }
             for i in 0..n {
-                let g = self.place(head.wrapping_add(i)).load(Relaxed);
+                let g = self.place(head.position().wrapping_add(i)).load(Relaxed);
                 to.place(tail.wrapping_add(i)).store(g, Relaxed);
             }
-            if self.head.compare_exchange(head, head.wrapping_add(n), AcqRel, Relaxed).is_ok() {
+            if self.move_head(head, head.past(n)) {
                 let last = tail.wrapping_add(n - 1);
                 let g = to.place(last).load(Relaxed);
                 if n > 1 {
