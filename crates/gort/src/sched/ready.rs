@@ -68,10 +68,11 @@ pub(crate) fn ready(g: &'static G) {
 /// run first, whose stack and data are warm, and not all children of all at once.
 #[inline]
 pub(super) fn prefer(g: &'static G) {
-    let is_taken = pinned().is_some_and(|here| {
-        here.p.runq.peek_next().is_none() && here.p.runq.take_last(std::ptr::from_ref(g).cast_mut())
-    });
-    if is_taken {
+    // Pinned to the end: who has `g` in hand must not be stopped.
+    if let Some(here) = pinned()
+        && here.p.runq.peek_next().is_none()
+        && here.p.runq.take_last(std::ptr::from_ref(g).cast_mut())
+    {
         ready(g);
     }
 }

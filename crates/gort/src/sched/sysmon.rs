@@ -103,7 +103,7 @@ struct Seen {
     tick: u32,
     tick_since_ns: u64,
     asked_ns: u64,
-    oldest: Option<u32>,
+    oldest: Option<u64>,
     oldest_since_ns: u64,
     stay: Option<Stay>,
     stay_since_ns: u64,
@@ -308,9 +308,10 @@ impl Sysmon {
     }
 }
 
-/// Whoever yields asks for an M without a fence: should that have missed a P that idles, this does not.
+/// Whoever yields asks for an M without a fence, or not at all: should a P idle that has missed it, this finds one.
 fn ask_for_yielders() {
-    if p::all().any(|p| p.runq.oldest().is_some()) && WAKE.must_wake() {
+    let some_wait = !state::global_is_empty() || p::all().any(|p| p.runq.oldest().is_some());
+    if some_wait && WAKE.must_wake() {
         ready::wake_p();
     }
 }

@@ -94,6 +94,10 @@ struct Kind {
 
 /// One byte numbers them.
 const KINDS: usize = 255;
+/// A stack that takes no more bytes is close enough to its kind.
+const CLOSE: usize = 128;
+/// So many places for those that were met once; two that share one push each other out.
+const MET: usize = 1_024;
 /// Deeper stacks are of no kind.
 const MOST_FRAMES: usize = 1_024;
 
@@ -105,7 +109,7 @@ pub(crate) struct Packer {
     /// Number 1 first. A signature lies at its own place or behind it, with none empty between.
     kinds: [OnceLock<Kind>; KINDS],
     /// Signatures that were met once: what is met no more is not kept.
-    met: [AtomicU64; KINDS],
+    met: [AtomicU64; MET],
 }
 
 const DOWN_FROM_END: u8 = 1;
@@ -126,7 +130,7 @@ impl Packer {
             None => Vec::new(),
         };
         let kinds = [const { OnceLock::new() }; KINDS];
-        Some(Packer { block, program, kinds, met: [const { AtomicU64::new(0) }; KINDS] })
+        Some(Packer { block, program, kinds, met: [const { AtomicU64::new(0) }; MET] })
     }
 
     fn fresh_block(layout: &Layout, rewritten: &[isize]) -> Option<Vec<Expected>> {
@@ -167,11 +171,34 @@ impl Packer {
     /// # Safety
     /// Nobody runs on the stack or changes it meanwhile.
     pub(crate) unsafe fn pack(&self, place: &Place, sp: usize, to: &mut [u8]) -> Option<usize> {
+        // SAFETY: from the suspended stack's end to that of the slot all is mapped, and stands still.
+        let word = |at: usize| unsafe { (at as *const u64).read() };
+        let frames = (sp..self.block_begin(place)).step_by(8).map(word);
+        let number = self.kind_of(frames, place);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let len = self.pack_as(number, place, sp, to);
+            if number == 0 || len.is_some_and(|len| len <= CLOSE) {
+                return len;
+            }
+            // The one that is known of this kind has held much that others do not hold, or this one does.
+            let as_none = self.pack_as(0, place, sp, to);
+            if as_none.is_some_and(|none| len.is_none_or(|len| none < len)) {
+                return as_none;
+            }
+            self.pack_as(number, place, sp, to)
+        }
+    }
+
+    /// As a stack of kind `number`.
+    ///
+    /// # Safety
+    /// As [`pack`](Packer::pack).
+    unsafe fn pack_as(&self, number: u8, place: &Place, sp: usize, to: &mut [u8]) -> Option<usize> {
         let begin = self.block_begin(place);
         // SAFETY: from the suspended stack's end to that of the slot all is mapped, and stands still.
         let word = |at: usize| unsafe { (at as *const u64).read() };
         let frames = (sp..begin).step_by(8).map(word);
-        let number = self.kind_of(frames.clone(), place);
         let mut out = Writer { to, len: 0, skipped: 0, place, program: self.program.start };
         out.put(&[number])?;
         for (now, expected) in frames.zip(self.frames_of(number)) {
@@ -200,10 +227,11 @@ impl Packer {
         let first = signature as usize % KINDS;
         for i in (first..KINDS).chain(0..first) {
             let Some(kind) = self.kinds[i].get() else {
-                if self.met[first].swap(signature, Relaxed) != signature {
+                let met = &self.met[(signature >> 32) as usize % MET];
+                if met.swap(signature, Relaxed) != signature {
                     return 0;
                 }
-                let mut known = MapVec::new();
+                let Some(mut known) = MapVec::with_room(frames.len()) else { return 0 };
                 frames.clone().for_each(|word| known.push(Expected::of_frame(word, place)));
                 let kind = self.kinds[i].get_or_init(|| Kind { signature, frames: known });
                 return if kind.signature == signature { i as u8 + 1 } else { 0 };
@@ -215,13 +243,14 @@ impl Packer {
         0
     }
 
-    /// Tells kinds apart: how deep a stack is, and which addresses of code lie on it, in order. (FNV-1a; if two kinds had the same, stacks
-    /// of one would take more bytes.)
+    /// Tells kinds apart: how deep a stack is, and which addresses of code lie on it, in order. (As FNV-1a, by words. If two kinds had the same
+    /// signature, stacks of one would take more bytes.)
     fn signature(&self, frames: impl ExactSizeIterator<Item = u64>) -> u64 {
         const PRIME: u64 = 0x100_0000_01b3;
         let depth = frames.len() as u64;
         frames
             .filter(|&word| self.program.code.contains(&(word as usize)))
+            .map(|word| word - self.program.start as u64)
             .fold((0xcbf2_9ce4_8422_2325 ^ depth).wrapping_mul(PRIME), |hash, word| {
                 (hash ^ word).wrapping_mul(PRIME)
             })
@@ -230,7 +259,7 @@ impl Packer {
     /// Writes back what [`pack`](Packer::pack) has packed.
     ///
     /// # Safety
-    /// The memory from `sp` to the slot's end is writable, zero, and the caller's; `from` was packed from the same place.
+    /// The memory from `sp` to the slot's end is writable, the caller's, and zero (or, page by page, as it was packed); `from` was packed from the same place.
     pub(crate) unsafe fn unpack(&self, from: &[u8], place: &Place, sp: usize) {
         let begin = self.block_begin(place);
         let end = place.slot.end;
@@ -438,11 +467,47 @@ mod tests {
             let len = packed_len(0, differs);
             assert!(len <= 20, "{len} bytes of one that differs in {differs:#x}");
         }
-        for kind in (1..3 * KINDS).chain(1..3 * KINDS) {
+        for kind in 1..=KINDS {
+            packed_len(kind, 3);
             packed_len(kind, 3);
         }
-        assert!(packer.kinds.iter().filter(|kind| kind.get().is_some()).count() <= KINDS);
+        assert!(packer.kinds.iter().all(|kind| kind.get().is_some()), "all numbers are given");
+        for _ in 0..3 {
+            assert_eq!(packed_len(KINDS + 1, 1), alone, "there is no number left");
+        }
         assert!(packed_len(0, 5) <= 20, "it is still known");
+    }
+
+    /// One whose signature is that of a kind which is shorter, or longer, or much fuller: it takes more bytes, and comes back all the same.
+    #[test]
+    fn a_stack_that_is_not_like_its_kind() {
+        const WORDS: usize = 60;
+        for known_words in [0, 1, WORDS - 1, WORDS, WORDS + 1, 3 * WORDS] {
+            let packer = Packer::new(None, &[]).expect("memory");
+            let slot = slab::allocate(slab::class_for(16 << 10).expect("small")).expect("memory");
+            let (place, sp) = (place(&slot), slot.stack_top() - 8 * WORDS);
+            // SAFETY: the test's own slot, on which nobody runs.
+            unsafe { ((sp + 40) as *mut u64).write(7) };
+            let before = words(sp, &slot);
+            let signature = packer.signature(before.iter().copied());
+            let mut frames = MapVec::new();
+            (0..known_words).for_each(|i| frames.push(Expected::Value(0x1234_5678_9ABC + i as u64)));
+            let home = signature as usize % KINDS;
+            assert!(packer.kinds[home].set(Kind { signature, frames }).is_ok());
+            let mut packed = [0; 1 << 10];
+            for number in [0, home as u8 + 1] {
+                // SAFETY: as above; what it holds is packed.
+                unsafe {
+                    let len = packer.pack_as(number, &place, sp, &mut packed).expect("it fits");
+                    map::decommit(place.slot.start + slab::GUARD_BYTES, place.slot.len() - slab::GUARD_BYTES);
+                    packer.unpack(&packed[..len], &place, sp);
+                }
+                assert_eq!(words(sp, &slot), before, "a kind of {known_words} words");
+            }
+            // SAFETY: as above.
+            let len = unsafe { packer.pack(&place, sp, &mut packed) }.expect("it fits");
+            assert!(len <= CLOSE, "{len} bytes, beside a kind of {known_words} words");
+        }
     }
 
     /// A fresh block is next to nothing: its id and its dtv.

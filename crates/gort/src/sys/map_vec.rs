@@ -25,6 +25,16 @@ impl<T> MapVec<T> {
         MapVec { start: NonNull::dangling(), len: 0, capacity: 0 }
     }
 
+    /// Empty, with room for `n`; `None` if the system has no memory.
+    pub(crate) fn with_room(n: usize) -> Option<MapVec<T>> {
+        let mut room = MapVec::new();
+        if n != 0 {
+            room.start = NonNull::new(map::reserve(n * size_of::<T>()).ok()? as *mut T)?;
+            room.capacity = n;
+        }
+        Some(room)
+    }
+
     pub(crate) fn push(&mut self, value: T) {
         if self.len == self.capacity {
             self.grow();
@@ -103,6 +113,18 @@ impl<T> Drop for MapVec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_used_before_more_is_asked_for() {
+        let mut v = MapVec::with_room(100).expect("memory");
+        let at = v.as_ptr();
+        (0..100u64).for_each(|i| v.push(i));
+        assert_eq!((v.as_ptr(), v.len()), (at, 100));
+        v.push(100);
+        assert!(v.iter().copied().eq(0..=100));
+        assert!(MapVec::<u64>::with_room(usize::MAX / 64).is_none());
+        assert_eq!(MapVec::<u64>::with_room(0).expect("nothing").len(), 0);
+    }
 
     /// It holds what was put in, across growing, and gives it back from either end.
     #[test]

@@ -1,5 +1,6 @@
 //! Where the program itself lies in memory.
 
+use super::map::PAGE;
 use std::ops::Range;
 
 /// The parts of the program that are mapped at its start.
@@ -21,7 +22,10 @@ pub(crate) fn find() -> Program {
     };
     let of = |kind: u32| headers.iter().filter(move |h| h.p_type == kind);
     let at = headers.as_ptr() as usize;
-    let loaded_at = of(libc::PT_PHDR).next().map_or(0, |own| at.wrapping_sub(own.p_vaddr as usize));
+    // Programs without a header for the headers have them in the first page of the first part.
+    let first = of(libc::PT_LOAD).map(|part| part.p_vaddr as usize).min().unwrap_or(0);
+    let first_page = (at & !(PAGE - 1)).wrapping_sub(first & !(PAGE - 1));
+    let loaded_at = of(libc::PT_PHDR).next().map_or(first_page, |own| at.wrapping_sub(own.p_vaddr as usize));
     let place = |h: &libc::Elf64_Phdr| {
         let begin = loaded_at.wrapping_add(h.p_vaddr as usize);
         begin..begin.wrapping_add(h.p_memsz as usize)

@@ -23,7 +23,7 @@
 //!
 //! Model: `crates/gort-models/tests/runq.rs`.
 
-use crate::sys::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*, pause};
+use crate::sys::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use std::ptr::null_mut;
 
 /// The position of the oldest, and the round.
@@ -200,10 +200,10 @@ impl<T, const N: usize> LocalQueue<T, N> {
         }
     }
 
-    /// The position of the oldest of the ring, which tells whether that has moved on since the last look. Anybody.
-    pub(crate) fn oldest(&self) -> Option<u32> {
-        let head = self.head(Acquire).position();
-        (head != self.tail.load(Acquire)).then_some(head)
+    /// A number that tells whether the oldest of the ring is still the one of the last look. Anybody.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let head = self.head(Acquire);
+        (head.position() != self.tail.load(Acquire)).then_some(head.0)
     }
 
     /// How many are queued, `next` included (a moment's view).
@@ -222,13 +222,12 @@ impl<T, const N: usize> LocalQueue<T, N> {
             let head = self.head(Acquire);
             let end = self.tail.load(Acquire);
             let n = end.wrapping_sub(head.position());
-            let n = n - n / 2;
-            if n == 0 {
-                return None;
+            if n as i32 <= 0 {
+                return None; // below zero: invariant 2
             }
+            let n = n - n / 2;
             if n > N as u32 / 2 {
-                pause(1); // head and tail were not of one moment, or the owner has moved the tail too far
-                continue;
+                continue; // head and tail were not of one moment
             }
             for i in 0..n {
                 let g = self.place(head.position().wrapping_add(i)).load(Relaxed);
