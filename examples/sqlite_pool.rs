@@ -1,7 +1,7 @@
 //! A C library that keeps state per thread: SQLite, a connection for each worker of an `AffinePool`, opened without SQLite's own locks.
 //! A thousand goroutines write and read through it; rows of one user always go through one connection.
 //!
-//! cargo run --release --example sqlite_pool
+//! cargo run --release -p gort --example sqlite_pool
 
 use gort::affine::AffinePool;
 use rusqlite::{Connection, OpenFlags, params};

@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Goroutines for Rust: a WebSocket hub on them, a load generator for it, and both at once as a demonstration.
+/// Goroutines for Rust: a WebSocket hub on them, a load generator for it, both at once as a demonstration, and claims about goroutines, measured.
 #[derive(Debug, Parser)]
 #[command(name = "gort", version, arg_required_else_help = true)]
 pub(crate) struct Cli {

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! # Who waits
-//! Each function's *Blocking* section says who waits in it: the goroutine (**G**), the OS thread (**M**), the right to run
+//! What may wait has a *Blocking* section, which says who does: the goroutine (**G**), the OS thread (**M**), the right to run
 //! goroutines (**P**). "G: yes. M: no. P: no." is a park: others run on the thread meanwhile, and the goroutine may come back on
 //! another one. Nothing else moves a goroutine to another thread. On a plain OS thread, parking blocks that thread.
 //!
@@ -24,7 +24,9 @@
 //! # Starting
 //! [`run`] starts the runtime if need be; [`start`] does only that; [`Runtime::builder`] has the knobs. There is one runtime a
 //! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_THREAD_CAP`, `GORT_BLOCKING_LIMIT` give what was not set; `GORT_SWAP`
-//! overrules [`RuntimeBuilder::swap_idle_stacks`].
+//! overrules [`RuntimeBuilder::swap_idle_stacks`]. `GORT_DEBUG=key=value,...` has `asyncpreemptoff=1` (no goroutine is stopped by a signal),
+//! `containermaxprocs=0` and `updatemaxprocs=0` (see [`set_default_gomaxprocs`]) and `logprocs=1` (says at the start what GOMAXPROCS is, and why).
+//! `GORT_TRACEBACK=none` leaves the goroutines out of fatal errors.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
 compile_error!(

@@ -1,4 +1,4 @@
-//! The scheduler, after Go's own cases (GO-CASES A1) and the contract of DESIGN 1.2 and 1.3. Scenes with a GOMAXPROCS of their
+//! The scheduler, after Go's own cases (`docs/go-cases.md`, A1) and the contract of `ARCHITECTURE.md`. Scenes with a GOMAXPROCS of their
 //! own run in child processes.
 
 mod child;
@@ -178,7 +178,7 @@ fn s3_locked_to_the_end() {
     until(|| !std::path::Path::new(&format!("/proc/self/task/{thread}")).exists());
 }
 
-/// DESIGN 1.3: a guard that is dropped by unwinding keeps the goroutine locked, also when the panic is caught.
+/// A guard that is dropped by unwinding keeps the goroutine locked, also when the panic is caught.
 #[gort::test]
 fn unwinding_through_the_lock_keeps_it() {
     let thread = gort::go(|| {
@@ -545,7 +545,7 @@ fn s30_big_gomaxprocs() {
     ends_well("s30_big_gomaxprocs", &[("GOMAXPROCS", "1024")]);
 }
 
-/// DESIGN 1.3: never more than GOMAXPROCS goroutines run at once, those coming out of `blocking` included.
+/// Never more than GOMAXPROCS goroutines run at once, those coming out of `blocking` included.
 #[test]
 fn never_more_than_gomaxprocs() {
     if scene().is_some() {

@@ -1,4 +1,4 @@
-//! A goroutine is a thread to the language (DESIGN 1.1): what a thread may keep across a wait, a goroutine may keep
+//! A goroutine is a thread to the language (`ARCHITECTURE.md`): what a thread may keep across a wait, a goroutine may keep
 //! across a park. Run it in release too: `cargo test --release -p gort --test thread_locals` builds with fat LTO, where the optimiser
 //! caches whatever it is allowed to.
 

@@ -38,7 +38,7 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If `f` does, and was not abandoned.
+    /// If `f` does, and was not abandoned; if the runtime was not started.
     ///
     /// # Examples
     ///

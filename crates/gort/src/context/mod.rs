@@ -199,6 +199,14 @@ impl Context {
     ///
     /// Cancelling does not wait for `f`. Dropping the [`AfterFunc`] does not stop it.
     ///
+    /// # Blocking
+    ///
+    /// As [`go`](crate::go), if the context is done already; else G: no. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// If the context is done already and the runtime was not started.
+    ///
     /// # Examples
     ///
     /// ```

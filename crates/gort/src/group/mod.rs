@@ -107,7 +107,11 @@ impl Group {
     ///
     /// # Blocking
     ///
-    /// G: yes, at the limit. M: no. P: no.
+    /// G: yes, at the limit, and as [`go`](crate::go). M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// If the runtime was not started.
     pub fn go<F: FnOnce() -> Result<(), BoxError> + Send + 'static>(&self, f: F) {
         let inner = &*self.0;
         let full = |s: &mut Synced| s.is_full();
@@ -122,6 +126,10 @@ impl Group {
     /// # Blocking
     ///
     /// As [`go`](crate::go).
+    ///
+    /// # Panics
+    ///
+    /// If the runtime was not started.
     pub fn try_go<F: FnOnce() -> Result<(), BoxError> + Send + 'static>(&self, f: F) -> bool {
         {
             let mut synced = self.0.synced();

@@ -12,7 +12,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-/// The addresses behind `addr`; a look-up parks the goroutine's thread, but not its P.
+/// The addresses behind `addr`; a look-up holds the goroutine's thread, but not its P.
 pub(super) fn resolve<A: ToSocketAddrs>(addr: &A) -> io::Result<A::Iter> {
     if is_literal(addr) { addr.to_socket_addrs() } else { crate::sched::blocking(|| addr.to_socket_addrs()) }
 }

@@ -11,7 +11,7 @@
 //!
 //! # Rejected
 //! Level triggering with one-shot re-arming: one `epoll_ctl` per wait of a goroutine. Rounding time-outs to
-//! milliseconds as Go does: a timer of 100 µs would be ten times late (GO-CASES D4).
+//! milliseconds as Go does: a timer of 100 µs would be ten times late.
 
 mod waker;
 

@@ -17,7 +17,7 @@ pub(crate) const RING: usize = 256;
 pub(crate) const WARM_SLOTS: usize = 64;
 /// Dead descriptors that a P keeps.
 pub(crate) const FREE_GS: usize = 64;
-/// How long an M beyond GOMAXPROCS sleeps before its thread ends.
+/// How long an M beyond GOMAXPROCS + 1 sleeps before its thread ends.
 pub(crate) const IDLE_M: Duration = Duration::from_secs(4);
 /// Threads held by goroutines that were stopped in the middle of computing, from which on they swap, see `preempt/`.
 pub(crate) const HELD_LIMIT: usize = 256;

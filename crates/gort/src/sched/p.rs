@@ -41,7 +41,7 @@ pub(crate) struct P {
     pub(crate) tick: AtomicU32,
     /// The slice is over: whoever is `next` goes behind the others.
     pub(crate) preempt: AtomicBool,
-    /// Calls until the goroutine looks who else wants to run, see `preempt.rs`. Owner only.
+    /// Calls until the goroutine looks who else wants to run, see `preempt/`. Owner only.
     pub(crate) budget: Cell<u32>,
     /// The sleeper in the poll may not know the earliest timer here yet, see `find.rs`. Owner only.
     pub(crate) unannounced: Cell<bool>,

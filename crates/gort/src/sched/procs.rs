@@ -45,8 +45,8 @@ pub fn gomaxprocs() -> usize {
 
 /// Sets how many goroutines may run at once, at least 1 and at most 1024; returns the number before. Zero changes nothing.
 ///
-/// When it returns no more than `n` goroutines run. So it waits for goroutines to come to a gort call if there are to
-/// be fewer.
+/// When it returns no more than `n` goroutines run. So if there are to be fewer it waits until those beyond have come to a gort
+/// call or were stopped.
 ///
 /// # Blocking
 ///

@@ -103,7 +103,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The bytes of address space for a goroutine's stack, rounded up to a power of two. Default: `GORT_STACK`, else 256 KiB.
+    /// The bytes of address space for a goroutine's stack and its thread-locals, rounded up to a power of two, from 16 KiB to 1 GiB. Default: `GORT_STACK` (as in
+    /// `64K` or `1M`), else 256 KiB.
     pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
         self.0.stack_bytes = Some(bytes);
         self
@@ -136,12 +137,13 @@ impl RuntimeBuilder {
 
     /// Swaps out the stacks and thread-locals of goroutines that have been parked for `after`: what they hold is packed, to some 40
     /// bytes where many wait in the same place, and their pages go back to the system, until they run again. That takes some 10 µs of CPU out, and 6 of time for the first wake-up; a goroutine that
-    /// waits takes 1.3 KB then instead of 9.3, page tables included. The swapper looks every `after / 2`, but at least every second. The environment's `GORT_SWAP` overrules this: `off`, or a duration as in `500ms` or `5s`;
+    /// waits takes 1.3 KB then instead of 9.3, page tables included. While goroutines run, the swapper looks every `after / 2`, between
+    /// 1 ms and 1 s. The environment's `GORT_SWAP` overrules this: `off`, or a duration as in `500us`, `500ms`, `5s` or `2m`;
     /// who sets that gives the promise below. Default: off.
     ///
-    /// Swapped out are those who wait for I/O, in `sleep`, in `join`, in `send` and `recv` of channels, and in locks; without a deadline, but for
-    /// I/O. Not those in `select`, at the channels of timers, in `block_on`, with a [`scope`](crate::scope) open, with an
-    /// [`OsThreadLock`](crate::OsThreadLock), or with so much on the stack that packing it saves little. Needs Linux 6.13; with an older one it says so and does nothing.
+    /// Swapped out are those who wait for I/O, in `sleep`, in `join`, in `send` and `recv` of channels, and in all of [`sync`](crate::sync); without a deadline, but for
+    /// I/O. Not those in `select`, behind another's operation on the same socket, at the limit of `blocking`, at the channels of timers, in `block_on`, with a [`scope`](crate::scope) open, with an
+    /// [`OsThreadLock`](crate::OsThreadLock), or with so much on the stack (64 KiB at most) that packing it saves little. Needs Linux 6.13; with an older one it says so and does nothing.
     ///
     /// # Safety
     ///
@@ -156,6 +158,10 @@ impl RuntimeBuilder {
 
     /// Starts the runtime and leaves the calling thread a plain thread.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: yes, until the runtime runs. P: no.
+    ///
     /// # Errors
     ///
     /// [`StartError`].
@@ -165,9 +171,17 @@ impl RuntimeBuilder {
 
     /// Starts the runtime, runs `f` as a goroutine and waits for it, as [`run`].
     ///
+    /// # Blocking
+    ///
+    /// As [`run`].
+    ///
     /// # Errors
     ///
     /// [`StartError`]; then `f` was not called.
+    ///
+    /// # Panics
+    ///
+    /// If `f` does: the panic goes on here.
     pub fn run<F: FnOnce() -> R + Send, R: Send>(self, f: F) -> Result<R, StartError> {
         start_with(&self.0)?;
         Ok(run_started(f))
@@ -204,6 +218,10 @@ pub fn run<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
 
 /// Starts the runtime, if it does not run yet, and leaves the calling thread a plain thread: for programs whose main thread
 /// belongs to somebody else (GUI loops, C hosts).
+///
+/// # Blocking
+///
+/// G: no. M: yes, until the runtime runs. P: no.
 ///
 /// # Errors
 ///

@@ -39,7 +39,7 @@ pub struct Snapshot {
     pub stop_time: Duration,
     /// The longest of these.
     pub stop_longest: Duration,
-    /// How often a goroutine was switched to.
+    /// How often a goroutine was switched to, or has yielded with nobody to yield to.
     pub schedules: u64,
     /// How often a P took work from another.
     pub steals: u64,
@@ -93,7 +93,7 @@ impl AbandonedCalls {
     }
 }
 
-/// The numbers of this moment. Before the runtime was started they are zero.
+/// The numbers of this moment. Before the runtime was started they are zero, but for `gomaxprocs`.
 ///
 /// # Blocking
 ///

@@ -3,7 +3,7 @@
 //! # Duties
 //! | when                                                        | what                                              |
 //! | ----------------------------------------------------------- | ------------------------------------------------- |
-//! | a P is inside `blocking` since the last look, and is wanted | takes it and hands it off (`syscall/`)            |
+//! | a P is inside `blocking` since the last look and is wanted, or for 10 ms | takes it and hands it off (`syscall/`)            |
 //! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind; if others want to run: preempts it (`preempt/`) |
 //! | the oldest of a P's ring waits for 10 ms                    | marks it too (visitors from the global queue renew slices) |
 //! | a P that is over runs a goroutine: above GOMAXPROCS, or the world stops | preempts it                                       |

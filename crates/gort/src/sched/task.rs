@@ -360,8 +360,8 @@ unsafe impl<T> Sync for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// Waits until the goroutine has ended and gives its result.
     ///
-    /// If it waits for its turn, and was queued last of all here, it runs next: who forks and joins in the opposite order goes
-    /// down one branch at a time, instead of into all of them at once.
+    /// If the goroutine still waits for its turn, and was the last to be queued on the caller's P, it runs next: who forks and joins in the
+    /// opposite order goes down one branch at a time, instead of into all of them at once.
     ///
     /// # Blocking
     ///

@@ -1,7 +1,7 @@
 //! Where Ms come from, where they sleep, and when they end.
 //!
 //! An M that has no P and nothing to do sleeps in the idle list. One that is not needed for some seconds
-//! ends, unless there are no more than GOMAXPROCS: an idle process makes no wake-ups.
+//! ends, unless there are no more than GOMAXPROCS + 1: an idle process makes no wake-ups.
 //!
 //! # The template thread
 //! Who has a P and no M for it puts the P into the list of those that want one (`staff.rs`), and the template thread makes an M for it. The next M

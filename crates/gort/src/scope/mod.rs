@@ -158,6 +158,10 @@ impl<'scope> Scope<'scope, '_> {
 
     /// As [`go`](Scope::go), under std's name.
     ///
+    /// # Blocking
+    ///
+    /// As [`go`](crate::go).
+    ///
     /// # Panics
     ///
     /// If the runtime was not started.
@@ -210,6 +214,10 @@ impl Drop for CountOff {
 
 impl sched::Builder {
     /// As [`spawn`](sched::Builder::spawn), in a scope.
+    ///
+    /// # Blocking
+    ///
+    /// As [`go`](crate::go).
     ///
     /// # Errors
     ///

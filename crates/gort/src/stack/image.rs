@@ -6,12 +6,13 @@
 //! ```
 //! Goroutines that wait in the same place of the same function have nearly the same frames. So stacks as deep as each other, with the same
 //! addresses of the program's code in the same order, are one [`Kind`]; the second of a kind that is seen is kept, in words that hold for any slot, and
-//! those after it are packed as what differs. Where there is no kind, zero is expected.
+//! those after it are packed as what differs. Where there is no kind, zero is expected; and one that differs much from its kind is packed as of none, if
+//! that is shorter.
 //!
 //! The first byte is the number of the kind, 0 for none. Words that are as expected cost nothing; each other one costs a byte and those of
 //! its bytes that matter:
 //!
-//! | first byte, bits 7-6 | 5-3 | 2-0 | then |
+//! | an entry's first byte, bits 7-6 | 5-3 | 2-0 | then |
 //! | --- | --- | --- | --- |
 //! | what the word is counted from: nothing, the slot's end (downwards), the program's start, the descriptor | its bytes less one | 0-6: words as expected before it | the word's low bytes |
 //! | count - 7, upper bits | | 7: only words as expected | count - 7, lower 8 bits |
@@ -98,7 +99,7 @@ const KINDS: usize = 255;
 const CLOSE: usize = 128;
 /// So many places for those that were met once; two that share one push each other out.
 const MET: usize = 1_024;
-/// Deeper stacks are of no kind.
+/// Stacks of more words are of no kind.
 const MOST_FRAMES: usize = 1_024;
 
 /// Packs and unpacks; knows what a fresh block looks like, and those kinds of stacks that it has met.

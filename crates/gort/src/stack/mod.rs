@@ -2,7 +2,7 @@
 //!
 //! [`switch`] is the only place with context-switch assembly, [`slab`] hands out the memory, [`tls`] lays a
 //! thread descriptor and its thread-local block at the top of a slot, [`overflow`] tells a stack overflow from
-//! other faults, [`image`] packs what a suspended stack holds.
+//! other faults, [`image`] packs what a suspended stack holds, [`walk`] finds the frames of one.
 
 pub(crate) mod image;
 pub(crate) mod overflow;

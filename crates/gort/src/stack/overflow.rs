@@ -2,7 +2,7 @@
 //!
 //! The handler runs on the M's alternate stack. A fault whose address lies in the guard of the running
 //! goroutine's slot is an overflow: it is reported with the goroutine's name and the knob, and the process ends
-//! with status 2. Every other fault goes to the handler that was there before (std's own, a crash
+//! with status 2. So does one in a stack that was swapped out. Every other fault goes to the handler that was there before (std's own, a crash
 //! reporter's), or kills the process as usual.
 
 use crate::sys::signal::{self, Previous};

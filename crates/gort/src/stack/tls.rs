@@ -509,7 +509,7 @@ impl Snapshot {
 mod tests {
     use super::*;
 
-    /// DESIGN 1.1, the general answer: a fresh block, word by word beside the block of a fresh real thread. After
+    /// The general answer: a fresh block, word by word beside the block of a fresh real thread. After
     /// relocation only what is explained here may differ.
     #[test]
     fn fresh_block_equals_fresh_thread() {

@@ -138,6 +138,10 @@ impl WaitGroup {
     /// # Blocking
     ///
     /// As [`go`](crate::go).
+    ///
+    /// # Panics
+    ///
+    /// If the runtime was not started.
     pub fn go<F: FnOnce() + Send + 'static>(&self, f: F) {
         self.add(1);
         let done = Done(self.clone());

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::OnceLock;
 
-/// The page size of x86-64 (also asked of the kernel at start, see [`guard_kind`]).
+/// The page size of x86-64.
 pub(crate) const PAGE: usize = 4096;
 
 /// `madvise` advice of Linux 6.13: pages become guards without splitting the mapping.

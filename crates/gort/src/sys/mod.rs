@@ -1,6 +1,6 @@
-//! Ground: the only folder that asks the operating system for threads, futexes, signals, maps and clocks.
+//! Ground: system calls for futexes, signals, maps and clocks, and what is made of them.
 //!
-//! Nothing here knows a goroutine. Every atomic of the crate comes through [`sync`], so that the models in
+//! Nothing here knows a goroutine. Every atomic that takes part in a protocol comes through [`sync`], so that the models in
 //! `crates/gort-models` can put loom's in their place.
 
 pub(crate) mod cgroup;

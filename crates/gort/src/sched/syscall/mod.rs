@@ -45,7 +45,7 @@ use word::Stay;
 /// # Blocking
 ///
 /// G: yes. M: yes, as long as `f` takes, and then until a P is free. P: no, it is handed off after some 20 µs if there is
-/// other work. At the limit of [`Builder::blocking_limit`](crate::RuntimeBuilder::blocking_limit) and
+/// other work. At the limit of [`RuntimeBuilder::blocking_limit`](crate::RuntimeBuilder::blocking_limit) and
 /// [`set_blocking_limit`](crate::set_blocking_limit) the goroutine parks first.
 ///
 /// # Panics
