@@ -10,6 +10,14 @@ const SCENE: &str = "GORT_TEST_SCENE";
 /// How long a scene may take before it counts as a hang.
 const HANG: Duration = Duration::from_secs(60);
 
+/// [`HANG`], and what the user has asked for by the knobs of tests that go on for long.
+fn patience() -> Duration {
+    let asked = ["GORT_CHAOS_SECONDS", "GORT_STRESS_SECONDS"].map(|knob| {
+        std::env::var(knob).map_or(0, |seconds| seconds.parse().unwrap_or_else(|e| panic!("{knob}: {e}")))
+    });
+    HANG + Duration::from_secs(asked.iter().sum())
+}
+
 /// What a scene left behind.
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
@@ -48,11 +56,11 @@ fn wait(mut child: Child, scene: &str) -> Outcome {
         let mut text = String::new();
         err.read_to_string(&mut text).map(|_| text).unwrap()
     });
-    let start = Instant::now();
+    let (start, patience) = (Instant::now(), patience());
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break Some(status),
-            None if start.elapsed() > HANG => break None,
+            None if start.elapsed() > patience => break None,
             None => std::thread::park_timeout(Duration::from_millis(2)),
         }
     };
