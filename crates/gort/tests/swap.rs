@@ -636,8 +636,8 @@ fn without_its_fence_the_swapper_gives_up() {
     }
 }
 
-/// Has a thread of this process run only when nobody else wants to.
-fn set_idle_priority(name: &str) {
+/// Has a thread of this process run as others do (`SCHED_OTHER`), or only when nobody else wants to (`SCHED_IDLE`).
+fn set_policy(name: &str, policy: libc::c_int) {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let is_it = |path: &std::path::Path| {
         std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
@@ -647,7 +647,7 @@ fn set_idle_priority(name: &str) {
     // SAFETY: a thread's number, and parameters that live through the call.
     unsafe {
         let no_priority: libc::sched_param = std::mem::zeroed();
-        assert_eq!(libc::sched_setscheduler(tid, libc::SCHED_IDLE, &raw const no_priority), 0);
+        assert_eq!(libc::sched_setscheduler(tid, policy, &raw const no_priority), 0);
     }
 }
 
@@ -669,8 +669,6 @@ fn a_wait_begins_when_it_begins() {
                 counts.fetch_add(1, SeqCst);
             })
         });
-        // The thread that looks at the clock comes last.
-        set_idle_priority("gort-sysmon");
         while snapshot().swap_outs == 0 {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -684,6 +682,8 @@ fn a_wait_begins_when_it_begins() {
                         std::hint::spin_loop();
                     }
                 };
+                // sysmon, which looks at the clock, sleeps by now, and comes last.
+                set_policy("gort-sysmon", libc::SCHED_IDLE);
                 (0..gort::num_cpu()).for_each(|_| drop(s.spawn(busy)));
                 to.send(()).unwrap();
                 while got.load(SeqCst) == before
@@ -692,6 +692,7 @@ fn a_wait_begins_when_it_begins() {
                     std::thread::yield_now();
                 }
                 parked.store(true, SeqCst);
+                set_policy("gort-sysmon", libc::SCHED_OTHER);
             });
             while snapshot().swap_outs < round {
                 std::thread::sleep(Duration::from_millis(1));
