@@ -94,10 +94,12 @@ fn two_that_yield_are_not_overlooked() {
 
 fn take_turns_beside_one_that_ends() {
     let (computes, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let (c, t) = (computes.clone(), turns.clone());
+    let apart = Arc::new(AtomicBool::new(false));
+    let (c, t, a) = (computes.clone(), turns.clone(), apart.clone());
     let other = gort::go(move || {
         c.store(true, SeqCst);
-        while t.load(SeqCst) < 100 {
+        // (They may get apart while this one is stopped.)
+        while t.load(SeqCst) < 100 && !a.load(SeqCst) {
             std::hint::spin_loop();
         }
     });
@@ -105,7 +107,6 @@ fn take_turns_beside_one_that_ends() {
         gort::yield_now();
     }
     let threads = Arc::new([AtomicI64::new(0), AtomicI64::new(0)]);
-    let apart = Arc::new(AtomicBool::new(false));
     let yields = |i: usize| {
         let (threads, turns, apart) = (threads.clone(), turns.clone(), apart.clone());
         move || {
