@@ -195,6 +195,10 @@ mod state {
         false
     }
 
+    pub(crate) fn is_crowded() -> bool {
+        false
+    }
+
     pub(crate) fn global_is_empty() -> bool {
         lock().global.0.is_empty()
     }
@@ -357,6 +361,10 @@ mod g {
     }
 
     impl G {
+        pub(crate) fn has_run(&self) -> bool {
+            self.sp.load(Relaxed) != 0
+        }
+
         pub(crate) fn new() -> G {
             G {
                 waiter: WaitWord::new(),
@@ -572,6 +580,12 @@ mod p {
         }
     }
 
+    /// Whose turn it is: always the queue's.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Owes {
+        Nobody,
+    }
+
     /// All but the queue is the owner's, or does not change.
     pub(crate) struct P {
         pub(crate) runq: LocalQueue<G, 4>,
@@ -579,7 +593,7 @@ mod p {
         pub(crate) preempt: AtomicBool,
         pub(crate) budget: Cell<u32>,
         pub(crate) unannounced: Cell<bool>,
-        pub(crate) owes_global: Cell<bool>,
+        pub(crate) owes: Cell<Owes>,
         pub(crate) looked_ns: Cell<u64>,
         pub(crate) looked_cycles: Cell<u64>,
         pub(crate) stats: Stats,
@@ -593,7 +607,7 @@ mod p {
                 preempt: AtomicBool::new(false),
                 budget: Cell::new(0),
                 unannounced: Cell::new(false),
-                owes_global: Cell::new(false),
+                owes: Cell::new(Owes::Nobody),
                 looked_ns: Cell::new(0),
                 looked_cycles: Cell::new(0),
                 stats: Stats::default(),

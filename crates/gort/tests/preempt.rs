@@ -384,6 +384,66 @@ fn more_hogs_than_threads_may_be_held() {
     ends_well("more_hogs_than_threads_may_be_held", &[("GOMAXPROCS", "2"), ("GORT_DEBUG", "sliceus=500")]);
 }
 
+/// Far more goroutines than threads may be held want to compute, and most have not begun. Those who have run before do not wait behind them: sleepers
+/// whose time comes at once, two who take turns, one that only yields. Counted in preemptions, the clock of such a program.
+#[test]
+fn who_has_run_goes_on_in_a_crowd() {
+    const SLEEPERS: usize = 50;
+    const SLEEPS: usize = 5;
+    const TURNS: usize = 200;
+    if scene().is_some() {
+        return gort::run(|| {
+            let (gate, open) = gort::chan::bounded::<()>(0);
+            let (ping, pong) = (gort::chan::bounded::<()>(0), gort::chan::bounded::<()>(0));
+            let begun = Arc::new(AtomicUsize::new(0));
+            let begin = |f: Box<dyn FnOnce() + Send>| {
+                let (open, begun) = (open.clone(), begun.clone());
+                gort::go(move || {
+                    begun.fetch_add(1, SeqCst);
+                    assert!(open.recv().is_err());
+                    f();
+                })
+            };
+            let mut all: Vec<_> = (0..SLEEPERS)
+                .map(|_| begin(Box::new(|| (0..SLEEPS).for_each(|_| gort::sleep(Duration::from_millis(3))))))
+                .collect();
+            all.push(begin(Box::new(|| (0..TURNS).for_each(|_| gort::yield_now()))));
+            all.push(begin(Box::new(move || {
+                for _ in 0..TURNS {
+                    ping.0.send(()).unwrap();
+                    pong.1.recv().unwrap();
+                }
+            })));
+            all.push(begin(Box::new(move || {
+                for _ in 0..TURNS {
+                    ping.1.recv().unwrap();
+                    pong.0.send(()).unwrap();
+                }
+            })));
+            while begun.load(SeqCst) < all.len() {
+                gort::yield_now();
+            }
+            let hogs = Hogs::start(4000);
+            while gort::metrics::snapshot().preempted < 400 {
+                gort::sleep(Duration::from_millis(1));
+            }
+            let begin = preemptions();
+            drop(gate);
+            all.into_iter().for_each(|h| h.join().unwrap());
+            let took = preemptions() - begin;
+            hogs.end();
+            // Each turn is a visit of its own at most, and every second preemption is one.
+            let turns = SLEEPERS * SLEEPS + TURNS + 2 * TURNS;
+            assert!(took < 8 * turns as u64, "{took} preemptions for {turns} turns");
+            println!("{took} {turns}");
+        });
+    }
+    println!(
+        "{}",
+        ends_well("who_has_run_goes_on_in_a_crowd", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=500")])
+    );
+}
+
 /// The smallest stacks, nearly full, are stopped like any: the handler is on a stack of its own.
 #[test]
 fn small_stacks_are_preempted() {

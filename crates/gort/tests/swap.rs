@@ -473,7 +473,8 @@ fn parked_goroutines_are_small_and_quiet() {
         until_swapped(N);
         let each = (held() - before) / N;
         let (limit, most_packed) = match scene().as_deref() {
-            _ if cfg!(debug_assertions) => (4_000, 400), // larger frames, with more pointers
+            // Larger frames, with more that is left from earlier calls: 240 to 420 packed, by how busy the machine is.
+            _ if cfg!(debug_assertions) => (4_000, 800),
             Some("shared") => (1_000, 64),
             _ => (1_300, 64),
         };

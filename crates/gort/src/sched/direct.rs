@@ -29,7 +29,7 @@
 use super::config::GLOBAL_EVERY;
 use super::g::{G, State};
 use super::m::{self, Action, M};
-use super::p::P;
+use super::p::{Owes, P};
 use super::ready::{self, ready};
 use super::run::{self, begin_slice};
 use super::state::{self, WAKE};
@@ -147,7 +147,7 @@ fn successor(m: &'static M, g: &'static G) -> Next {
         && !g.gives_up_slot.get()
         && !p.preempt.load(Relaxed)
         && timers_can_wait(p)
-        && !p.owes_global.get()
+        && p.owes.get() == Owes::Nobody
         && !p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY))
         && !state::is_urgent()
         && !p.is_over()

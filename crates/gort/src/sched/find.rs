@@ -1,9 +1,9 @@
 //! What to run next, and how an M waits when there is nothing.
 //!
 //! # Order
-//! Timers of our P that are due; every 61st time, unless many are queued, a look at the netpoller; those whom I/O or time has readied while others
-//! were queued (not twice in a row); every 61st time whose turn it is in the global queue or, of those who were stopped in the middle of computing,
-//! who has waited as long; `next`; the ring; the global queue; the netpoller; those who were stopped; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
+//! Timers of our P that are due; every 61st time, unless many are queued, a look at the netpoller; the urgent: those whom I/O or time has readied while others
+//! were queued, and such (not twice in a row); every 61st time whose turn it is in the global queue or, of those who were stopped in the middle of computing,
+//! who has waited as long; `next`; who was stopped first, if this P was taken from somebody only for those before; the ring; the global queue; the netpoller; those who were stopped; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
 //! once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all heaps, the
 //! others in the idle list.
 //!
@@ -12,7 +12,7 @@
 use super::config::GLOBAL_EVERY;
 use super::g::{G, State};
 use super::m::M;
-use super::p::{self, P};
+use super::p::{self, Owes, P};
 use super::park::Wake;
 use super::ready::{pinned, push_behind, wake_p};
 use super::runq::global::GList;
@@ -102,7 +102,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
         }
     }
     if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
-        p.owes_global.set(true);
+        p.owes.set(Owes::Global);
         // Where so many wait that they last until the next look, more would only overtake those whom an earlier look has brought: they
         // flow over into the global queue.
         if netpoll::waiters() != 0
@@ -112,16 +112,16 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
             return Some((g, false));
         }
     }
-    if !state::is_urgent() {
-        p.took_urgent.set(false);
-    } else if !p.took_urgent.replace(true)
+    if !p.took_urgent.replace(false)
+        && state::is_urgent()
         && let Some(g) = state::lock().pop_urgent()
     {
+        p.took_urgent.set(true);
         return Some((g, false));
     }
     // Who comes from there may compute for long, so whom time has just readied goes first; but only once.
-    if p.owes_global.get() && (!readied || p.let_time_go_first.replace(true)) {
-        p.owes_global.set(false);
+    if p.owes.get() == Owes::Global && (!readied || p.let_time_go_first.replace(true)) {
+        p.owes.set(Owes::Nobody);
         p.let_time_go_first.set(false);
         if !state::global_is_empty()
             && let Some(g) = state::lock().pop_global_one()
@@ -131,6 +131,12 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     }
     if let Some(next) = p.runq.take_next() {
         return Some((next, !m.spinning.get()));
+    }
+    if p.owes.get() == Owes::Stopped {
+        p.owes.set(Owes::Nobody);
+        if let Some(g) = state::lock().pop_preempted() {
+            return Some((g, false));
+        }
     }
     if let Some(g) = p.pop() {
         return Some((g, false));

@@ -115,6 +115,12 @@ static NAMES: Lock<()> = Lock::new(());
 unsafe impl Sync for G {}
 
 impl G {
+    /// Whether it has a stack already. A guess, for who does not own it.
+    #[inline]
+    pub(crate) fn has_run(&self) -> bool {
+        self.sp.load(Relaxed) != 0
+    }
+
     fn init(this: *mut G) {
         // SAFETY: the place is zeroed memory of a chunk, not used by anybody yet.
         unsafe {

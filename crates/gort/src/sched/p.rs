@@ -47,8 +47,8 @@ pub(crate) struct P {
     pub(crate) unannounced: Cell<bool>,
     /// The last goroutine was an urgent one of the global queue, see `find.rs`. Owner only.
     pub(crate) took_urgent: Cell<bool>,
-    /// It is the global queue's turn, and whether that was put off already, see `find.rs`. Owner only.
-    pub(crate) owes_global: Cell<bool>,
+    /// Whose turn it is, and whether that was put off already, see `find.rs`. Owner only.
+    pub(crate) owes: Cell<Owes>,
     pub(crate) let_time_go_first: Cell<bool>,
     /// When the timers here were looked at last, on the clock and in cycles. Owner only.
     pub(crate) looked_ns: Cell<u64>,
@@ -59,6 +59,16 @@ pub(crate) struct P {
     free_gs: UnsafeCell<Vec<*mut G>>,
     next_id: Cell<u64>,
     last_id: Cell<u64>,
+}
+
+/// Whose turn it is on a P before the ring is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owes {
+    Nobody,
+    /// The global queue's, as every so often.
+    Global,
+    /// Who was stopped first: a goroutine was stopped for the sake of somebody who was readied, not of those who are queued.
+    Stopped,
 }
 
 /// What a P counts; written by its owner, read by everybody.
@@ -175,7 +185,7 @@ impl P {
             budget: Cell::new(BUDGET),
             unannounced: Cell::new(false),
             took_urgent: Cell::new(false),
-            owes_global: Cell::new(false),
+            owes: Cell::new(Owes::Nobody),
             let_time_go_first: Cell::new(false),
             looked_ns: Cell::new(0),
             looked_cycles: Cell::new(0),

@@ -78,9 +78,13 @@ pub(super) fn prefer(g: &'static G) {
 }
 
 /// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes to the
-/// global queue.
+/// global queue. While it is crowded whoever has run before goes there at once, so that it does not wait for those who are to compute.
 #[inline]
 pub(crate) fn push_behind(p: &P, g: *mut G) {
+    // SAFETY: descriptors are never freed.
+    if state::is_crowded() && unsafe { (*g).has_run() } {
+        return state::lock().push_global_one(g);
+    }
     if let Some(overflow) = p.runq.push(g) {
         let mut list = GList::new();
         overflow.items().iter().for_each(|&g| list.push_back(g));

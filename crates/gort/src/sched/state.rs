@@ -3,7 +3,7 @@
 //! # Lock order
 //! Locks of floors above, a timer heap's, then this one. Nothing is taken under it.
 
-use super::config::MAX_PROCS;
+use super::config::{HELD_LIMIT, MAX_PROCS};
 use super::g::G;
 use super::m::M;
 use super::p::{self, P};
@@ -14,21 +14,25 @@ use super::wake::WakeState;
 use super::wake::nap::SLEEPS;
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
-use crate::sys::sync::{AtomicU32, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 
 /// Who idles and how much is looked for, see `wake/README.md`.
 pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
 
-/// The length of the global queue and of the preempted together, for looks without the lock.
+/// The length of the global queue, the urgent and the preempted together, for looks without the lock.
 static GLOBAL_LEN: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
-/// [`Shared::urgent`], for looks without the lock.
+/// The length of [`Shared::urgent`], for looks without the lock.
 static URGENT: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
+
+/// [`Shared::is_crowded`], for looks without the lock.
+static CROWDED: Line<AtomicBool> = Line::new(AtomicBool::new(false));
 
 /// See the module's head.
 pub(crate) struct Shared {
+    /// Those who are runnable, in turn.
     global: GList,
-    /// How many at the front of `global` were readied by I/O or time and should not wait for those who compute.
-    urgent: usize,
+    /// Those before them: readied by I/O or time; while it is crowded, whoever has run before. They should not wait for those who compute.
+    urgent: GList,
     /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
     preempted: GList,
     /// How many were ever put behind the others in `global`, and how many of them were taken: whoever was stopped has its turn when those
@@ -58,7 +62,7 @@ unsafe impl Send for Shared {}
 
 static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     global: GList::new(),
-    urgent: 0,
+    urgent: GList::new(),
     preempted: GList::new(),
     pushed: 0,
     popped: 0,
@@ -88,10 +92,16 @@ pub(crate) fn global_is_empty() -> bool {
     GLOBAL_LEN.load(SeqCst) == 0
 }
 
-/// Whether goroutines that I/O or time has readied wait in the global queue (a look without the lock).
+/// Whether goroutines wait that should not wait for those who compute (a look without the lock).
 #[inline]
 pub(crate) fn is_urgent() -> bool {
     URGENT.load(SeqCst) != 0
+}
+
+/// Whether so many are stopped that those who are queued get on slowly (a look without the lock).
+#[inline]
+pub(crate) fn is_crowded() -> bool {
+    CROWDED.load(Relaxed)
 }
 
 /// How many are in the global queue, or preempted (a moment's view).
@@ -102,28 +112,50 @@ pub(crate) fn global_len() -> usize {
 impl Shared {
     /// Puts runnable goroutines behind the others. The caller asks [`WakeState::must_wake`] after dropping the lock.
     pub(crate) fn push_global(&mut self, gs: &mut GList) {
-        self.pushed = self.pushed.wrapping_add(gs.len() as u32);
-        self.global.append(gs);
-        self.publish();
-    }
-
-    /// Puts goroutines that I/O or time has readied in front of the others. As [`push_global`](Self::push_global).
-    pub(crate) fn push_urgent(&mut self, gs: &mut GList) {
-        self.urgent += gs.len();
-        self.global.prepend(gs);
+        if self.is_crowded() {
+            while let Some(g) = gs.pop_front() {
+                self.queue(g);
+            }
+        } else {
+            self.pushed = self.pushed.wrapping_add(gs.len() as u32);
+            self.global.append(gs);
+        }
         self.publish();
     }
 
     /// Puts one runnable goroutine behind the others. As [`push_global`](Self::push_global).
     pub(crate) fn push_global_one(&mut self, g: *mut G) {
-        self.pushed = self.pushed.wrapping_add(1);
-        self.global.push_back(g);
+        self.queue(g);
         self.publish();
     }
 
+    fn queue(&mut self, g: *mut G) {
+        // SAFETY: descriptors are never freed.
+        if self.is_crowded() && unsafe { (*g).has_run() } {
+            self.urgent.push_back(g);
+        } else {
+            self.pushed = self.pushed.wrapping_add(1);
+            self.global.push_back(g);
+        }
+    }
+
+    /// Puts goroutines before those who may compute. As [`push_global`](Self::push_global).
+    pub(crate) fn push_urgent(&mut self, gs: &mut GList) {
+        self.urgent.append(gs);
+        self.publish();
+    }
+
+    /// Whether so many are stopped that those who are queued get on slowly, see `preempt/`, "How many threads".
+    fn is_crowded(&self) -> bool {
+        self.preempted.len() >= HELD_LIMIT
+    }
+
     fn publish(&self) {
-        GLOBAL_LEN.store(self.global.len() + self.preempted.len(), SeqCst);
-        URGENT.store(self.urgent, SeqCst);
+        GLOBAL_LEN.store(self.urgent.len() + self.global.len() + self.preempted.len(), SeqCst);
+        URGENT.store(self.urgent.len(), SeqCst);
+        if CROWDED.load(Relaxed) != self.is_crowded() {
+            CROWDED.store(self.is_crowded(), Relaxed);
+        }
     }
 
     /// Puts a goroutine that was stopped and whose thread waits behind the others of its kind. As
@@ -147,26 +179,19 @@ impl Shared {
         self.preempted.len()
     }
 
-    /// Takes one that I/O or time has readied.
+    /// Takes one that should not wait.
     pub(crate) fn pop_urgent(&mut self) -> Option<*mut G> {
-        if self.urgent == 0 {
-            return None;
-        }
-        let g = self.global.pop_front();
-        self.took(1);
+        let g = self.urgent.pop_front();
         self.publish();
         g
     }
 
     /// Takes one goroutine: whose turn it is, of the global queue and of those that were stopped.
     pub(crate) fn pop_global_one(&mut self) -> Option<*mut G> {
-        if self.is_turn_of_preempted() {
-            return self.pop_preempted();
-        }
-        let Some(g) = self.global.pop_front() else { return self.pop_preempted() };
-        self.took(1);
+        let g = if self.is_turn_of_preempted() { self.preempted.pop_front() } else { self.pop() };
+        let g = g.or_else(|| self.preempted.pop_front());
         self.publish();
-        Some(g)
+        g
     }
 
     /// Whether those who were in the global queue before the first of the preempted was stopped have left it.
@@ -175,22 +200,23 @@ impl Shared {
         self.popped.wrapping_sub(first.turn.get()) as i32 >= 0
     }
 
-    /// The first `n` have left the global queue.
-    fn took(&mut self, n: usize) {
-        let urgent = n.min(self.urgent);
-        self.urgent -= urgent;
-        self.popped = self.popped.wrapping_add((n - urgent) as u32);
+    fn pop(&mut self) -> Option<*mut G> {
+        self.urgent.pop_front().or_else(|| {
+            let g = self.global.pop_front()?;
+            self.popped = self.popped.wrapping_add(1);
+            Some(g)
+        })
     }
 
-    /// Takes the oldest of the global queue for `p` to run, and `p`'s share of the rest into its empty ring.
+    /// Takes the oldest of the global queue for `p` to run, and `p`'s share of the rest into its empty ring; while it is crowded those stay
+    /// where they find a P sooner.
     pub(crate) fn pop_global(&mut self, p: &P) -> Option<*mut G> {
-        let first = self.global.pop_front()?;
-        let share = (self.global.len() / p::procs()).min(super::config::RING / 2);
-        for _ in 0..share {
-            let g = self.global.pop_front().expect("counted");
+        let first = self.pop()?;
+        let rest = if self.is_crowded() { 0 } else { self.urgent.len() + self.global.len() };
+        for _ in 0..(rest / p::procs()).min(super::config::RING / 2) {
+            let g = self.pop().expect("counted");
             assert!(p.runq.push(g).is_none(), "the ring had room for half");
         }
-        self.took(1 + share);
         self.publish();
         Some(first)
     }
@@ -238,11 +264,11 @@ impl Shared {
 
     /// Whether nobody is in the global queue; those who were stopped do not count.
     pub(crate) fn queue_is_empty(&self) -> bool {
-        self.global.is_empty()
+        self.urgent.is_empty() && self.global.is_empty()
     }
 
     pub(crate) fn global_is_empty(&self) -> bool {
-        self.global.is_empty() && self.preempted.is_empty()
+        self.queue_is_empty() && self.preempted.is_empty()
     }
 
     /// Keeps room, so that nothing allocates under the lock later: it is taken in signal handlers, and by sysmon, which must

@@ -28,11 +28,16 @@
 //! is left alone. Everything else that the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
 //!
 //! # How many threads, and why no lock's owner starves
-//! From [`HELD_LIMIT`] on most preemptions are swaps whoever waits, and the number stays. So the owner of a lock always gets its turn, whoever
-//! waits for that lock with a P. The others, where the P goes to whoever is queued, become rarer as the number grows: every second one at the limit, every 32nd at twice that, every 512th at three times. If those who are queued
+//! From [`HELD_LIMIT`] on most preemptions are swaps whoever is queued, and the number stays. So the owner of a lock always gets its turn,
+//! whoever waits for that lock with a P. The others, where the P goes to those who are queued, become rarer as the number grows: every second
+//! one at the limit, every 32nd at twice that, every 512th at three times, see [`one_in`]. If those who are queued
 //! compute for ever too, each needs a thread in the end, but the number grows ever more slowly; if they do not, they
-//! park soon and have lost nothing. Whom I/O or time has readied has every second one, up to four times the limit. See [`one_in`]. By chance, not
-//! in turn: preemptions of several Ps come in step.
+//! park soon and have lost nothing. By chance, not in turn: preemptions of several Ps come in step.
+//!
+//! Whoever has run before, and was readied or has yielded, does not wait behind those who are to begin: from the limit on it is not queued there, but among
+//! the *urgent* (`Shared::queue`). While one of them is there, or is `next`, every second preemption is a *visit*: the P goes to one of them, to
+//! whom that one readies, and so on, and then to who was stopped first ([`Owes::Stopped`]). So nobody begins whose turn it is not, and it takes
+//! threads only if those whom it is for compute for long; so from four times the limit on visits become rarer in the same way.
 //!
 //! # A lock's owner is stopped, and the runtime itself waits for that lock
 //! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
@@ -48,7 +53,7 @@ mod rescue;
 use super::config::{HELD_LIMIT, ThreadLocals};
 use super::g::{G, State};
 use super::m::{self, Action, M};
-use super::p::{self, P};
+use super::p::{self, Owes, P};
 use super::park::{self, WaiterRef};
 use super::ready::{self, pinned};
 use super::state::{self, WAKE};
@@ -141,12 +146,34 @@ fn is_wanted(p: &P) -> bool {
     wanted
 }
 
-/// While `held` goroutines are stopped, one in so many preemptions is no swap, by chance. `urgent`: somebody waits whom I/O or time has
-/// readied.
-fn one_in(held: usize, urgent: bool) -> u32 {
+/// While `held` goroutines are stopped, one in so many preemptions is for those who are queued, by chance; all, below the limit.
+fn one_in(held: usize) -> u32 {
     let Some(over) = held.checked_sub(HELD_LIMIT) else { return 1 };
-    let doublings = if urgent && over < 3 * HELD_LIMIT { 0 } else { over / (HELD_LIMIT / 4) };
-    2 << doublings.min(30)
+    2 << (over / (HELD_LIMIT / 4)).min(30)
+}
+
+/// What is done with the P of a goroutine that is stopped.
+#[derive(PartialEq, Eq)]
+enum Instead {
+    /// It goes to those who are queued.
+    Queued,
+    /// It goes to one of those who do not wait, then to the one that was stopped first.
+    Visit,
+    /// It goes to the one that was stopped first.
+    Swap,
+}
+
+/// See the module's head. The owner of `p`.
+fn instead(p: &P, s: &state::Shared) -> Instead {
+    let due = p.timers.next_ns() <= clock::now_ns();
+    if p.is_over() || p.random(one_in(s.preempted())) == 0 {
+        let only_stopped = !p.is_over() && p.runq.is_empty() && s.queue_is_empty() && !due;
+        return if only_stopped { Instead::Swap } else { Instead::Queued };
+    }
+    // SAFETY: descriptors are never freed.
+    let wanted = due || state::is_urgent() || p.runq.peek_next().is_some_and(|g| unsafe { (*g).has_run() });
+    let visits = one_in(s.preempted().saturating_sub(3 * HELD_LIMIT)).max(2);
+    if wanted && p.random(visits) == 0 { Instead::Visit } else { Instead::Swap }
 }
 
 /// How often goroutines were stopped so.
@@ -167,17 +194,22 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     g.set_state(State::Runnable);
     m.p.set(None);
     trace::point(Preempt, Some(g), Some(m), Some(p));
-    let first = {
+    let (instead, first) = {
         let mut s = state::lock();
-        let only_stopped = p.runq.is_empty() && s.queue_is_empty() && p.timers.next_ns() > clock::now_ns();
-        let swap = !p.is_over() && (only_stopped || p.random(one_in(s.preempted(), state::is_urgent())) != 0);
-        let first = if swap { s.pop_preempted() } else { None };
+        let instead = instead(p, &s);
+        let first = if instead == Instead::Swap { s.pop_preempted() } else { None };
         s.push_preempted(std::ptr::from_ref(g).cast_mut());
-        first
+        (instead, first)
     };
     match first {
         Some(first) => threads::resume_preempted(first, p),
-        None => syscall::hand_off(p),
+        None => {
+            p.begin_slice(); // who is `next` has not used this one up
+            if instead == Instead::Visit {
+                p.owes.set(Owes::Stopped);
+            }
+            syscall::hand_off(p);
+        }
     }
     // A P may have come to the idle list since we were queued.
     if WAKE.must_wake() {
@@ -232,14 +264,13 @@ impl Drop for NoPreempt {
 mod tests {
     use super::*;
 
-    /// Below the limit none is a swap; above, ever more are; but every second one is left to whom I/O has readied.
+    /// Below the limit none is a swap; above, ever more are.
     #[test]
     fn swaps() {
-        assert_eq!(one_in(HELD_LIMIT - 1, false), 1);
-        assert_eq!(one_in(HELD_LIMIT, false), 2);
-        assert_eq!(one_in(2 * HELD_LIMIT, false), 32);
-        assert_eq!(one_in(3 * HELD_LIMIT, false), 512);
-        assert_eq!(one_in(4 * HELD_LIMIT - 1, true), 2);
-        assert_eq!(one_in(usize::MAX, true), 1 << 31);
+        assert_eq!(one_in(HELD_LIMIT - 1), 1);
+        assert_eq!(one_in(HELD_LIMIT), 2);
+        assert_eq!(one_in(2 * HELD_LIMIT), 32);
+        assert_eq!(one_in(3 * HELD_LIMIT), 512);
+        assert_eq!(one_in(usize::MAX), 1 << 31);
     }
 }

@@ -70,12 +70,6 @@ impl GList {
         Some(g)
     }
 
-    /// Puts all of `other` in front.
-    pub(crate) fn prepend(&mut self, other: &mut GList) {
-        other.append(self);
-        std::mem::swap(self, other);
-    }
-
     /// Appends all of `other`.
     pub(crate) fn append(&mut self, other: &mut GList) {
         if other.is_empty() {
