@@ -65,6 +65,24 @@ fn the_environment_wins() {
     }
 }
 
+/// What the environment says and nobody can read is said, and ignored.
+#[test]
+fn what_cannot_be_read_is_said() {
+    if scene().is_some() {
+        return assert_eq!(gort::run(|| gort::blocking(|| 7)), 7);
+    }
+    for (name, value, says) in [
+        ("GORT_THREAD_CAP", "many", "no number"),
+        ("GORT_BLOCKING_LIMIT", "-1", "no number"),
+        ("GORT_STACK", "64 kilos", "not a number of bytes (examples: 65536, 64K, 1M)"),
+        ("GORT_SWAP", "soon", "neither a duration nor off (examples: 500ms, 5s, off)"),
+    ] {
+        let text = ends_well("what_cannot_be_read_is_said", &[(name, value)]);
+        let line = format!("gort: {name}={value:?} is {says}; ignored");
+        assert_eq!(text.matches(&line).count(), 1, "{text}");
+    }
+}
+
 /// Up and down under full load, with nothing lost; the metrics tell what it took.
 #[test]
 fn resizing_under_load_loses_nothing() {

@@ -90,7 +90,8 @@ impl Config {
 
     /// What the environment asks for. A `GOMAXPROCS` that is no positive number is ignored, as in Go.
     pub(crate) fn env_procs() -> Option<usize> {
-        Some(env_number("GOMAXPROCS").filter(|&n| n > 0)?.min(MAX_PROCS))
+        let asked: usize = std::env::var("GOMAXPROCS").ok()?.trim().parse().ok()?;
+        (asked > 0).then(|| asked.min(MAX_PROCS))
     }
 
     /// The bytes of a default slot.
@@ -107,20 +108,11 @@ impl Config {
         self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT"))
     }
 
-    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules the program: a duration, or `off`. What cannot be read is said
-    /// and ignored.
+    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules the program: a duration, or `off`.
     pub(crate) fn swap_after(&self) -> Option<Duration> {
-        let Ok(text) = std::env::var("GORT_SWAP") else { return self.swap_after };
-        if text.trim() == "off" {
-            return None;
-        }
-        let parsed = parse_duration(text.trim());
-        if parsed.is_none() {
-            eprintln!(
-                "gort: GORT_SWAP={text:?} is neither a duration nor off (examples: 500ms, 5s, off); ignored"
-            );
-        }
-        parsed.or(self.swap_after)
+        let read = |text: &str| if text == "off" { Some(None) } else { parse_duration(text).map(Some) };
+        let not = "neither a duration nor off (examples: 500ms, 5s, off)";
+        env_parsed("GORT_SWAP", read, not).unwrap_or(self.swap_after)
     }
 
     pub(crate) fn mode(&self) -> ThreadLocals {
@@ -152,18 +144,23 @@ impl Limits {
     }
 }
 
-fn env_number(name: &str) -> Option<usize> {
-    std::env::var(name).ok()?.trim().parse().ok()
-}
-
-/// A number of bytes, with `K`, `M` or `G` behind it if wanted. What cannot be read is said and ignored.
-fn env_bytes(name: &str) -> Option<usize> {
+/// What a variable of the environment says. What cannot be read is said and ignored.
+fn env_parsed<T>(name: &str, parse: impl Fn(&str) -> Option<T>, not: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
-    let parsed = parse_bytes(text.trim());
+    let parsed = parse(text.trim());
     if parsed.is_none() {
-        eprintln!("gort: {name}={text:?} is not a number of bytes (examples: 65536, 64K, 1M); ignored");
+        eprintln!("gort: {name}={text:?} is {not}; ignored");
     }
     parsed
+}
+
+fn env_number(name: &str) -> Option<usize> {
+    env_parsed(name, |text| text.parse().ok(), "no number")
+}
+
+/// A number of bytes, with `K`, `M` or `G` behind it if wanted.
+fn env_bytes(name: &str) -> Option<usize> {
+    env_parsed(name, parse_bytes, "not a number of bytes (examples: 65536, 64K, 1M)")
 }
 
 fn parse_bytes(text: &str) -> Option<usize> {

@@ -2,8 +2,8 @@
 //!
 //! # Order
 //! Timers of our P that are due; every 61st time, unless many are queued, a look at the netpoller; the urgent: those whom I/O or time has readied while others
-//! were queued, and such (not twice in a row); every 61st time whose turn it is in the global queue or, of those who were stopped in the middle of computing,
-//! who has waited as long; `next`; who was stopped first, if this P was taken from somebody only for those before; the ring; the global queue; the netpoller; those who were stopped; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
+//! were queued, and such (not twice in a row, but for a visit, see `preempt/`); every 61st time whose turn it is in the global queue or, of those who were stopped in the middle of computing,
+//! who has waited as long; `next`; at the end of a visit, who was stopped first; the ring; the global queue; the netpoller; those who were stopped; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
 //! once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all heaps, the
 //! others in the idle list.
 //!
@@ -112,7 +112,14 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
             return Some((g, false));
         }
     }
-    if !p.took_urgent.replace(false)
+    let may_take_urgent = match p.owes.get() {
+        Owes::Stopped(left) => {
+            p.owes.set(Owes::Stopped(left.saturating_sub(1)));
+            left != 0
+        }
+        _ => !p.took_urgent.replace(false),
+    };
+    if may_take_urgent
         && state::is_urgent()
         && let Some(g) = state::lock().pop_urgent()
     {
@@ -132,7 +139,7 @@ fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
     if let Some(next) = p.runq.take_next() {
         return Some((next, !m.spinning.get()));
     }
-    if p.owes.get() == Owes::Stopped {
+    if let Owes::Stopped(_) = p.owes.get() {
         p.owes.set(Owes::Nobody);
         if let Some(g) = state::lock().pop_preempted() {
             return Some((g, false));

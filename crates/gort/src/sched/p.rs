@@ -67,8 +67,8 @@ pub(crate) enum Owes {
     Nobody,
     /// The global queue's, as every so often.
     Global,
-    /// Who was stopped first: a goroutine was stopped for the sake of somebody who was readied, not of those who are queued.
-    Stopped,
+    /// Who was stopped first, after so many looks for others: the P is on a visit, see `preempt/`.
+    Stopped(u8),
 }
 
 /// What a P counts; written by its owner, read by everybody.

@@ -98,7 +98,7 @@ pub(crate) fn is_urgent() -> bool {
     URGENT.load(SeqCst) != 0
 }
 
-/// Whether so many are stopped that those who are queued get on slowly (a look without the lock).
+/// Whether so many are stopped that those who are queued get on slowly (a look without the lock, which may be late).
 #[inline]
 pub(crate) fn is_crowded() -> bool {
     CROWDED.load(Relaxed)
@@ -129,6 +129,7 @@ impl Shared {
         self.publish();
     }
 
+    /// While it is crowded, whoever has run before goes past those who are to begin.
     fn queue(&mut self, g: *mut G) {
         // SAFETY: descriptors are never freed.
         if self.is_crowded() && unsafe { (*g).has_run() } {
@@ -186,9 +187,10 @@ impl Shared {
         g
     }
 
-    /// Takes one goroutine: whose turn it is, of the global queue and of those that were stopped.
+    /// Takes one goroutine: whose turn it is, of the global queue and of those that were stopped; while it is crowded, of those first.
     pub(crate) fn pop_global_one(&mut self) -> Option<*mut G> {
-        let g = if self.is_turn_of_preempted() { self.preempted.pop_front() } else { self.pop() };
+        let stopped = self.is_crowded() || self.is_turn_of_preempted();
+        let g = if stopped { self.preempted.pop_front() } else { self.pop() };
         let g = g.or_else(|| self.preempted.pop_front());
         self.publish();
         g
@@ -200,12 +202,11 @@ impl Shared {
         self.popped.wrapping_sub(first.turn.get()) as i32 >= 0
     }
 
+    /// Takes one who has waited in turn, or else one of the urgent, who have their own.
     fn pop(&mut self) -> Option<*mut G> {
-        self.urgent.pop_front().or_else(|| {
-            let g = self.global.pop_front()?;
-            self.popped = self.popped.wrapping_add(1);
-            Some(g)
-        })
+        let Some(g) = self.global.pop_front() else { return self.urgent.pop_front() };
+        self.popped = self.popped.wrapping_add(1);
+        Some(g)
     }
 
     /// Takes the oldest of the global queue for `p` to run, and `p`'s share of the rest into its empty ring; while it is crowded those stay

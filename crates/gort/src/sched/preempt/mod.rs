@@ -35,8 +35,8 @@
 //! park soon and have lost nothing. By chance, not in turn: preemptions of several Ps come in step.
 //!
 //! Whoever has run before, and was readied or has yielded, does not wait behind those who are to begin: from the limit on it is not queued there, but among
-//! the *urgent* (`Shared::queue`). While one of them is there, or is `next`, every second preemption is a *visit*: the P goes to one of them, to
-//! whom that one readies, and so on, and then to who was stopped first ([`Owes::Stopped`]). So nobody begins whose turn it is not, and it takes
+//! the *urgent* (`Shared::queue`). While one of them is there, or is `next`, every second preemption is a *visit*: the P goes to some of them and to
+//! those whom they ready, up to [`VISIT`], and then to who was stopped first ([`Owes::Stopped`]). So nobody begins whose turn it is not, and it takes
 //! threads only if those whom it is for compute for long; so from four times the limit on visits become rarer in the same way.
 //!
 //! # A lock's owner is stopped, and the runtime itself waits for that lock
@@ -146,6 +146,9 @@ fn is_wanted(p: &P) -> bool {
     wanted
 }
 
+/// Turns in one visit.
+const VISIT: u8 = 32;
+
 /// While `held` goroutines are stopped, one in so many preemptions is for those who are queued, by chance; all, below the limit.
 fn one_in(held: usize) -> u32 {
     let Some(over) = held.checked_sub(HELD_LIMIT) else { return 1 };
@@ -206,7 +209,7 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
         None => {
             p.begin_slice(); // who is `next` has not used this one up
             if instead == Instead::Visit {
-                p.owes.set(Owes::Stopped);
+                p.owes.set(Owes::Stopped(VISIT));
             }
             syscall::hand_off(p);
         }
