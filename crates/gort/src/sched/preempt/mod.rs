@@ -160,7 +160,7 @@ fn one_in(held: usize) -> u32 {
 enum Instead {
     /// It goes to those who are queued.
     Queued,
-    /// It goes to one of those who do not wait, then to the one that was stopped first.
+    /// It goes to some of those who do not wait, then to the one that was stopped first.
     Visit,
     /// It goes to the one that was stopped first.
     Swap,
