@@ -158,6 +158,7 @@ mod runq {
 }
 
 mod state {
+    use super::WORLD;
     use super::g::G;
     use super::p::P;
     use super::runq::global::GList;
@@ -196,7 +197,7 @@ mod state {
     }
 
     pub(crate) fn is_crowded() -> bool {
-        false
+        WORLD.is_crowded.get()
     }
 
     pub(crate) fn global_is_empty() -> bool {
@@ -642,6 +643,8 @@ pub(crate) struct World {
     gs: [G; GS],
     ms: [M; LAST_M + 1],
     ps: [P; 2],
+    /// Set before the threads begin.
+    is_crowded: std::cell::Cell<bool>,
 }
 
 // SAFETY: what is not atomic belongs to somebody, as in the library; loom checks it for the stacks.
@@ -654,6 +657,7 @@ loom::lazy_static! {
         gs: std::array::from_fn(|_| G::new()),
         ms: std::array::from_fn(|_| M::new()),
         ps: std::array::from_fn(|_| P::new()),
+        is_crowded: std::cell::Cell::new(false),
     };
 }
 
@@ -820,6 +824,22 @@ fn a_yield_against_a_thief() {
             let thief = start(1, 2);
             run_m(0, 1);
             thief.join().unwrap();
+            finish();
+        });
+    });
+}
+
+/// In a crowd who yields is queued globally, and who has not run is left in the ring: another M takes it from there at once.
+#[test]
+fn a_yield_in_a_crowd() {
+    without_fences(|| {
+        model(2, || {
+            WORLD.is_crowded.set(true);
+            queue(0, 0, &[&[Yield, Yield], &[Yield], &[]]);
+            WORLD.ms[1].looks_at_global.set(true);
+            let other = start(1, 2);
+            run_m(0, 1);
+            other.join().unwrap();
             finish();
         });
     });

@@ -21,6 +21,13 @@ fn preemptions() -> u64 {
     gort::metrics::snapshot().preemptions
 }
 
+/// Comes back when `done` says so, however long that takes (the scene's patience ends a hang).
+fn until(done: impl Fn() -> bool) {
+    while !done() {
+        gort::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Goroutines that only compute, and how far they came, until they are told to stop.
 struct Hogs {
     stop: Arc<AtomicBool>,
@@ -53,9 +60,7 @@ impl Hogs {
     /// As [`wait_for_a_turn_each`](Self::wait_for_a_turn_each), of those whose turns until now are `awaited`.
     fn wait_for_a_turn(&self, awaited: fn(u64) -> bool) {
         let before: Vec<u64> = self.turns.iter().map(|t| t.load(Relaxed)).collect();
-        while self.turns.iter().zip(&before).any(|(t, &b)| awaited(b) && t.load(Relaxed) == b) {
-            gort::sleep(Duration::from_millis(1));
-        }
+        until(|| self.turns.iter().zip(&before).all(|(t, &b)| !awaited(b) || t.load(Relaxed) != b));
     }
 
     fn end(self) {
@@ -409,6 +414,7 @@ fn who_has_run_goes_on_in_a_crowd() {
                     f();
                 })
             };
+            // How long they sleep does not matter, only that they are due together.
             let mut all: Vec<_> = (0..SLEEPERS)
                 .map(|_| begin(Box::new(|| (0..SLEEPS).for_each(|_| gort::sleep(Duration::from_millis(3))))))
                 .collect();
@@ -440,9 +446,7 @@ fn who_has_run_goes_on_in_a_crowd() {
                 gort::yield_now();
             }
             let hogs = Hogs::start(4000);
-            while gort::metrics::snapshot().preempted < 400 {
-                gort::sleep(Duration::from_millis(1));
-            }
+            until(|| gort::metrics::snapshot().preempted >= 400);
             let begin = preemptions();
             drop(gate);
             all.into_iter().for_each(|h| h.join().unwrap());
@@ -451,9 +455,7 @@ fn who_has_run_goes_on_in_a_crowd() {
             let count_begun = || hogs.turns.iter().filter(|t| t.load(Relaxed) != 0).count();
             let begun = count_begun();
             hogs.wait_for_a_turn(|until_now| until_now != 0);
-            while count_begun() == begun {
-                gort::sleep(Duration::from_millis(1));
-            }
+            until(|| count_begun() > begun);
             stop.store(true, Relaxed);
             yielders.into_iter().for_each(|h| h.join().unwrap());
             hogs.end();
@@ -591,9 +593,7 @@ fn an_earlier_handler_is_called() {
             assert_eq!(FOREIGN.load(SeqCst), 0);
             // SAFETY: to ourselves, and there is a handler.
             unsafe { libc::kill(libc::getpid(), libc::SIGURG) };
-            while FOREIGN.load(SeqCst) == 0 {
-                gort::sleep(Duration::from_millis(1));
-            }
+            until(|| FOREIGN.load(SeqCst) != 0);
             hogs.end();
         });
     }

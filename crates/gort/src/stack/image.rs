@@ -102,6 +102,15 @@ const MET: usize = 1_024;
 /// Stacks of more words are of no kind.
 const MOST_FRAMES: usize = 1_024;
 
+/// The words of a stack that is suspended.
+///
+/// # Safety
+/// All of `at` is mapped, and stands still as long as the iterator lives.
+unsafe fn words(at: Range<usize>) -> impl ExactSizeIterator<Item = u64> + Clone {
+    // SAFETY: the caller's promise.
+    at.step_by(8).map(|at| unsafe { (at as *const u64).read() })
+}
+
 /// Packs and unpacks; knows what a fresh block looks like, and those kinds of stacks that it has met.
 pub(crate) struct Packer {
     /// The thread-locals of a fresh block, up to the slot's end. Empty in shared mode.
@@ -172,12 +181,9 @@ impl Packer {
     /// # Safety
     /// Nobody runs on the stack or changes it meanwhile.
     pub(crate) unsafe fn pack(&self, place: &Place, sp: usize, to: &mut [u8]) -> Option<usize> {
-        // SAFETY: from the suspended stack's end to that of the slot all is mapped, and stands still.
-        let word = |at: usize| unsafe { (at as *const u64).read() };
-        let frames = (sp..self.block_begin(place)).step_by(8).map(word);
-        let number = self.kind_of(frames, place);
         // SAFETY: the caller's promise.
         unsafe {
+            let number = self.kind_of(words(sp..self.block_begin(place)), place);
             let len = self.pack_as(number, place, sp, to);
             if number == 0 || len.is_some_and(|len| len <= CLOSE) {
                 return len;
@@ -197,16 +203,14 @@ impl Packer {
     /// As [`pack`](Packer::pack).
     unsafe fn pack_as(&self, number: u8, place: &Place, sp: usize, to: &mut [u8]) -> Option<usize> {
         let begin = self.block_begin(place);
-        // SAFETY: from the suspended stack's end to that of the slot all is mapped, and stands still.
-        let word = |at: usize| unsafe { (at as *const u64).read() };
-        let frames = (sp..begin).step_by(8).map(word);
+        // SAFETY: the caller's promise.
+        let (frames, block) = unsafe { (words(sp..begin), words(begin..place.slot.end)) };
         let mut out = Writer { to, len: 0, skipped: 0, place, program: self.program.start };
         out.put(&[number])?;
         for (now, expected) in frames.zip(self.frames_of(number)) {
             out.word(now, expected.at(place, now))?;
         }
-        for (at, expected) in (begin..place.slot.end).step_by(8).zip(&self.block) {
-            let now = word(at);
+        for (now, expected) in block.zip(&self.block) {
             out.word(now, expected.at(place, now))?;
         }
         Some(out.len)
@@ -362,7 +366,7 @@ mod tests {
 
     fn words(sp: usize, slot: &Slot) -> Vec<u64> {
         // SAFETY: the test's own slot.
-        (sp..slot.range().end).step_by(8).map(|at| unsafe { *(at as *const u64) }).collect()
+        unsafe { super::words(sp..slot.range().end) }.collect()
     }
 
     /// Whatever the words are, they come back: zeroes in long and short runs, small numbers, pointers of all kinds, with thread-locals
@@ -519,9 +523,10 @@ mod tests {
         for bytes in [16 << 10, 256 << 10, 1 << 20] {
             let mut slot = slab::allocate(slab::class_for(bytes).expect("small")).expect("memory");
             assert!(slot.ensure_block(&layout));
+            let mut packed = [0; 256];
             // SAFETY: the test's own slot.
-            let len =
-                unsafe { packer.pack(&place(&slot), slot.stack_top(), &mut [0; 256]) }.expect("it fits");
+            let len = unsafe { packer.pack(&place(&slot), slot.stack_top(), &mut packed) };
+            let len = len.expect("it fits");
             assert!(len < 48, "{len} bytes for a slot of {bytes}");
         }
     }

@@ -168,9 +168,12 @@ enum Instead {
 
 /// See the module's head. The owner of `p`.
 fn instead(p: &P, s: &state::Shared) -> Instead {
+    if p.is_over() {
+        return Instead::Queued; // they get another one
+    }
     let due = p.timers.next_ns() <= clock::now_ns();
-    if p.is_over() || p.random(one_in(s.preempted())) == 0 {
-        let only_stopped = !p.is_over() && p.runq.is_empty() && s.queue_is_empty() && !due;
+    if p.random(one_in(s.preempted())) == 0 {
+        let only_stopped = p.runq.is_empty() && s.queue_is_empty() && !due;
         return if only_stopped { Instead::Swap } else { Instead::Queued };
     }
     // SAFETY: descriptors are never freed.
