@@ -83,6 +83,14 @@ fn what_cannot_be_read_is_said() {
     }
 }
 
+/// That nobody can be told is no reason to end.
+#[test]
+fn a_full_disk_behind_stderr_ends_nothing() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut child = child::command("what_cannot_be_read_is_said", "scene");
+    assert!(child.env("GORT_SWAP", "soon").stderr(full).status().unwrap().success());
+}
+
 /// Up and down under full load, with nothing lost; the metrics tell what it took.
 #[test]
 fn resizing_under_load_loses_nothing() {

@@ -1,7 +1,10 @@
 //! A goroutine is stopped while it owns the allocator's lock, and the runtime itself needs that lock.
 
+mod child;
+
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
 /// An allocator with one lock that is nobody's but the thread's who took it, as malloc's are.
@@ -74,4 +77,36 @@ fn the_owner_of_the_allocators_lock_gets_its_turn() {
             play(8, 2);
         })
         .unwrap();
+}
+
+/// The same where hundreds were stopped before the owner, and most of those that are queued need a thread of their own: while none can be made, those who
+/// were stopped take turns, rather than that each waits for a thread and for sysmon's patience.
+#[test]
+fn the_owner_of_the_allocators_lock_gets_its_turn_in_a_crowd() {
+    const ROUNDS: u64 = 10;
+    if child::scene().is_some() {
+        return gort::run(|| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let hogs: Vec<_> = (0..2000)
+                .map(|_| {
+                    let stop = stop.clone();
+                    gort::go(move || while !stop.load(Relaxed) {})
+                })
+                .collect();
+            while gort::metrics::snapshot().preempted < 300 {
+                gort::sleep(Duration::from_millis(1));
+            }
+            for _ in 0..ROUNDS {
+                drop(std::hint::black_box(Vec::<u8>::with_capacity(SLOW)));
+            }
+            stop.store(true, Relaxed);
+            hogs.into_iter().for_each(|h| h.join().unwrap());
+            assert_eq!(SLOW_ONES.load(Relaxed), ROUNDS);
+        });
+    }
+    for procs in ["1", "2"] {
+        let env = [("GOMAXPROCS", procs), ("GORT_DEBUG", "sliceus=500")];
+        let end = child::play("the_owner_of_the_allocators_lock_gets_its_turn_in_a_crowd", "scene", &env);
+        assert_eq!(end.code, Some(0), "{}", end.text);
+    }
 }

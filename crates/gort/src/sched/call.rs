@@ -25,6 +25,11 @@ impl Calls {
         self.0.swap(0, Acquire)
     }
 
+    /// Whether somebody calls for `what`, and the thread has not taken it yet (a look).
+    pub(crate) fn has(&self, what: u32) -> bool {
+        self.0.load(Relaxed) & what != 0
+    }
+
     pub(crate) fn futex(&self) -> &AtomicU32 {
         &self.0
     }

@@ -2,6 +2,7 @@
 
 use super::start::StartError;
 use crate::stack::slab;
+use crate::sys::fatal::say;
 use crate::sys::{cgroup, thread};
 use std::path::Path;
 use std::time::Duration;
@@ -149,7 +150,7 @@ fn env_parsed<T>(name: &str, parse: impl Fn(&str) -> Option<T>, not: &str) -> Op
     let text = std::env::var(name).ok()?;
     let parsed = parse(text.trim());
     if parsed.is_none() {
-        eprintln!("gort: {name}={text:?} is {not}; ignored");
+        say(format_args!("{name}={text:?} is {not}; ignored"));
     }
     parsed
 }

@@ -134,6 +134,11 @@ impl<P: Copy, M: Copy + PartialEq> Staff<P, M> {
         self.idle.len()
     }
 
+    /// Threads that were asked for and are not there yet.
+    pub(crate) fn newborn(&self) -> usize {
+        self.newborn
+    }
+
     /// Threads that are Ms, or soon will be.
     pub(crate) fn threads(&self) -> usize {
         self.threads

@@ -7,6 +7,7 @@ use super::{fatal, m, netpoll, p, preempt, procs, state, swap, syscall, sysmon, 
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
 use crate::stack::{overflow, slab};
+use crate::sys::fatal::say;
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicUsize, Ordering::*};
 use crate::sys::{clock, fs, signal};
@@ -297,7 +298,9 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         None => FsMode::Shared,
         Some(_) if fs::has_fsgsbase() => FsMode::Wrfsbase,
         Some(_) => {
-            eprintln!("gort: this machine has no FSGSBASE; each switch of goroutines costs two system calls");
+            say(format_args!(
+                "this machine has no FSGSBASE; each switch of goroutines costs two system calls"
+            ));
             FsMode::ArchPrctl
         }
     };
@@ -332,7 +335,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     if config::debug_knob("logprocs").is_some_and(|v| v == "1") {
         let limits = Limits::now();
         let cgroup = limits.cgroup.map_or("none".to_string(), |limit| format!("{limit} CPUs"));
-        eprintln!("gort: GOMAXPROCS={count} (affinity {} CPUs, cgroup limit {cgroup})", limits.cpus);
+        say(format_args!("GOMAXPROCS={count} (affinity {} CPUs, cgroup limit {cgroup})", limits.cpus));
     }
     if config::debug_knob("asyncpreemptoff").is_none_or(|v| v != "1") {
         preempt::handler::install();

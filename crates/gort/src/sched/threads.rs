@@ -27,6 +27,7 @@ use super::start::fixed;
 use super::state::{self, Shared, WAKE};
 use super::{procs, ready, run, task};
 use crate::stack::slab;
+use crate::sys::fatal::say;
 use crate::sys::signal::AltStack;
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, fs, futex, thread};
@@ -76,6 +77,11 @@ pub(crate) fn start_m(p: &'static P, spinning: bool) {
         Some(m) => m.give(p, spinning),
         None => call_template(WANTED),
     }
+}
+
+/// Whether a P that wants an M now would wait: none idles, and those who asked before still wait, or have gone on without.
+pub(crate) fn are_short(s: &Shared) -> bool {
+    s.staff.idle() == 0 && (s.staff.newborn() != 0 || TEMPLATE.has(WANTED))
 }
 
 /// Gives a P that wants an M, or idles, to the goroutine that was stopped first, which has one. False: there is no such pair. Allocates
@@ -151,11 +157,11 @@ pub(crate) fn start_template() -> io::Result<()> {
                 && clock::now_ns() >= say_again_ns
             {
                 say_again_ns = clock::now_ns() + SAY_AGAIN.as_nanos() as u64;
-                eprintln!(
-                    "gort: the system refuses another OS thread (there are {threads}; {e}). Goroutines go on with \
+                say(format_args!(
+                    "the system refuses another OS thread (there are {threads}; {e}). Goroutines go on with \
                      those there are; raise the limit (ulimit -u, the cgroup's pids.max), or bound the threads in \
                      `blocking` by Runtime::builder().blocking_limit or GORT_BLOCKING_LIMIT."
-                );
+                ));
             }
             refused = result.is_err();
             if let Err((threads, e)) = result {

@@ -5,11 +5,19 @@ pub(crate) fn write_stderr(mut bytes: &[u8]) {
     while !bytes.is_empty() {
         // SAFETY: the bytes are readable for the length of the call.
         let n = unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
-        if n <= 0 {
-            return;
+        match usize::try_from(n) {
+            Ok(0) => return,
+            Ok(n) => bytes = &bytes[n..],
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return,
         }
-        bytes = &bytes[n as usize..];
     }
+}
+
+/// Tells the user something, a line of its own. Not by `eprintln`: a goroutine may have parked with std's lock, which the runtime's own threads must
+/// not wait for; and that nobody can be told (a full disk) is no panic.
+pub(crate) fn say(what: std::fmt::Arguments<'_>) {
+    write_stderr(format!("gort: {what}\n").as_bytes());
 }
 
 /// Ends the process at once: no destructors, no `atexit`.

@@ -32,18 +32,21 @@ pub(crate) fn scene() -> Option<String> {
 
 /// Runs the test `test` alone in a child that plays `scene`. A child that hangs is killed, and the test fails.
 pub(crate) fn play(test: &str, scene: &str, env: &[(&str, &str)]) -> Outcome {
-    let child = Command::new(std::env::current_exe().unwrap())
+    let mut child = command(test, scene);
+    child.envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    wait(child.spawn().unwrap(), scene)
+}
+
+/// A child that plays `scene` in the test `test`.
+pub(crate) fn command(test: &str, scene: &str) -> Command {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(SCENE, scene)
         .env("RUST_BACKTRACE", "0")
         .env_remove("GORT_SWAP")
-        .envs(env.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait(child, scene)
+        .stdin(Stdio::null());
+    child
 }
 
 fn wait(mut child: Child, scene: &str) -> Outcome {
@@ -64,13 +67,28 @@ fn wait(mut child: Child, scene: &str) -> Outcome {
             None => std::thread::park_timeout(Duration::from_millis(2)),
         }
     };
+    let threads = if status.is_none() { threads_of(&child) } else { String::new() };
     if status.is_none() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
     let text = format!("{}\n{}", read_out.join().unwrap(), read_err.join().unwrap());
-    let status = status.unwrap_or_else(|| panic!("{scene} hangs: {text}"));
+    let status = status.unwrap_or_else(|| panic!("{scene} hangs: {text}\n{threads}"));
     Outcome { code: status.code(), text }
+}
+
+/// What the threads of a child that hangs do: how many of one kind of name are in the same state, in the same system call.
+fn threads_of(child: &Child) -> String {
+    let mut kinds = std::collections::BTreeMap::<String, usize>::new();
+    for task in std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten() {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let name = read("comm").trim().trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+        let (stat, syscall) = (read("stat"), read("syscall"));
+        let state = stat.rsplit(") ").next().and_then(|s| s.split(' ').next()).unwrap_or("?");
+        let call = syscall.split_whitespace().next().unwrap_or("?");
+        *kinds.entry(format!("{name}: state {state}, system call {call}")).or_default() += 1;
+    }
+    kinds.into_iter().map(|(kind, n)| format!("{n} of {kind}\n")).collect()
 }
 
 /// Plays the scene of `test` in both thread-local modes, with so many Ps; each ends well.

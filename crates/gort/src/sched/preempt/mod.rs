@@ -39,6 +39,8 @@
 //! those whom they ready, up to [`VISIT`], and then to who was stopped first ([`Owes::Stopped`]). So nobody begins whose turn it is not, and it takes
 //! threads only if those whom it is for compute for long; so from four times the limit on visits become rarer in the same way.
 //!
+//! While no thread is to be had ([`threads::are_short`]) all are swaps: a P that waits for a thread runs nobody, and who was stopped has one.
+//!
 //! # A lock's owner is stopped, and the runtime itself waits for that lock
 //! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
 //! `rescue.rs`. So that sysmon can see to it, it never waits for such a lock itself, nor for one under which somebody allocates.
@@ -171,6 +173,9 @@ fn instead(p: &P, s: &state::Shared) -> Instead {
     if p.is_over() {
         return Instead::Queued; // they get another one
     }
+    if threads::are_short(s) {
+        return Instead::Swap;
+    }
     let due = p.timers.next_ns() <= clock::now_ns();
     if p.random(one_in(s.preempted())) == 0 {
         let only_stopped = p.runq.is_empty() && s.queue_is_empty() && !due;
@@ -222,6 +227,9 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
         ready::wake_p();
     }
     m.sleep(None);
+    if let Some(p) = m.p.get() {
+        p.begin_slice(); // it may have taken the thread as long as a slice to come back
+    }
     trace::point(Resume, Some(g), Some(m), m.p.get());
     if !bound {
         g.bound_m.store(null_mut(), Relaxed);

@@ -10,8 +10,9 @@
 //!
 //! Then the goroutine that was stopped first gets a P that waits for a thread or idles (an M for it was asked for, and is not coming), or else
 //! a spare: a P beyond GOMAXPROCS, which goes away when the goroutine next comes through the scheduler or is stopped again. Then it is at once
-//! the next one's turn, until somebody has let go of what all wait for. One that comes to wait for it too, where it cannot be stopped, keeps
-//! its spare, and the next one gets another; there are a few.
+//! the next one's turn (a P that waited for a thread goes round among those who were stopped, as long as none is to be had), until somebody has let
+//! go of what all wait for. One that comes to wait for it too, where it cannot be stopped, keeps its spare, and the next one gets another; there
+//! are a few.
 //!
 //! Meanwhile no more than GOMAXPROCS goroutines compute: the others' Ms sleep.
 

@@ -48,6 +48,7 @@ use super::start::fixed;
 use super::timers::NEVER;
 use crate::stack::image::{Packer, Place};
 use crate::stack::slab;
+use crate::sys::fatal::say;
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map::{GuardKind, PAGE};
@@ -120,13 +121,13 @@ pub(super) fn look_again() {
 /// Starts swapping out whoever has been parked for `after`. Where the kernel cannot do that, says so and goes on without.
 pub(super) fn start(after: Duration) -> io::Result<()> {
     if slab::guards() != GuardKind::Install {
-        eprintln!(
-            "gort: idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has)"
-        );
+        say(format_args!(
+            "idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has)"
+        ));
         return Ok(());
     }
     if let Err(e) = membarrier::register() {
-        eprintln!("gort: idle stacks are not swapped out: this kernel has no membarrier for them ({e})");
+        say(format_args!("idle stacks are not swapped out: this kernel has no membarrier for them ({e})"));
         return Ok(());
     }
     let fixed = fixed();
@@ -173,9 +174,9 @@ impl Swapper {
             let next_ns = match self.look_at_all() {
                 Ok(next_ns) => next_ns,
                 Err(e) => {
-                    eprintln!(
-                        "gort: no more idle stacks are swapped out: the kernel refuses the fence that this needs ({e})"
-                    );
+                    say(format_args!(
+                        "no more idle stacks are swapped out: the kernel refuses the fence that this needs ({e})"
+                    ));
                     return ON.store(false, Relaxed);
                 }
             };
