@@ -354,7 +354,6 @@ mod g {
         pub(crate) slot: std::cell::UnsafeCell<Option<Slot>>,
         pub(crate) class: Cell<u8>,
         pub(crate) state: AtomicU8,
-        pub(crate) gives_up_slot: Cell<bool>,
         pub(crate) bound_m: AtomicPtr<M>,
         stack: UnsafeCell<Stack>,
         /// The shard's lock, and whether the stack is packed behind it.
@@ -362,8 +361,13 @@ mod g {
     }
 
     impl G {
-        pub(crate) fn has_run(&self) -> bool {
-            self.sp.load(Relaxed) != 0
+        pub(crate) fn is_newcomer(&self) -> bool {
+            self.sp.load(Relaxed) == 0
+        }
+
+        /// None of these does.
+        pub(crate) fn gives_up_slot(&self) -> bool {
+            false
         }
 
         pub(crate) fn new() -> G {
@@ -375,7 +379,6 @@ mod g {
                 slot: std::cell::UnsafeCell::new(None),
                 class: Cell::new(0),
                 state: AtomicU8::new(State::Dead as u8),
-                gives_up_slot: Cell::new(false),
                 bound_m: AtomicPtr::new(null_mut()),
                 stack: UnsafeCell::new(Stack {
                     steps: &[],

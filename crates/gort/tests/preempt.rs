@@ -401,6 +401,7 @@ fn who_has_run_goes_on_in_a_crowd() {
     const SLEEPERS: usize = 50;
     const SLEEPS: usize = 5;
     const TURNS: usize = 200;
+    const DEADLINES: usize = 20;
     if scene().is_some() {
         return gort::run(|| {
             let (gate, open) = gort::chan::bounded::<()>(0);
@@ -449,6 +450,11 @@ fn who_has_run_goes_on_in_a_crowd() {
             until(|| gort::metrics::snapshot().preempted >= 400);
             let begin = preemptions();
             drop(gate);
+            // Deadlines that are due together are kept too, though each is a goroutine that begins.
+            let background = gort::context::Context::background();
+            let deadlines: Vec<_> =
+                (0..DEADLINES).map(|_| background.with_timeout(Duration::from_millis(2))).collect();
+            until(|| deadlines.iter().all(|(context, _)| context.err().is_some()));
             all.into_iter().for_each(|h| h.join().unwrap());
             let took = preemptions() - begin;
             // Nor do those who compute starve, while two yield without end: all who have begun go on, and more begin.
@@ -460,11 +466,52 @@ fn who_has_run_goes_on_in_a_crowd() {
             yielders.into_iter().for_each(|h| h.join().unwrap());
             hogs.end();
             // Each turn is a visit of its own at most, and every second preemption is one.
-            let turns = SLEEPERS * SLEEPS + TURNS + 2 * TURNS;
+            let turns = SLEEPERS * SLEEPS + TURNS + 2 * TURNS + DEADLINES;
             assert!(took < 8 * turns as u64, "{took} preemptions for {turns} turns");
         });
     }
     ends_well("who_has_run_goes_on_in_a_crowd", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=500")]);
+}
+
+/// Nor do they wait who were queued before it was crowded, behind those who are to begin: in the global queue, where a plain thread has put it, and in
+/// the ring, where somebody has pushed it out of `next`. Counted as above; each would take some thousand preemptions, or for ever.
+#[test]
+fn who_was_queued_before_the_crowd_goes_on() {
+    if scene().is_some() {
+        return gort::run(|| {
+            // Waits for a word, and says how many preemptions there had been when it went on.
+            let waiter = || {
+                let (word, waits) = gort::chan::bounded::<()>(0);
+                let waiter = gort::go(move || waits.recv().map(|()| preemptions()).unwrap());
+                gort::yield_now();
+                (word, waiter)
+            };
+            let (of_thread, globally) = waiter();
+            let hogs = Hogs::start(1000);
+            gort::blocking(|| std::thread::spawn(move || of_thread.send(()).unwrap()).join().unwrap());
+            let begin = preemptions();
+            let took = globally.join().unwrap().saturating_sub(begin);
+            hogs.end();
+            assert!(took < 600, "{took} preemptions in the global queue");
+
+            let stopped = Hogs::start(240);
+            until(|| gort::metrics::snapshot().preempted >= 235);
+            let ((first, in_ring), (second, in_next)) = (waiter(), waiter());
+            let hogs = Hogs::start(240);
+            first.send(()).unwrap();
+            second.send(()).unwrap();
+            let begin = preemptions();
+            let took = in_ring.join().unwrap().saturating_sub(begin);
+            in_next.join().unwrap();
+            stopped.end();
+            hogs.end();
+            assert!(took < 600, "{took} preemptions in the ring");
+        });
+    }
+    ends_well(
+        "who_was_queued_before_the_crowd_goes_on",
+        &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=2000")],
+    );
 }
 
 /// The smallest stacks, nearly full, are stopped like any: the handler is on a stack of its own.

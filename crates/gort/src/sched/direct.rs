@@ -144,7 +144,7 @@ enum Next {
 fn successor(m: &'static M, g: &'static G) -> Next {
     let p = m.p.get().expect("a goroutine runs with a P");
     let straight = g.bound_m.load(Relaxed).is_null()
-        && !g.gives_up_slot.get()
+        && !g.gives_up_slot()
         && !p.preempt.load(Relaxed)
         && timers_can_wait(p)
         && p.owes.get() == Owes::Nobody

@@ -40,7 +40,7 @@ use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 use crate::sys::map_vec::MapVec;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::Location;
@@ -57,6 +57,17 @@ pub(crate) enum State {
     Waiting = 4,
 }
 
+/// Whose it is.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Users,
+    /// Made by the runtime for itself, not counted and not shown.
+    System,
+    /// As `System`, and its slot goes back to the system at its end.
+    GivesUpSlot,
+}
+
 /// Words of a descriptor that hold a small closure, then the nodes of waits, then the result.
 pub(crate) const STORAGE_WORDS: usize = 8;
 
@@ -65,6 +76,8 @@ pub(crate) const STORAGE_WORDS: usize = 8;
 pub(crate) struct G {
     pub(crate) waiter: Waiter,
     pub(crate) link: Cell<*mut G>,
+    /// When it came to the scheduler's list that it is in, see `Shared::turn`; under the scheduler's lock.
+    pub(crate) turn: Cell<u64>,
     /// The suspended stack, see `stack/switch.rs`; 0 before the first run. The owner's, but others may look, to warm a cache.
     pub(crate) sp: AtomicUsize,
     /// The thread pointer of its block, 0 for none: as in `slot`, to look at.
@@ -75,17 +88,16 @@ pub(crate) struct G {
     pub(crate) class: Cell<u8>,
     state: AtomicU8,
     reason: AtomicU8,
-    /// 1: made by the runtime for itself, not counted and not shown.
-    pub(crate) system: AtomicBool,
+    kind: AtomicU8,
     /// `lock_os_thread` guards alive (and those that never come back).
     pub(crate) thread_locks: AtomicU32,
     /// `no_preempt` guards alive; changed by the goroutine itself.
     pub(crate) no_preempt: AtomicU32,
-    /// The slot goes back to the system at the goroutine's end.
-    pub(crate) gives_up_slot: Cell<bool>,
     pub(crate) refs: AtomicU32,
     /// `lend_stack` guards alive; the goroutine's own.
     pub(crate) loans: Cell<u32>,
+    /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
+    pub(crate) own_tid: Cell<u32>,
     /// The M that must run this G, null for any.
     pub(crate) bound_m: AtomicPtr<M>,
     /// The join protocol's word, see `task.rs`.
@@ -101,10 +113,6 @@ pub(crate) struct G {
     name: UnsafeCell<Option<Box<str>>>,
     /// `goroutine_local!` values; the goroutine's own, or its maker's.
     pub(crate) locals: UnsafeCell<Option<Box<Locals>>>,
-    /// Whose turn it is, see `Shared::pushed`; under the scheduler's lock.
-    pub(crate) turn: Cell<u32>,
-    /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
-    pub(crate) own_tid: Cell<u32>,
 }
 
 /// Held while a name is set, taken away, or read by an observer.
@@ -115,10 +123,11 @@ static NAMES: Lock<()> = Lock::new(());
 unsafe impl Sync for G {}
 
 impl G {
-    /// Whether it has a stack already. A guess, for who does not own it.
+    /// Whether the user has started it and it has not run yet. (So what begins at some time, as `after_func` does, is none.) A guess, for who does
+    /// not own it.
     #[inline]
-    pub(crate) fn has_run(&self) -> bool {
-        self.sp.load(Relaxed) != 0
+    pub(crate) fn is_newcomer(&self) -> bool {
+        self.sp.load(Relaxed) == 0 && !self.is_system()
     }
 
     fn init(this: *mut G) {
@@ -127,6 +136,7 @@ impl G {
             this.write(G {
                 waiter: Waiter::of_goroutine(),
                 link: Cell::new(null_mut()),
+                turn: Cell::new(0),
                 sp: AtomicUsize::new(0),
                 tp: AtomicUsize::new(0),
                 swap: SwapWord::new(),
@@ -134,12 +144,12 @@ impl G {
                 class: Cell::new(0),
                 state: AtomicU8::new(State::Dead as u8),
                 reason: AtomicU8::new(0),
-                system: AtomicBool::new(false),
+                kind: AtomicU8::new(Kind::Users as u8),
                 thread_locks: AtomicU32::new(0),
                 no_preempt: AtomicU32::new(0),
-                gives_up_slot: Cell::new(false),
                 refs: AtomicU32::new(0),
                 loans: Cell::new(0),
+                own_tid: Cell::new(0),
                 bound_m: AtomicPtr::new(null_mut()),
                 join: AtomicUsize::new(0),
                 vtable: Cell::new(None),
@@ -150,8 +160,6 @@ impl G {
                 created_at: AtomicPtr::new(null_mut()),
                 name: UnsafeCell::new(None),
                 locals: UnsafeCell::new(None),
-                turn: Cell::new(0),
-                own_tid: Cell::new(0),
             });
         }
     }
@@ -168,10 +176,9 @@ impl G {
         self.loans.set(0);
         self.refs.store(refs, Relaxed);
         self.join.store(0, Relaxed);
-        self.system.store(false, Relaxed);
+        self.set_kind(Kind::Users);
         self.thread_locks.store(0, Relaxed);
         self.no_preempt.store(0, Relaxed);
-        self.gives_up_slot.set(false);
         self.bound_m.store(null_mut(), Relaxed);
     }
 
@@ -216,7 +223,16 @@ impl G {
 
     /// Made by the runtime for itself.
     pub(crate) fn is_system(&self) -> bool {
-        self.system.load(Relaxed)
+        self.kind.load(Relaxed) != Kind::Users as u8
+    }
+
+    /// Its slot goes back to the system at its end.
+    pub(crate) fn gives_up_slot(&self) -> bool {
+        self.kind.load(Relaxed) == Kind::GivesUpSlot as u8
+    }
+
+    pub(crate) fn set_kind(&self, kind: Kind) {
+        self.kind.store(kind as u8, Relaxed);
     }
 
     pub(crate) fn is_locked_to_thread(&self) -> bool {

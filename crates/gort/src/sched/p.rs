@@ -17,6 +17,7 @@ use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
 use super::g::{self, G};
 use super::m::M;
 use super::preempt::BUDGET;
+use super::runq::global::GList;
 use super::runq::local::LocalQueue;
 use super::timers::Timers;
 use crate::stack::slab::{self, Slot};
@@ -306,6 +307,15 @@ impl P {
             g::prefetch_descriptor(second);
         }
         Some(popped)
+    }
+
+    /// Empties the ring. Owner only.
+    pub(crate) fn take_ring(&self) -> GList {
+        let mut list = GList::new();
+        while let Some(g) = self.runq.pop() {
+            list.push_back(g);
+        }
+        list
     }
 
     /// Gives everything that is cached here back. Owner only.

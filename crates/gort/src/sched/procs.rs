@@ -280,9 +280,10 @@ fn tell_collector() {
 
 fn take_queue(p: &P) -> GList {
     let mut list = GList::new();
-    while let Some(g) = p.runq.take_next().or_else(|| p.runq.pop()) {
-        list.push_back(g);
+    if let Some(next) = p.runq.take_next() {
+        list.push_back(next);
     }
+    list.append(&mut p.take_ring());
     list
 }
 

@@ -78,11 +78,11 @@ pub(super) fn prefer(g: &'static G) {
 }
 
 /// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes to the
-/// global queue. While it is crowded whoever has run before goes there at once, so that it does not wait for those who are to compute.
+/// global queue. While it is crowded all but newcomers go there at once, where they do not wait for those.
 #[inline]
 pub(crate) fn push_behind(p: &P, g: *mut G) {
     // SAFETY: descriptors are never freed.
-    if state::is_crowded() && unsafe { (*g).has_run() } {
+    if state::is_crowded() && unsafe { !(*g).is_newcomer() } {
         return state::lock().push_global_one(g);
     }
     if let Some(overflow) = p.runq.push(g) {

@@ -215,7 +215,7 @@ pub(super) fn put_away(p: &P, g: &'static G) {
     let fixed = fixed();
     // SAFETY: the goroutine has left the stack and will not come back.
     let mut slot = unsafe { (*g.slot.get()).take() }.expect("it ran");
-    if g.gives_up_slot.get() {
+    if g.gives_up_slot() {
         // SAFETY: running its destructors is what this goroutine was for.
         unsafe { slot.give_up(fixed.layout.as_ref()) };
         slab::free(std::iter::once(slot));

@@ -21,7 +21,7 @@ pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::ne
 
 /// The length of the global queue, the urgent and the preempted together, for looks without the lock.
 static GLOBAL_LEN: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
-/// The length of [`Shared::urgent`], for looks without the lock.
+/// How many [`Shared::pop_urgent`] would give, for looks without the lock.
 static URGENT: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 
 /// [`Shared::is_crowded`], for looks without the lock.
@@ -29,16 +29,17 @@ static CROWDED: Line<AtomicBool> = Line::new(AtomicBool::new(false));
 
 /// See the module's head.
 pub(crate) struct Shared {
-    /// Those who are runnable, in turn.
-    global: GList,
-    /// Those before them: readied by I/O or time; while it is crowded, whoever has run before. They should not wait for those who compute.
+    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in the order of their `G::turn`; but while it is crowded the
+    /// others are among the urgent.
+    begun: GList,
+    newcomers: GList,
+    /// Those before them: readied by I/O or time. They should not wait for those who compute.
     urgent: GList,
     /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
     preempted: GList,
-    /// How many were ever put behind the others in `global`, and how many of them were taken: whoever was stopped has its turn when those
-    /// who waited before it have had theirs (`G::turn`). Both wrap.
-    pushed: u32,
-    popped: u32,
+    /// How many ever came to the global queue: the `G::turn` of who comes next to any list. So whoever was stopped has its turn when those who waited before it
+    /// have had theirs.
+    turn: u64,
     idle_ps: Vec<&'static P>,
     /// Ps that want Ms, Ms that idle.
     pub(crate) staff: Staff<&'static P, &'static M>,
@@ -61,11 +62,11 @@ pub(crate) struct Shared {
 unsafe impl Send for Shared {}
 
 static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
-    global: GList::new(),
+    begun: GList::new(),
+    newcomers: GList::new(),
     urgent: GList::new(),
     preempted: GList::new(),
-    pushed: 0,
-    popped: 0,
+    turn: 0,
     idle_ps: Vec::new(),
     staff: Staff::new(),
     all_ms: Vec::new(),
@@ -109,16 +110,16 @@ pub(crate) fn global_len() -> usize {
     GLOBAL_LEN.load(Relaxed)
 }
 
+/// Whether the first of `a` came before the first of `b`, or there is none in `b`. Nobody came before anybody.
+fn comes_first(a: &GList, b: &GList) -> bool {
+    a.front().is_some_and(|a| b.front().is_none_or(|b| a.turn.get() <= b.turn.get()))
+}
+
 impl Shared {
     /// Puts runnable goroutines behind the others. The caller asks [`WakeState::must_wake`] after dropping the lock.
     pub(crate) fn push_global(&mut self, gs: &mut GList) {
-        if self.is_crowded() {
-            while let Some(g) = gs.pop_front() {
-                self.queue(g);
-            }
-        } else {
-            self.pushed = self.pushed.wrapping_add(gs.len() as u32);
-            self.global.append(gs);
+        while let Some(g) = gs.pop_front() {
+            self.queue(g);
         }
         self.publish();
     }
@@ -129,31 +130,37 @@ impl Shared {
         self.publish();
     }
 
-    /// While it is crowded, whoever has run before goes past those who are to begin.
     fn queue(&mut self, g: *mut G) {
+        let newcomer = self.stamp(g).is_newcomer();
+        self.turn += 1;
+        if newcomer { self.newcomers.push_back(g) } else { self.begun.push_back(g) }
+    }
+
+    /// Notes when `g` came, which is the caller's.
+    fn stamp(&self, g: *mut G) -> &'static G {
         // SAFETY: descriptors are never freed.
-        if self.is_crowded() && unsafe { (*g).has_run() } {
-            self.urgent.push_back(g);
-        } else {
-            self.pushed = self.pushed.wrapping_add(1);
-            self.global.push_back(g);
-        }
+        let g = unsafe { &*g };
+        g.turn.set(self.turn);
+        g
     }
 
     /// Puts goroutines before those who may compute. As [`push_global`](Self::push_global).
     pub(crate) fn push_urgent(&mut self, gs: &mut GList) {
-        self.urgent.append(gs);
+        while let Some(g) = gs.pop_front() {
+            self.stamp(g);
+            self.urgent.push_back(g);
+        }
         self.publish();
     }
 
     /// Whether so many are stopped that those who are queued get on slowly, see `preempt/`, "How many threads".
-    fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         self.preempted.len() >= HELD_LIMIT
     }
 
     fn publish(&self) {
-        GLOBAL_LEN.store(self.urgent.len() + self.global.len() + self.preempted.len(), SeqCst);
-        URGENT.store(self.urgent.len(), SeqCst);
+        GLOBAL_LEN.store(self.queue_len() + self.preempted.len(), SeqCst);
+        URGENT.store(self.urgent.len() + if self.is_crowded() { self.begun.len() } else { 0 }, SeqCst);
         if CROWDED.load(Relaxed) != self.is_crowded() {
             CROWDED.store(self.is_crowded(), Relaxed);
         }
@@ -162,8 +169,7 @@ impl Shared {
     /// Puts a goroutine that was stopped and whose thread waits behind the others of its kind. As
     /// [`push_global`](Self::push_global).
     pub(crate) fn push_preempted(&mut self, g: *mut G) {
-        // SAFETY: descriptors are never freed, and this one is the caller's.
-        unsafe { (*g).turn.set(self.pushed) };
+        self.stamp(g);
         self.preempted.push_back(g);
         self.publish();
     }
@@ -182,7 +188,8 @@ impl Shared {
 
     /// Takes one that should not wait.
     pub(crate) fn pop_urgent(&mut self) -> Option<*mut G> {
-        let g = self.urgent.pop_front();
+        let from_begun = self.is_crowded() && !comes_first(&self.urgent, &self.begun);
+        let g = if from_begun { self.begun.pop_front() } else { self.urgent.pop_front() };
         self.publish();
         g
     }
@@ -198,22 +205,21 @@ impl Shared {
 
     /// Whether those who were in the global queue before the first of the preempted was stopped have left it.
     fn is_turn_of_preempted(&self) -> bool {
-        let Some(first) = self.preempted.front() else { return false };
-        self.popped.wrapping_sub(first.turn.get()) as i32 >= 0
+        comes_first(&self.preempted, &self.begun) && comes_first(&self.preempted, &self.newcomers)
     }
 
     /// Takes one who has waited in turn, or else one of the urgent, who have their own.
     fn pop(&mut self) -> Option<*mut G> {
-        let Some(g) = self.global.pop_front() else { return self.urgent.pop_front() };
-        self.popped = self.popped.wrapping_add(1);
-        Some(g)
+        let from =
+            if comes_first(&self.begun, &self.newcomers) { &mut self.begun } else { &mut self.newcomers };
+        from.pop_front().or_else(|| self.urgent.pop_front())
     }
 
     /// Takes the oldest of the global queue for `p` to run, and `p`'s share of the rest into its empty ring; while it is crowded those stay
     /// where they find a P sooner.
     pub(crate) fn pop_global(&mut self, p: &P) -> Option<*mut G> {
         let first = self.pop()?;
-        let rest = if self.is_crowded() { 0 } else { self.urgent.len() + self.global.len() };
+        let rest = if self.is_crowded() { 0 } else { self.queue_len() };
         for _ in 0..(rest / p::procs()).min(super::config::RING / 2) {
             let g = self.pop().expect("counted");
             assert!(p.runq.push(g).is_none(), "the ring had room for half");
@@ -265,7 +271,11 @@ impl Shared {
 
     /// Whether nobody is in the global queue; those who were stopped do not count.
     pub(crate) fn queue_is_empty(&self) -> bool {
-        self.urgent.is_empty() && self.global.is_empty()
+        self.queue_len() == 0
+    }
+
+    fn queue_len(&self) -> usize {
+        self.urgent.len() + self.begun.len() + self.newcomers.len()
     }
 
     pub(crate) fn global_is_empty(&self) -> bool {

@@ -20,7 +20,7 @@
 //! stack, never on g0.
 
 use super::direct;
-use super::g::{G, STORAGE_WORDS, State};
+use super::g::{G, Kind, STORAGE_WORDS, State};
 use super::local;
 use super::m::{self, Action};
 use super::p;
@@ -661,7 +661,7 @@ pub(crate) unsafe fn make_waiting<F: FnOnce() + Send + 'static>(
 ) -> &'static G {
     // SAFETY: nothing is borrowed.
     let g = unsafe { make(f, Options::default(), 1, at) };
-    g.system.store(true, Relaxed);
+    g.set_kind(Kind::System);
     g.join.store(DETACHED, Relaxed);
     g.set_reason(WaitReason::AfterFunc, super::sysmon::coarse_ns());
     g.set_state(State::Waiting);
@@ -674,7 +674,7 @@ pub(crate) unsafe fn make_waiting<F: FnOnce() + Send + 'static>(
 /// The running goroutine, made by [`make_waiting`], is an ordinary one from here on.
 pub(crate) fn begin_counting() {
     let g = m::current().and_then(|m| m.g()).expect("called by the goroutine");
-    g.system.store(false, Relaxed);
+    g.set_kind(Kind::Users);
     count_created();
 }
 
@@ -696,7 +696,7 @@ pub(crate) unsafe fn cancel(g: &'static G) {
 pub(crate) fn spawn_system(f: impl FnOnce() + Send + 'static) {
     // SAFETY: nothing is borrowed.
     let g = unsafe { make(f, Options::default(), 1, Location::caller()) };
-    g.system.store(true, Relaxed);
+    g.set_kind(Kind::System);
     g.join.store(DETACHED, Relaxed);
     ready::ready(g);
 }
@@ -706,8 +706,7 @@ pub(crate) fn spawn_system(f: impl FnOnce() + Send + 'static) {
 pub(crate) fn spawn_on_cold_slot(slot: slab::Slot, f: impl FnOnce() + Send + 'static) {
     // SAFETY: nothing is borrowed.
     let g = unsafe { make(f, Options { name: None, class: Some(slot.class()) }, 1, Location::caller()) };
-    g.system.store(true, Relaxed);
-    g.gives_up_slot.set(true);
+    g.set_kind(Kind::GivesUpSlot);
     g.join.store(DETACHED, Relaxed);
     // SAFETY: `g` is ours until it is queued.
     unsafe { *g.slot.get() = Some(slot) };

@@ -34,10 +34,11 @@
 //! compute for ever too, each needs a thread in the end, but the number grows ever more slowly; if they do not, they
 //! park soon and have lost nothing. By chance, not in turn: preemptions of several Ps come in step.
 //!
-//! Whoever has run before, and was readied or has yielded, does not wait behind those who are to begin: from the limit on it is not queued there, but among
-//! the *urgent* (`Shared::queue`). While one of them is there, or is `next`, every second preemption is a *visit*: the P goes to some of them and to
-//! those whom they ready, up to [`VISIT`], and then to who was stopped first ([`Owes::Stopped`]). So nobody begins whose turn it is not, and it takes
-//! threads only if those whom it is for compute for long; so from four times the limit on visits become rarer in the same way.
+//! Whoever is no newcomer (`G::is_newcomer`) does not wait behind them: from the limit on those of the global queue are among the *urgent*, whenever they
+//! came there, and whoever is stopped empties its P's ring into that queue. While one of them is there, or is `next`, every second preemption is a
+//! *visit*: the P goes to some of them and to those whom they ready, up to [`VISIT`], and then to who was stopped first ([`Owes::Stopped`]). So no
+//! newcomer begins whose turn it is not, and it takes threads only if those whom it is for compute for long; so from four times the limit on visits become
+//! rarer in the same way.
 //!
 //! While no thread is to be had ([`threads::are_short`]) all are swaps: a P that waits for a thread runs nobody, and who was stopped has one.
 //!
@@ -182,7 +183,8 @@ fn instead(p: &P, s: &state::Shared) -> Instead {
         return if only_stopped { Instead::Swap } else { Instead::Queued };
     }
     // SAFETY: descriptors are never freed.
-    let wanted = due || state::is_urgent() || p.runq.peek_next().is_some_and(|g| unsafe { (*g).has_run() });
+    let wanted =
+        due || state::is_urgent() || p.runq.peek_next().is_some_and(|g| unsafe { !(*g).is_newcomer() });
     let visits = one_in(s.preempted().saturating_sub(3 * HELD_LIMIT)).max(2);
     if wanted && p.random(visits) == 0 { Instead::Visit } else { Instead::Swap }
 }
@@ -207,6 +209,9 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     trace::point(Preempt, Some(g), Some(m), Some(p));
     let (instead, first) = {
         let mut s = state::lock();
+        if s.is_crowded() {
+            s.push_global(&mut p.take_ring());
+        }
         let instead = instead(p, &s);
         let first = if instead == Instead::Swap { s.pop_preempted() } else { None };
         s.push_preempted(std::ptr::from_ref(g).cast_mut());
