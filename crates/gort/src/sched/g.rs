@@ -76,21 +76,23 @@ pub(crate) const STORAGE_WORDS: usize = 8;
 pub(crate) struct G {
     pub(crate) waiter: Waiter,
     pub(crate) link: Cell<*mut G>,
-    /// When it came to the scheduler's list that it is in, see `Shared::turn`; under the scheduler's lock.
-    pub(crate) turn: Cell<u64>,
     /// The suspended stack, see `stack/switch.rs`; 0 before the first run. The owner's, but others may look, to warm a cache.
     pub(crate) sp: AtomicUsize,
     /// The thread pointer of its block, 0 for none: as in `slot`, to look at.
     pub(crate) tp: AtomicUsize,
     /// Whether the stack is there, see `swap/word.rs`.
     pub(crate) swap: SwapWord,
-    pub(crate) slot: UnsafeCell<Option<Slot>>,
+    /// The M that must run this G, null for any.
+    pub(crate) bound_m: AtomicPtr<M>,
     pub(crate) class: Cell<u8>,
     state: AtomicU8,
     reason: AtomicU8,
     kind: AtomicU8,
     /// `lock_os_thread` guards alive (and those that never come back).
     pub(crate) thread_locks: AtomicU32,
+    // A switch needs no more than what is up to here, in one line of the cache.
+    /// When it came to the scheduler's list that it is in, see `Shared::turn`; under the scheduler's lock.
+    pub(crate) turn: Cell<u64>,
     /// `no_preempt` guards alive; changed by the goroutine itself.
     pub(crate) no_preempt: AtomicU32,
     pub(crate) refs: AtomicU32,
@@ -98,13 +100,12 @@ pub(crate) struct G {
     pub(crate) loans: Cell<u32>,
     /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
     pub(crate) own_tid: Cell<u32>,
-    /// The M that must run this G, null for any.
-    pub(crate) bound_m: AtomicPtr<M>,
+    pub(crate) slot: UnsafeCell<Option<Slot>>,
     /// The join protocol's word, see `task.rs`.
     pub(crate) join: AtomicUsize,
-    pub(crate) vtable: Cell<Option<&'static TaskVTable>>,
     /// The closure until the goroutine runs, its result when it has ended; in between the node of its wait (`WaiterRef::lodge`).
     pub(crate) storage: UnsafeCell<[MaybeUninit<usize>; STORAGE_WORDS]>,
+    pub(crate) vtable: Cell<Option<&'static TaskVTable>>,
     id: AtomicU64,
     parent: AtomicU64,
     since_ns: AtomicU64,
