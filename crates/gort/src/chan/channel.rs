@@ -301,6 +301,12 @@ impl<T> Chan<T> {
     #[inline]
     pub(super) fn recv(&self, patience: Patience) -> Result<T, Nothing> {
         sched::checkpoint(patience != Patience::None);
+        self.recv_unchecked(patience)
+    }
+
+    /// As [`recv`](Self::recv), after the caller's checkpoint.
+    #[inline]
+    pub(super) fn recv_unchecked(&self, patience: Patience) -> Result<T, Nothing> {
         let mut state = self.core.state.lock();
         if state.has_message() {
             let (message, left_over) = self.pop(&mut state);

@@ -229,7 +229,37 @@ macro_rules! __select {
     };
 
     // ---- @bind: each handle is bound to a name of its own (each step of the macro has other names), counted
-    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt $op:ident $handle:ident ($($m:expr)?) ($res:pat) $body:tt])*]) => {{
+    // All receive: what is likely to be ready is tried before the arms are set up.
+    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt recv $slot:ident $handle:ident () ($res:pat) $body:tt])*]) => {{
+        let _patience = $crate::__select!(@patience $default);
+        let _completed = match $crate::chan::internal::likely([$($handle.hint()),*], _patience, $biased) {
+            $(::core::option::Option::Some(_index) if _index == $i => {
+                $slot = $handle.take_likely();
+                $slot.as_ref().map(|_| $crate::chan::internal::Selected::completed(_index))
+            })*
+            _ => ::core::option::Option::None,
+        };
+        let _selected = if _completed.is_some() {
+            _completed
+        } else {
+            let mut _arms: [$crate::chan::internal::Arm<'_>; $n] =
+                [$($crate::chan::internal::Arm::recv($handle, $i)),*];
+            let mut _order = [0u32; 2 * $n];
+            $crate::chan::internal::run(&mut _arms, &mut _order, _patience, $biased)
+        };
+        match _selected {
+            $(::core::option::Option::Some(_selected) if _selected.index() == $i => {
+                let _res = match $slot {
+                    ::core::option::Option::Some(_res) => _res,
+                    ::core::option::Option::None => _selected.begin($handle).recv($handle),
+                };
+                let $res = _res;
+                $body
+            })*
+            _ => $crate::__select!(@default $default),
+        }
+    }};
+    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt $op:ident $slot:ident $handle:ident ($($m:expr)?) ($res:pat) $body:tt])*]) => {{
         let mut _arms: [$crate::chan::internal::Arm<'_>; $n] =
             [$($crate::chan::internal::Arm::$op($handle, $i)),*];
         let mut _order = [0u32; 2 * $n];
@@ -247,8 +277,9 @@ macro_rules! __select {
         match $handle {
             ref _handle => {
                 let _handle: $crate::__select!(@type $op) = _handle;
+                let mut _slot = $crate::chan::internal::slot(_handle);
                 $crate::__select!(
-                    @bind $biased [$($ops)*] $default ($n + 1) [$($bound)* [($n) $op _handle $m $res $body]]
+                    @bind $biased [$($ops)*] $default ($n + 1) [$($bound)* [($n) $op _slot _handle $m $res $body]]
                 )
             }
         }

@@ -59,7 +59,7 @@ pub use crate::{select, select_biased};
 
 use self::channel::{Chan, Nothing, Refused};
 use self::core::{Patience, Permit, UNBOUNDED};
-use self::select::Target;
+use self::select::{Hint, Target};
 use self::timer::TimerChan;
 use crate::sched::{WaitReason, WaiterRef};
 use std::fmt;
@@ -74,7 +74,7 @@ use std::time::{Duration, Instant};
 #[doc(hidden)]
 pub mod internal {
     pub use super::core::Patience;
-    pub use super::select::{Arm, Committed, Selected, run};
+    pub use super::select::{Arm, Committed, Handle, Hint, Selected, likely, run, slot};
 }
 
 /// A channel that holds at most `cap` messages. With capacity zero, every send meets its receive.
@@ -408,6 +408,31 @@ impl<T> Receiver<T> {
             Flavor::Chan(chan) => Target::Recv(&unsafe { chan.as_ref() }.core),
             Flavor::Timer(timer) => Target::Timer(timer),
             Flavor::Never => Target::Never,
+        }
+    }
+
+    /// For a `select!` that only receives: what is likely to be found here.
+    #[doc(hidden)]
+    #[inline]
+    pub fn hint(&self) -> Hint {
+        match &self.flavor {
+            // SAFETY: as above.
+            Flavor::Chan(chan) if unsafe { chan.as_ref() }.core.may_recv() => Hint::Likely,
+            Flavor::Chan(_) | Flavor::Never => Hint::Unlikely,
+            Flavor::Timer(_) => Hint::Unknown,
+        }
+    }
+
+    /// For a `select!` whose arm is likely to be ready: what it receives, if it is.
+    #[doc(hidden)]
+    #[inline(never)]
+    pub fn take_likely(&self) -> Option<Result<T, RecvError>> {
+        let Flavor::Chan(chan) = &self.flavor else { return None };
+        // SAFETY: as above.
+        match unsafe { chan.as_ref() }.recv_unchecked(Patience::None) {
+            Ok(message) => Some(Ok(message)),
+            Err(Nothing::Disconnected) => Some(Err(RecvError)),
+            Err(Nothing::Empty) => None,
         }
     }
 

@@ -6,6 +6,8 @@
 //! [`Committed`].
 //!
 //! # Protocol
+//! A `select!` that only receives tries one arm where something is likely to be found, at random, before all else, by a plain receive
+//! ([`likely`]). Then:
 //! 0. In random order (or in the given one, if biased), lock one channel after the other, passing over those where nothing is likely to be
 //!    received, and commit to the first arm that is ready. Where several are, this saves the other locks.
 //! 1. Lock all channels involved, in the order of their addresses (`Lock::rank`), each once.
@@ -449,9 +451,18 @@ fn wait_for_nothing(patience: Patience) {
     }
 }
 
-/// Draws the first `n` of `order` from all of it. Not inlined: the address of a thread-local must not be kept over a park.
-#[inline(never)]
+/// Draws the first `n` of `order` from all of it.
 fn shuffle(order: &mut [u32], n: usize) {
+    with_rng(|rng| {
+        for i in 0..n {
+            order.swap(i, i + rng.below((order.len() - i) as u32) as usize);
+        }
+    });
+}
+
+/// Not inlined: the address of a thread-local must not be kept over a park.
+#[inline(never)]
+fn with_rng<R>(f: impl FnOnce(&mut Rng) -> R) -> R {
     thread_local! {
         static RNG: Cell<Option<Rng>> = const { Cell::new(None) };
     }
@@ -459,11 +470,60 @@ fn shuffle(order: &mut [u32], n: usize) {
         let mut rng = cell.get().unwrap_or_else(|| {
             Rng::new(crate::sys::clock::now_ns() ^ (ptr::from_ref(cell).addr() as u64) << 20)
         });
-        for i in 0..n {
-            order.swap(i, i + rng.below((order.len() - i) as u32) as usize);
-        }
+        let result = f(&mut rng);
         cell.set(Some(rng));
-    });
+        result
+    })
+}
+
+/// What is likely to be found at an arm that receives.
+#[doc(hidden)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    Unlikely,
+    Likely,
+    /// It takes a look at the clock.
+    Unknown,
+}
+
+/// Which arm a `select!` that only receives tries alone, before it sets up what it needs to wait: one of those where something is likely to be
+/// found, each as likely as the others (biased: the first). `None`: none is, or one is not known, which must not wait for the others.
+#[doc(hidden)]
+#[inline]
+pub fn likely<const N: usize>(hints: [Hint; N], patience: Patience, biased: bool) -> Option<usize> {
+    let of =
+        |hint| hints.iter().enumerate().fold(0u64, |all, (i, &h)| all | u64::from(h == hint) << (i % 64));
+    let mut ready = of(Hint::Likely);
+    if ready == 0 || N > 64 || of(Hint::Unknown) != 0 {
+        return None;
+    }
+    sched::checkpoint(patience != Patience::None);
+    if !biased && !ready.is_power_of_two() {
+        for _ in 0..with_rng(|rng| rng.below(ready.count_ones())) {
+            ready &= ready - 1;
+        }
+    }
+    Some(ready.trailing_zeros() as usize)
+}
+
+/// What a `select!` operates on.
+#[doc(hidden)]
+pub trait Handle {
+    /// Where a `select!` keeps what it has received before its arms were set up, until it is the body's.
+    type Slot: Default;
+}
+
+impl<T> Handle for Receiver<T> {
+    type Slot = Option<Result<T, RecvError>>;
+}
+
+impl<T> Handle for Sender<T> {
+    type Slot = ();
+}
+
+#[doc(hidden)]
+pub fn slot<H: Handle>(_: &H) -> H::Slot {
+    H::Slot::default()
 }
 
 /// An arm that was committed to, not yet bound to the life of its channel: the macro binds it by `begin`.
@@ -477,6 +537,11 @@ pub struct Selected {
 }
 
 impl Selected {
+    /// The arm `index` is the one, and its operation is complete.
+    pub fn completed(index: usize) -> Selected {
+        Selected { permit: Permit::Closed, index, handle: ptr::null(), core: ptr::null() }
+    }
+
     /// The arm's index.
     pub fn index(&self) -> usize {
         self.index
