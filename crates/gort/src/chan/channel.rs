@@ -305,7 +305,7 @@ impl<T> Chan<T> {
     }
 
     /// As [`recv`](Self::recv), after the caller's checkpoint.
-    #[inline]
+    #[inline(always)]
     pub(super) fn recv_unchecked(&self, patience: Patience) -> Result<T, Nothing> {
         let mut state = self.core.state.lock();
         if state.has_message() {
