@@ -35,9 +35,11 @@ pub(crate) struct Shared {
     newcomers: GList,
     /// Those before them: readied by I/O or time. They should not wait for those who compute.
     urgent: GList,
+    /// Whose turn it is of these two, while it is crowded.
+    begun_is_next: bool,
     /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
     preempted: GList,
-    /// How many ever came to the global queue: the `G::turn` of who comes next to any list. So whoever was stopped has its turn when those who waited before it
+    /// How many ever came to the global queue: the `G::turn` of who comes next there, or to the preempted. So whoever was stopped has its turn when those who waited before it
     /// have had theirs.
     turn: u64,
     idle_ps: Vec<&'static P>,
@@ -65,6 +67,7 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     begun: GList::new(),
     newcomers: GList::new(),
     urgent: GList::new(),
+    begun_is_next: false,
     preempted: GList::new(),
     turn: 0,
     idle_ps: Vec::new(),
@@ -146,10 +149,7 @@ impl Shared {
 
     /// Puts goroutines before those who may compute. As [`push_global`](Self::push_global).
     pub(crate) fn push_urgent(&mut self, gs: &mut GList) {
-        while let Some(g) = gs.pop_front() {
-            self.stamp(g);
-            self.urgent.push_back(g);
-        }
+        self.urgent.append(gs);
         self.publish();
     }
 
@@ -188,7 +188,9 @@ impl Shared {
 
     /// Takes one that should not wait.
     pub(crate) fn pop_urgent(&mut self) -> Option<*mut G> {
-        let from_begun = self.is_crowded() && !comes_first(&self.urgent, &self.begun);
+        let from_begun =
+            self.is_crowded() && (self.urgent.is_empty() || self.begun_is_next && !self.begun.is_empty());
+        self.begun_is_next = !from_begun;
         let g = if from_begun { self.begun.pop_front() } else { self.urgent.pop_front() };
         self.publish();
         g

@@ -183,8 +183,8 @@ fn instead(p: &P, s: &state::Shared) -> Instead {
         return if only_stopped { Instead::Swap } else { Instead::Queued };
     }
     // SAFETY: descriptors are never freed.
-    let wanted =
-        due || state::is_urgent() || p.runq.peek_next().is_some_and(|g| unsafe { !(*g).is_newcomer() });
+    let next_is_wanted = p.runq.peek_next().is_some_and(|g| unsafe { !(*g).is_newcomer() });
+    let wanted = due || state::is_urgent() || next_is_wanted;
     let visits = one_in(s.preempted().saturating_sub(3 * HELD_LIMIT)).max(2);
     if wanted && p.random(visits) == 0 { Instead::Visit } else { Instead::Swap }
 }
@@ -227,7 +227,7 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
             syscall::hand_off(p);
         }
     }
-    // A P may have come to the idle list since we were queued.
+    // A P may have come to the idle list since we, or those of the ring, were queued globally.
     if WAKE.must_wake() {
         ready::wake_p();
     }
