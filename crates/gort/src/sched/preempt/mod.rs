@@ -220,7 +220,6 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     match first {
         Some(first) => threads::resume_preempted(first, p),
         None => {
-            p.begin_slice(); // who is `next` has not used this one up
             if instead == Instead::Visit {
                 p.owes.set(Owes::Stopped(VISIT));
             }

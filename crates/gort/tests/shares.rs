@@ -1,0 +1,59 @@
+//! Shares of the CPU: no goroutine that can run is starved, whatever runs beside it. Each scene has a process of its own.
+
+mod child;
+
+use child::{play, scene};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+
+fn preemptions() -> u64 {
+    gort::metrics::snapshot().preemptions
+}
+
+/// One P, a chain of hand-overs (eight senders and a receiver), four that compute, and one that
+/// comes out of the ring again and again: the ring moves on. Counted in preemptions, the clock of
+/// such a program, so that the machine's speed does not matter.
+#[test]
+fn the_ring_moves_beside_a_chain_and_hogs() {
+    const PREEMPTIONS: u64 = 200;
+    if scene().is_some() {
+        return gort::run(|| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let (tx, rx) = gort::chan::bounded::<u64>(8);
+            for _ in 0..8 {
+                let (tx, stop) = (tx.clone(), stop.clone());
+                gort::go(move || while !stop.load(Relaxed) && tx.send(1).is_ok() {});
+            }
+            gort::go(move || rx.iter().sum::<u64>());
+            let turns = Arc::new(AtomicU64::new(0));
+            let watched = gort::go({
+                let (turns, stop) = (turns.clone(), stop.clone());
+                move || {
+                    while !stop.load(Relaxed) {
+                        turns.fetch_add(1, Relaxed);
+                        gort::yield_now();
+                    }
+                }
+            });
+            // The last hog is the judge: it computes, so it is stopped and goes on like the others.
+            let hogs: Vec<_> = (0..3)
+                .map(|_| {
+                    let stop = stop.clone();
+                    gort::go(move || while !stop.load(Relaxed) {})
+                })
+                .collect();
+            let judge = gort::go(move || {
+                let end = preemptions() + PREEMPTIONS;
+                while preemptions() < end {}
+                stop.store(true, Relaxed);
+                turns.load(Relaxed)
+            });
+            let turns = judge.join().unwrap();
+            watched.join().unwrap();
+            hogs.into_iter().for_each(|h| h.join().unwrap());
+            assert!(turns >= PREEMPTIONS / 20, "{turns} turns in {PREEMPTIONS} preemptions");
+        });
+    }
+    let end = play("the_ring_moves_beside_a_chain_and_hogs", "scene", &[("GOMAXPROCS", "1")]);
+    assert_eq!(end.code, Some(0), "{}", end.text);
+}
