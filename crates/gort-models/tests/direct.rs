@@ -110,8 +110,37 @@ mod stack {
     }
 }
 
-mod config {
-    pub(crate) const GLOBAL_EVERY: u32 = 61;
+/// The slices are never over, so nothing is charged.
+mod policy {
+    pub(crate) const LOOK_EVERY: u32 = 61;
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Turn;
+
+    impl Turn {
+        pub(crate) const ACTIVE: Turn = Turn;
+    }
+
+    pub(crate) enum AfterYield {
+        Runs,
+        Expires,
+        Queues,
+    }
+}
+
+mod slice {
+    use super::p::P;
+    use super::policy::AfterYield;
+
+    pub(crate) fn after_yield(_: &P) -> AfterYield {
+        AfterYield::Queues
+    }
+}
+
+mod sysmon {
+    pub(crate) fn coarse_ns() -> u64 {
+        0
+    }
 }
 
 mod timers {
@@ -200,12 +229,15 @@ mod state {
         WORLD.is_crowded.get()
     }
 
-    pub(crate) fn global_is_empty() -> bool {
+    pub(crate) fn active_is_empty() -> bool {
         lock().global.0.is_empty()
     }
 
     impl Shared {
         pub(crate) fn push_global_one(&mut self, g: *mut G) {
+            self.global.0.push(g);
+        }
+        pub(crate) fn push_expired(&mut self, g: *mut G, _: bool) {
             self.global.0.push(g);
         }
         pub(crate) fn push_global(&mut self, gs: &mut GList) {
@@ -273,29 +305,29 @@ mod find {
     use super::{WORLD, state};
 
     /// One look at each place. `None`: the M stops.
-    pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
+    pub(crate) fn find(m: &'static M) -> Option<*mut G> {
         if let Some(found) = m.found.take() {
             return Some(found);
         }
         let p = m.p.get().expect("`find` is entered with a P");
         if let Some(next) = p.runq.take_next() {
-            return Some((next, true));
+            return Some(next);
         }
         if let Some(g) = p.pop() {
-            return Some((g, false));
+            return Some(g);
         }
         let global = if m.looks_at_global.get() { state::lock().global.0.pop() } else { None };
         if let Some(g) = global {
-            return Some((g, false));
+            return Some(g);
         }
         for victim in WORLD.ps.iter().filter(|victim| !std::ptr::eq(*victim, p)) {
             if let Some(g) = victim.runq.steal_into(&p.runq) {
-                return Some((g, false));
+                return Some(g);
             }
             if let Some(next) = victim.runq.peek_next()
                 && victim.runq.steal_next(next)
             {
-                return Some((next, false));
+                return Some(next);
             }
         }
         None
@@ -363,6 +395,11 @@ mod g {
     impl G {
         pub(crate) fn is_newcomer(&self) -> bool {
             self.sp.load(Relaxed) == 0
+        }
+
+        pub(crate) fn charge(&self, _: u64) {}
+        pub(crate) fn take_expires(&self) -> bool {
+            false
         }
 
         /// None of these does.
@@ -460,7 +497,7 @@ mod m {
         pub(crate) spinning: Cell<bool>,
         pub(crate) left: Cell<Option<&'static G>>,
         pub(crate) action: Cell<Action>,
-        pub(crate) found: Cell<Option<(*mut G, bool)>>,
+        pub(crate) found: Cell<Option<*mut G>>,
         pub(crate) looks_at_global: Cell<bool>,
         /// Who has switched to g0.
         to_g0: Cell<Option<&'static G>>,
@@ -553,6 +590,7 @@ mod m {
 mod p {
     use super::g::G;
     use super::local::LocalQueue;
+    use super::policy::Turn;
     use super::stack::slab::Slot;
     use super::timers::NEVER;
     use std::cell::Cell;
@@ -584,12 +622,6 @@ mod p {
         }
     }
 
-    /// Whose turn it is: always the queue's.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum Owes {
-        Nobody,
-    }
-
     /// All but the queue is the owner's, or does not change.
     pub(crate) struct P {
         pub(crate) runq: LocalQueue<G, 4>,
@@ -597,7 +629,7 @@ mod p {
         pub(crate) preempt: AtomicBool,
         pub(crate) budget: Cell<u32>,
         pub(crate) unannounced: Cell<bool>,
-        pub(crate) owes: Cell<Owes>,
+        pub(crate) turn: Cell<Turn>,
         pub(crate) looked_ns: Cell<u64>,
         pub(crate) looked_cycles: Cell<u64>,
         pub(crate) stats: Stats,
@@ -611,7 +643,7 @@ mod p {
                 preempt: AtomicBool::new(false),
                 budget: Cell::new(0),
                 unannounced: Cell::new(false),
-                owes: Cell::new(Owes::Nobody),
+                turn: Cell::new(Turn::ACTIVE),
                 looked_ns: Cell::new(0),
                 looked_cycles: Cell::new(0),
                 stats: Stats::default(),
@@ -624,7 +656,6 @@ mod p {
         pub(crate) fn is_spare(&self) -> bool {
             false
         }
-        pub(crate) fn begin_slice(&self) {}
         pub(crate) fn pop(&self) -> Option<*mut G> {
             self.runq.pop()
         }
@@ -832,7 +863,7 @@ fn a_yield_against_a_thief() {
     });
 }
 
-/// In a crowd who yields is queued globally, and who has not run is left in the ring: another M takes it from there at once.
+/// In a crowd a goroutine that has not run is queued globally: another M takes it from there at once.
 #[test]
 fn a_yield_in_a_crowd() {
     without_fences(|| {

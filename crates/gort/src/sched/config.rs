@@ -7,11 +7,8 @@ use crate::sys::{cgroup, thread};
 use std::path::Path;
 use std::time::Duration;
 
-/// A time slice: after this long a goroutine (or a chain of them that hand over to one another) goes behind the
-/// others. Go's `forcePreemptNS`.
+/// A time slice of a P, see `policy/`. Go's `forcePreemptNS`.
 pub(crate) const SLICE: Duration = Duration::from_millis(10);
-/// Every so many schedules the global queue comes first, so that it cannot starve. Go's number: a prime.
-pub(crate) const GLOBAL_EVERY: u32 = 61;
 /// Goroutines in a P's ring; Go's number.
 pub(crate) const RING: usize = 256;
 /// Warm stacks that a P keeps.
@@ -20,10 +17,6 @@ pub(crate) const WARM_SLOTS: usize = 64;
 pub(crate) const FREE_GS: usize = 64;
 /// How long an M beyond GOMAXPROCS + 1 sleeps before its thread ends.
 pub(crate) const IDLE_M: Duration = Duration::from_secs(4);
-/// Threads held by goroutines that were stopped in the middle of computing, from which on they swap, see `preempt/`.
-pub(crate) const HELD_LIMIT: usize = 256;
-/// A goroutine that computes gives way to those whom I/O or time has readied after this long.
-pub(crate) const IO_SLICE: Duration = Duration::from_millis(1);
 /// The most Ps.
 pub(crate) const MAX_PROCS: usize = 1024;
 /// The default of the hard cap on threads, as in Go; past it the process ends with a report.

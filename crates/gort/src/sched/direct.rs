@@ -17,8 +17,8 @@
 //! 2. From before it takes the successor until that has arrived, the thread is pinned: no signal stops it in between. The depth is a
 //!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
 //!    takes that back, g0 brings it along (`run.rs`), and a fresh block is given it (`attach`).
-//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then the ring, with nothing due before
-//!    them (a timer may be some microseconds late). It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
+//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then, unless the slice is for others
+//!    (`policy/`), the ring, with nothing due before them (a timer may be some microseconds late). It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
 //!    resumes anybody else on this M.
 //! 4. Who yields where nobody is queued goes on at once, as `find` would have let it; every 61st time it goes through g0 all the same,
 //!    which looks elsewhere.
@@ -26,13 +26,14 @@
 //!
 //! Model: `crates/gort-models/tests/direct.rs`, over this very file.
 
-use super::config::GLOBAL_EVERY;
 use super::g::{G, State};
 use super::m::{self, Action, M};
-use super::p::{Owes, P};
+use super::p::P;
+use super::policy::{LOOK_EVERY, Turn};
 use super::ready::{self, ready};
-use super::run::{self, begin_slice};
+use super::run::{self, begin_turn};
 use super::state::{self, WAKE};
+use super::sysmon;
 use super::timers::NEVER;
 use crate::sys::clock;
 use crate::sys::membarrier::fence_light;
@@ -64,12 +65,26 @@ unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
     unsafe {
         match successor(m, g) {
             Next::Goroutine(next) => m.switch_between(g, next),
-            Next::Nobody if action == Action::Yield && state::global_is_empty() => {
+            Next::Nobody if action == Action::Yield && state::active_is_empty() => {
                 m.left.set(None);
-                begin_slice(m.p.get().expect("a goroutine runs with a P"), false);
+                begin_turn(m.p.get().expect("a goroutine runs with a P"));
             }
-            Next::Nobody | Next::G0 => m.switch_to_g0(g),
+            Next::Nobody => m.switch_to_g0(g),
+            Next::G0 => {
+                if action == Action::Park {
+                    charge_if_over(m, g);
+                }
+                m.switch_to_g0(g);
+            }
         }
+    }
+}
+
+/// A slice that ends as `g` begins to wait is charged to it, unless there is one that it has handed over to.
+fn charge_if_over(m: &M, g: &G) {
+    let p = m.p.get().expect("a goroutine runs with a P");
+    if p.preempt.load(Relaxed) && p.runq.peek_next().is_none() {
+        g.charge(sysmon::coarse_ns());
     }
 }
 
@@ -147,8 +162,7 @@ fn successor(m: &'static M, g: &'static G) -> Next {
         && !g.gives_up_slot()
         && !p.preempt.load(Relaxed)
         && timers_can_wait(p)
-        && p.owes.get() == Owes::Nobody
-        && !p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY))
+        && !p.stats.schedules.get().is_multiple_of(u64::from(LOOK_EVERY))
         && !state::is_urgent()
         && !p.is_over()
         && !run::is_frozen();
@@ -156,12 +170,13 @@ fn successor(m: &'static M, g: &'static G) -> Next {
     if !straight {
         return Next::G0;
     }
-    let (next, inherits) = if let Some(next) = p.runq.take_next() {
-        (next, true)
-    } else if let Some(next) = p.pop() {
-        (next, false)
-    } else {
-        return Next::Nobody;
+    let next = match p.runq.take_next() {
+        Some(next) => next,
+        None if p.turn.get() != Turn::ACTIVE => return Next::G0,
+        None => match p.pop() {
+            Some(next) => next,
+            None => return Next::Nobody,
+        },
     };
     // SAFETY: descriptors are never freed; we took it from a queue, so it is ours.
     let next: &'static G = unsafe { &*next };
@@ -171,10 +186,10 @@ fn successor(m: &'static M, g: &'static G) -> Next {
         next.swap.is_home() && (next.sp.load(Relaxed) != 0 || run::attach_warm(p, next))
     };
     if !is_ready {
-        m.found.set(Some((from_ref(next).cast_mut(), inherits)));
+        m.found.set(Some(from_ref(next).cast_mut()));
         return Next::G0;
     }
-    begin_slice(p, inherits);
+    begin_turn(p);
     m.g.store(from_ref(next).cast_mut(), Relaxed);
     Next::Goroutine(next)
 }

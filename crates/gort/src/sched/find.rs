@@ -1,19 +1,17 @@
 //! What to run next, and how an M waits when there is nothing.
 //!
 //! # Order
-//! Timers of our P that are due; every 61st time, unless many are queued, a look at the netpoller; the urgent: those whom I/O or time has readied while others
-//! were queued, and such (not twice in a row, but for a visit, see `preempt/`); every 61st time whose turn it is in the global queue or, of those who were stopped in the middle of computing,
-//! who has waited as long; `next`; at the end of a visit, who was stopped first; the ring; the global queue; the netpoller; those who were stopped; other Ps' rings, then their due timers and their `next`. Then the P idles, and all queues are looked at
-//! once more (`wake/README.md`, G1 to G4). Then one M sleeps in the kernel's poll until the earliest timer of all heaps, the
-//! others in the idle list.
+//! What its own P, the global queue, the netpoller and the expired have, in the order that `policy/` says; then other Ps' rings, their due
+//! timers and their `next`. Then the P idles, and all queues are looked at once more (`wake/README.md`, G1 to G4). Then one M sleeps in
+//! the kernel's poll until the earliest timer of all heaps, the others in the idle list.
 //!
 //! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers and the netpoller".
 
-use super::config::GLOBAL_EVERY;
 use super::g::{G, State};
 use super::m::M;
-use super::p::{self, Owes, P};
+use super::p::{self, P};
 use super::park::Wake;
+use super::policy::{self, Class, LOOK_EVERY, Sources, Turn, URGENT_NS};
 use super::ready::{pinned, push_behind, wake_p};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
@@ -21,10 +19,11 @@ use super::sysmon;
 use super::timers::{Fire, NEVER, TimerNode};
 use super::wake::nap::NAPS;
 use super::wake::sleeper::{PollSleeper, Told};
-use super::{netpoll, procs, threads};
+use super::{netpoll, procs, slice, threads};
 use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU64, Ordering::*};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// The M that sleeps in the kernel's poll.
@@ -45,9 +44,9 @@ pub(crate) fn last_poll_ns() -> u64 {
     LAST_POLL_NS.load(Relaxed)
 }
 
-/// The next goroutine for `m` to run, and whether it inherits the time slice of the one before it. Sleeps until there is
-/// one. `None`: the thread is to end. On g0; enters and returns with a P (none at the thread's end).
-pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
+/// The next goroutine for `m` to run. Sleeps until there is one. `None`: the thread is to end. On g0; enters and returns with a P
+/// (none at the thread's end).
+pub(crate) fn find(m: &'static M) -> Option<*mut G> {
     if let Some(found) = m.found.take() {
         return Some(found); // `direct.rs` has looked
     }
@@ -64,13 +63,14 @@ pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
             }
             continue;
         }
-        if let Some(found) = find_on(m, p) {
+        if let Some(found) = policy::pick(&mut Here(p)) {
             announce_timers(p);
             return Some(found);
         }
         if let Some(g) = steal_work(m, p) {
+            p.turn.set(Turn::ACTIVE);
             announce_timers(p);
-            return Some((g, false));
+            return Some(g);
         }
         if !idle(m, p) {
             return None;
@@ -78,105 +78,127 @@ pub(crate) fn find(m: &'static M) -> Option<(*mut G, bool)> {
     }
 }
 
-/// What our own P, the global queue and the netpoller have.
-#[inline]
-fn find_on(m: &'static M, p: &'static P) -> Option<(*mut G, bool)> {
-    if p.preempt.load(Relaxed) {
-        // The slice that `next` would inherit is over. Whom timers and the netpoller ready from here on may go first.
-        if let Some(next) = p.runq.take_next() {
-            push_behind(p, next);
-        }
-        p.begin_slice();
+/// What a P has itself, and what all share. Its owner's.
+struct Here(&'static P);
+
+impl Sources for Here {
+    type Item = *mut G;
+
+    #[inline]
+    fn is_slice_over(&self) -> bool {
+        self.0.preempt.load(Relaxed)
     }
-    let next_timer = p.timers.next_ns();
-    let mut readied = false;
-    if next_timer != NEVER {
+
+    fn end_slice(&mut self) {
+        slice::end_between(self.0);
+    }
+
+    #[inline]
+    fn fire_timers(&mut self) {
+        let p = self.0;
+        let next_timer = p.timers.next_ns();
+        if next_timer == NEVER {
+            return;
+        }
         let now = clock::now_ns();
         p.looked_ns.set(now);
         p.looked_cycles.set(clock::cycles());
         if next_timer <= now {
-            p.timers.run_due(now, |wake| {
-                readied = true;
-                wake.ready();
-            });
+            self.put_expired_back();
+            p.timers.run_due(now, Wake::ready);
         }
     }
-    if p.stats.schedules.get().is_multiple_of(u64::from(GLOBAL_EVERY)) {
-        p.owes.set(Owes::Global);
-        // Where so many wait that they last until the next look, more would only overtake those whom an earlier look has brought: they
-        // flow over into the global queue.
-        if netpoll::waiters() != 0
-            && p.runq.len() < GLOBAL_EVERY as usize
-            && let Some(g) = look_at_netpoll(p)
+
+    #[inline]
+    fn schedules(&self) -> u64 {
+        self.0.stats.schedules.get()
+    }
+
+    #[inline]
+    fn first(&self) -> Class {
+        self.0.turn.get().first
+    }
+
+    #[inline]
+    fn set_first(&mut self, first: Class) {
+        self.0.turn.set(Turn { first, ..self.0.turn.get() });
+    }
+
+    #[inline]
+    fn set_running(&mut self, running: Class) {
+        self.0.turn.set(Turn { running, ..self.0.turn.get() });
+    }
+
+    #[inline]
+    fn took_urgent(&mut self) -> &Cell<bool> {
+        &self.0.took_urgent
+    }
+
+    fn has_time_for_urgent(&mut self) -> bool {
+        clock::now_ns() < self.0.interrupted_ns.get() + URGENT_NS
+    }
+
+    /// Not where so many wait already that they last until the next look: more would only overtake them.
+    fn readable(&mut self) -> Option<*mut G> {
+        let few = netpoll::waiters() != 0 && self.0.runq.len() < LOOK_EVERY as usize;
+        if few { look_at_netpoll(self.0) } else { None }
+    }
+
+    #[inline]
+    fn readable_alone(&mut self) -> Option<*mut G> {
+        if netpoll::waiters() == 0 || SLEEPER.is_there() { None } else { look_at_netpoll(self.0) }
+    }
+
+    #[inline]
+    fn urgent(&mut self) -> Option<*mut G> {
+        if state::is_urgent() { state::lock().pop_urgent() } else { None }
+    }
+
+    fn newcomer(&mut self) -> Option<*mut G> {
+        state::lock().pop_newcomer()
+    }
+
+    #[inline]
+    fn global(&mut self) -> Option<*mut G> {
+        if state::active_is_empty() { None } else { state::lock().pop_active() }
+    }
+
+    #[inline]
+    fn global_share(&mut self) -> Option<*mut G> {
+        if state::active_is_empty() { None } else { state::lock().pop_global(self.0) }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<*mut G> {
+        self.0.runq.take_next()
+    }
+
+    fn put_expired_back(&mut self) {
+        if self.0.turn.get().running == Class::Expired
+            && let Some(g) = self.0.runq.take_next()
         {
-            return Some((g, false));
+            state::lock().push_expired_front(g, false);
         }
     }
-    let may_take_urgent = match p.owes.get() {
-        Owes::Stopped(left) => {
-            p.owes.set(Owes::Stopped(left.saturating_sub(1)));
-            left != 0
-        }
-        _ => !p.took_urgent.replace(false),
-    };
-    if may_take_urgent
-        && state::is_urgent()
-        && let Some(g) = state::lock().pop_urgent()
-    {
-        p.took_urgent.set(true);
-        return Some((g, false));
+
+    #[inline]
+    fn ring(&mut self) -> Option<*mut G> {
+        self.0.pop()
     }
-    // Who comes from there may compute for long, so whom time has just readied goes first; but only once.
-    if p.owes.get() == Owes::Global && (!readied || p.let_time_go_first.replace(true)) {
-        p.owes.set(Owes::Nobody);
-        p.let_time_go_first.set(false);
-        if !state::global_is_empty()
-            && let Some(g) = state::lock().pop_global_one()
-        {
-            return Some((g, false));
-        }
+
+    #[inline]
+    fn expired(&mut self) -> Option<*mut G> {
+        if state::nothing_is_expired() { None } else { state::lock().pop_expired() }
     }
-    if let Some(next) = p.runq.take_next() {
-        return Some((next, !m.spinning.get()));
-    }
-    if let Owes::Stopped(_) = p.owes.get() {
-        p.owes.set(Owes::Nobody);
-        if let Some(g) = state::lock().pop_preempted() {
-            return Some((g, false));
-        }
-    }
-    if let Some(g) = p.pop() {
-        return Some((g, false));
-    }
-    if !state::global_is_empty()
-        && let Some(g) = state::lock().pop_global(p)
-    {
-        return Some((g, false));
-    }
-    if !SLEEPER.is_there()
-        && netpoll::waiters() != 0
-        && let Some(g) = look_at_netpoll(p)
-    {
-        return Some((g, false));
-    }
-    if !state::global_is_empty()
-        && let Some(g) = state::lock().pop_global_one()
-    {
-        return Some((g, false));
-    }
-    None
 }
 
-/// Looks what the kernel has for us, without sleeping: the first is to run, the others are queued on `p`; or, where some are queued globally,
-/// who may be those who compute, in front of them.
+/// Looks what the kernel has for us, without sleeping: the first is to run, the others are queued on `p`.
 fn look_at_netpoll(p: &P) -> Option<*mut G> {
     let mut list = GList::new();
     poll_into(Some(0), &mut list);
     let first = list.pop_front()?;
-    match (list.is_empty(), state::global_is_empty()) {
-        (true, _) => {}
-        (false, true) => queue_on(p, list),
-        (false, false) => push_urgent(&mut list),
+    if !list.is_empty() {
+        queue_on(p, list);
     }
     Some(first)
 }
@@ -198,11 +220,12 @@ pub(crate) fn poll_into(timeout_ns: Option<u64>, list: &mut GList) {
     LAST_POLL_NS.store(clock::now_ns(), Relaxed);
 }
 
-/// Makes what was woken ready: into `list` if it is a goroutine.
+/// Makes what was woken ready: into `list` if it is a goroutine that may run at once.
 pub(crate) fn collect(wake: Wake, list: &mut GList) {
     if let Some(g) = wake.into_goroutine() {
         g.set_state(State::Runnable);
-        list.push_back(std::ptr::from_ref(g).cast_mut());
+        let ptr = std::ptr::from_ref(g).cast_mut();
+        if g.take_expires() { state::lock().push_expired(ptr, false) } else { list.push_back(ptr) }
     }
 }
 

@@ -31,6 +31,7 @@
 use super::local::Locals;
 use super::m::M;
 use super::park::Waiter;
+use super::policy::CHARGED_TWICE_NS;
 use super::reason::WaitReason;
 use super::start::fixed;
 use super::swap::SwapWord;
@@ -40,7 +41,7 @@ use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 use crate::sys::map_vec::MapVec;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::Location;
@@ -68,6 +69,9 @@ pub(crate) enum Kind {
     GivesUpSlot,
 }
 
+/// See [`G::charge`].
+const CHARGE_UNIT_NS: u64 = 1 << 23;
+
 /// Words of a descriptor that hold a small closure, then the nodes of waits, then the result.
 pub(crate) const STORAGE_WORDS: usize = 8;
 
@@ -88,14 +92,18 @@ pub(crate) struct G {
     state: AtomicU8,
     reason: AtomicU8,
     kind: AtomicU8,
-    /// `lock_os_thread` guards alive (and those that never come back).
-    pub(crate) thread_locks: AtomicU32,
+    /// When it next can run it is one of the expired, see `policy/`.
+    expires: AtomicBool,
+    pub(crate) refs: AtomicU8,
+    /// When it last began to wait as a slice ended, in units of [`CHARGE_UNIT_NS`]; its own.
+    charged: Cell<u16>,
     // A switch needs no more than what is up to here, in one line of the cache.
     /// When it came to the scheduler's list that it is in, see `Shared::turn`; under the scheduler's lock.
     pub(crate) turn: Cell<u64>,
+    /// `lock_os_thread` guards alive (and those that never come back).
+    pub(crate) thread_locks: AtomicU32,
     /// `no_preempt` guards alive; changed by the goroutine itself.
     pub(crate) no_preempt: AtomicU32,
-    pub(crate) refs: AtomicU32,
     /// `lend_stack` guards alive; the goroutine's own.
     pub(crate) loans: Cell<u32>,
     /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
@@ -138,6 +146,8 @@ impl G {
                 waiter: Waiter::of_goroutine(),
                 link: Cell::new(null_mut()),
                 turn: Cell::new(0),
+                expires: AtomicBool::new(false),
+                charged: Cell::new(0),
                 sp: AtomicUsize::new(0),
                 tp: AtomicUsize::new(0),
                 swap: SwapWord::new(),
@@ -148,7 +158,7 @@ impl G {
                 kind: AtomicU8::new(Kind::Users as u8),
                 thread_locks: AtomicU32::new(0),
                 no_preempt: AtomicU32::new(0),
-                refs: AtomicU32::new(0),
+                refs: AtomicU8::new(0),
                 loans: Cell::new(0),
                 own_tid: Cell::new(0),
                 bound_m: AtomicPtr::new(null_mut()),
@@ -166,7 +176,7 @@ impl G {
     }
 
     /// Sets what a fresh goroutine needs. The caller owns the dead descriptor.
-    pub(crate) fn begin(&self, id: u64, parent: u64, class: u8, at: &'static Location<'static>, refs: u32) {
+    pub(crate) fn begin(&self, id: u64, parent: u64, class: u8, at: &'static Location<'static>, refs: u8) {
         self.id.store(id, Relaxed);
         self.parent.store(parent, Relaxed);
         self.created_at.store(std::ptr::from_ref(at).cast_mut(), Relaxed);
@@ -179,6 +189,8 @@ impl G {
         self.join.store(0, Relaxed);
         self.set_kind(Kind::Users);
         self.thread_locks.store(0, Relaxed);
+        self.expires.store(false, Relaxed);
+        self.charged.set(0);
         self.no_preempt.store(0, Relaxed);
         self.bound_m.store(null_mut(), Relaxed);
     }
@@ -189,6 +201,24 @@ impl G {
 
     pub(crate) fn parent(&self) -> u64 {
         self.parent.load(Relaxed)
+    }
+
+    /// It begins to wait as a slice ends. The goroutine itself.
+    pub(crate) fn charge(&self, now: u64) {
+        let now = (now / CHARGE_UNIT_NS) as u16;
+        let before = self.charged.replace(now);
+        let recently = u64::from(now.wrapping_sub(before)) < CHARGED_TWICE_NS / CHARGE_UNIT_NS;
+        self.expires.store(before != 0 && recently, Relaxed);
+    }
+
+    /// Whether it is to be one of the expired now that it can run; asked once.
+    #[inline]
+    pub(crate) fn take_expires(&self) -> bool {
+        let expires = self.expires.load(Relaxed);
+        if expires {
+            self.expires.store(false, Relaxed);
+        }
+        expires
     }
 
     pub(crate) fn created_at(&self) -> Option<&'static Location<'static>> {

@@ -59,8 +59,8 @@ pub(crate) struct M {
     /// The goroutine that has just left, and what it wants, see `direct.rs`.
     pub(crate) left: Cell<Option<&'static G>>,
     pub(crate) action: Cell<Action>,
-    /// Taken from a queue by a goroutine that left, for g0; and whether it inherits the slice.
-    pub(crate) found: Cell<Option<(*mut G, bool)>>,
+    /// Taken from a queue by a goroutine that left, for g0.
+    pub(crate) found: Cell<Option<*mut G>>,
     /// Inside `blocking`: the goroutine counts as an OS thread there.
     pub(crate) in_blocking: AtomicBool,
     /// The slice that is to be stopped, see `preempt/handler.rs`.

@@ -16,14 +16,16 @@
 use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
 use super::g::{self, G};
 use super::m::M;
+use super::policy::{self, Account, Class, Part, Turn};
 use super::preempt::BUDGET;
 use super::runq::global::GList;
 use super::runq::local::LocalQueue;
 use super::timers::Timers;
 use crate::stack::slab::{self, Slot};
+use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::rng::Rng;
-use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::null_mut;
 
@@ -38,19 +40,28 @@ pub(crate) struct P {
     pub(crate) m: AtomicPtr<M>,
     pub(crate) runq: LocalQueue<G, RING>,
     pub(crate) timers: Timers,
-    /// Counts time slices: a goroutine that inherits the slice of the one before it does not count.
+    /// Counts time slices, see `policy/`.
     pub(crate) tick: AtomicU32,
-    /// The slice is over: whoever is `next` goes behind the others.
+    slice_part: AtomicU8,
+    /// The slice is over.
     pub(crate) preempt: AtomicBool,
     /// Calls until the goroutine looks who else wants to run, see `preempt/`. Owner only.
     pub(crate) budget: Cell<u32>,
     /// The sleeper in the poll may not know the earliest timer here yet, see `find.rs`. Owner only.
     pub(crate) unannounced: Cell<bool>,
-    /// The last goroutine was an urgent one of the global queue, see `find.rs`. Owner only.
+    /// What the slice is for and what runs in it. Owner only.
+    pub(crate) turn: Cell<Turn>,
+    /// What the slice was for when it began. Owner only.
+    pub(crate) purpose: Cell<Class>,
+    pub(crate) account: Cell<Account>,
+    /// Goroutines that yielded and were charged since the last slice for the readable. Owner only.
+    pub(crate) charged_yielders: Cell<u8>,
+    /// `stats.schedules` when the slice began. Owner only.
+    slice_began_at: Cell<u64>,
+    /// The last goroutine was an urgent one. Owner only.
     pub(crate) took_urgent: Cell<bool>,
-    /// Whose turn it is, and whether that was put off already, see `find.rs`. Owner only.
-    pub(crate) owes: Cell<Owes>,
-    pub(crate) let_time_go_first: Cell<bool>,
+    /// When an expired goroutine was last stopped for urgent ones. Owner only.
+    pub(crate) interrupted_ns: Cell<u64>,
     /// When the timers here were looked at last, on the clock and in cycles. Owner only.
     pub(crate) looked_ns: Cell<u64>,
     pub(crate) looked_cycles: Cell<u64>,
@@ -60,16 +71,6 @@ pub(crate) struct P {
     free_gs: UnsafeCell<Vec<*mut G>>,
     next_id: Cell<u64>,
     last_id: Cell<u64>,
-}
-
-/// Whose turn it is on a P before the ring is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Owes {
-    Nobody,
-    /// The global queue's, as every so often.
-    Global,
-    /// Who was stopped first, after so many looks for others: the P is on a visit, see `preempt/`.
-    Stopped(u8),
 }
 
 /// What a P counts; written by its owner, read by everybody.
@@ -182,12 +183,17 @@ impl P {
             runq: LocalQueue::new(),
             timers: Timers::new(),
             tick: AtomicU32::new(0),
+            slice_part: AtomicU8::new(Part::default().to_u8()),
             preempt: AtomicBool::new(false),
             budget: Cell::new(BUDGET),
             unannounced: Cell::new(false),
+            turn: Cell::new(Turn::ACTIVE),
+            purpose: Cell::new(Class::Active),
+            account: Cell::new(Account::default()),
+            charged_yielders: Cell::new(0),
+            slice_began_at: Cell::new(0),
             took_urgent: Cell::new(false),
-            owes: Cell::new(Owes::Nobody),
-            let_time_go_first: Cell::new(false),
+            interrupted_ns: Cell::new(0),
             looked_ns: Cell::new(0),
             looked_cycles: Cell::new(0),
             stats: Stats::default(),
@@ -217,10 +223,26 @@ impl P {
     }
 
     /// A time slice begins. Owner only.
-    #[inline]
     pub(crate) fn begin_slice(&self) {
+        self.slice_began_at.set(self.stats.schedules.get());
+        self.slice_part.store(Part::draw(|n| self.random(n)).to_u8(), Relaxed);
         self.tick.store(self.tick.load(Relaxed).wrapping_add(1), Relaxed);
         self.preempt.store(false, Relaxed);
+    }
+
+    /// Whether what runs here is to be stopped for urgent goroutines. Owner only.
+    pub(crate) fn may_interrupt(&self) -> bool {
+        policy::may_interrupt(self.turn.get(), clock::now_ns().saturating_sub(self.interrupted_ns.get()))
+    }
+
+    /// How long this slice is, where one is usually `slice_ns`.
+    pub(crate) fn slice_ns(&self, slice_ns: u64) -> u64 {
+        Part::from_u8(self.slice_part.load(Relaxed)).of(slice_ns)
+    }
+
+    /// Turns in the slice so far. Owner only.
+    pub(crate) fn turns_in_slice(&self) -> u64 {
+        self.stats.schedules.get() - self.slice_began_at.get()
     }
 
     /// A random number below `n`. Owner only.

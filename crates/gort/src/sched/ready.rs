@@ -40,12 +40,13 @@ impl Drop for Pinned {
 #[inline]
 pub(crate) fn ready(g: &'static G) {
     g.set_state(State::Runnable);
+    let expires = g.take_expires();
     let g = std::ptr::from_ref(g).cast_mut();
     // Pinned to the end: who has claimed an idle P must not be stopped before he has given it to an M.
     let here = pinned();
     let must_wake = match &here {
         // What is on a spare's queue nobody would steal.
-        Some(here) if !here.p.is_spare() => {
+        Some(here) if !here.p.is_spare() && !expires => {
             match here.p.runq.replace_next(g) {
                 None => WAKE.must_wake_after_rmw(),
                 Some(old) => {
@@ -55,7 +56,13 @@ pub(crate) fn ready(g: &'static G) {
             }
         }
         _ => {
-            state::lock().push_global_one(g);
+            let mut s = state::lock();
+            if expires {
+                s.push_expired(g, false)
+            } else {
+                s.push_global_one(g)
+            }
+            drop(s);
             WAKE.must_wake()
         }
     };
@@ -78,11 +85,11 @@ pub(super) fn prefer(g: &'static G) {
 }
 
 /// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes to the
-/// global queue. While it is crowded all but newcomers go there at once, where they do not wait for those.
+/// global queue. In a crowd newcomers go there at once, where they wait for slices of their own.
 #[inline]
 pub(crate) fn push_behind(p: &P, g: *mut G) {
     // SAFETY: descriptors are never freed.
-    if state::is_crowded() && unsafe { !(*g).is_newcomer() } {
+    if state::is_crowded() && unsafe { (*g).is_newcomer() } {
         return state::lock().push_global_one(g);
     }
     if let Some(overflow) = p.runq.push(g) {

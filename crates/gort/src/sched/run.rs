@@ -19,10 +19,11 @@ use super::find;
 use super::g::{G, State};
 use super::m::{Action, M};
 use super::p::P;
+use super::policy::AfterYield;
 use super::preempt::BUDGET;
 use super::start::fixed;
 use super::state::{self, WAKE};
-use super::{ready, swap, syscall, task, threads};
+use super::{ready, slice, swap, syscall, task, threads};
 use crate::stack::slab::{self, Slot};
 use crate::stack::switch;
 use crate::sys::membarrier::fence_light;
@@ -49,18 +50,18 @@ pub(crate) fn is_frozen() -> bool {
 
 /// Runs goroutines until the thread is to end. On g0, with a P.
 pub(crate) fn schedule(m: &'static M) {
-    while let Some((g, inherits)) = find::find(m) {
+    while let Some(g) = find::find(m) {
         // SAFETY: descriptors are never freed.
         let g: &'static G = unsafe { &*g };
         let bound = g.bound_m.load(Acquire);
         if bound.is_null() || std::ptr::eq(bound, m) {
-            if !execute(m, g, inherits) {
+            if !execute(m, g) {
                 return;
             }
             continue;
         }
         let p = m.p.take().expect("`find` returns with a P");
-        begin_slice(p, inherits);
+        begin_turn(p);
         end_spinning(m);
         // SAFETY: descriptors of Ms are never freed.
         unsafe { &*bound }.give(p, false);
@@ -72,10 +73,7 @@ pub(crate) fn schedule(m: &'static M) {
 
 /// Counts a goroutine that is about to run on `p`, here or on the M it is bound to.
 #[inline]
-pub(crate) fn begin_slice(p: &P, inherits: bool) {
-    if !inherits {
-        p.begin_slice();
-    }
+pub(crate) fn begin_turn(p: &P) {
     p.budget.set(BUDGET);
     p.stats.schedules.add(1);
 }
@@ -93,11 +91,11 @@ pub(crate) fn end_spinning(m: &M) {
 
 /// Runs `g`, which we took from a queue, and those that it switches to, until one comes back that parks, yields or ends. False:
 /// the thread is to end.
-fn execute(m: &'static M, mut g: &'static G, mut inherits: bool) -> bool {
+fn execute(m: &'static M, mut g: &'static G) -> bool {
     end_spinning(m);
     loop {
         let p = m.p.get().expect("an M that executes has a P");
-        begin_slice(p, inherits);
+        begin_turn(p);
         if g.sp.load(Relaxed) == 0 {
             attach(p, g);
         }
@@ -127,18 +125,19 @@ fn execute(m: &'static M, mut g: &'static G, mut inherits: bool) -> bool {
                         ready::ready(g);
                         return true;
                     }
-                    inherits = true;
                     continue;
                 }
             }
             Action::Yield => {
                 g.set_state(State::Runnable);
                 let p = m.p.get().expect("it yielded with a P");
-                // One that has used its slice up goes behind all, as in Go; one that is only polite behind its P's others.
-                if bound || p.preempt.load(Relaxed) {
-                    state::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
-                } else {
-                    ready::push_behind(p, std::ptr::from_ref(g).cast_mut());
+                let ptr = std::ptr::from_ref(g).cast_mut();
+                match slice::after_yield(p) {
+                    AfterYield::Runs if m.found.get().is_none() => continue,
+                    AfterYield::Expires => state::lock().push_expired(ptr, false),
+                    // Its own M must find it.
+                    _ if bound => state::lock().push_global_one(ptr),
+                    _ => ready::push_behind(p, ptr),
                 }
             }
             Action::Exit => return retire(m, g),
@@ -151,7 +150,6 @@ fn execute(m: &'static M, mut g: &'static G, mut inherits: bool) -> bool {
         syscall::hand_off(m.p.take().expect("it parked with a P"));
         m.sleep(None);
         state::lock().waiting_bound -= 1;
-        inherits = false;
     }
 }
 

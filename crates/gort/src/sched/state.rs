@@ -3,10 +3,11 @@
 //! # Lock order
 //! Locks of floors above, a timer heap's, then this one. Nothing is taken under it.
 
-use super::config::{HELD_LIMIT, MAX_PROCS};
+use super::config::MAX_PROCS;
 use super::g::G;
 use super::m::M;
 use super::p::{self, P};
+use super::policy::{self, Class, Parties};
 use super::runq::global::GList;
 use super::staff::Staff;
 use super::sysmon;
@@ -19,28 +20,40 @@ use crate::sys::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 /// Who idles and how much is looked for, see `wake/README.md`.
 pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
 
-/// The length of the global queue, the urgent and the preempted together, for looks without the lock.
-static GLOBAL_LEN: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
-/// How many [`Shared::pop_urgent`] would give, for looks without the lock.
-static URGENT: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
+/// How many goroutines wait under the scheduler's lock, for looks without it.
+struct Lengths {
+    /// In all its lists.
+    all: AtomicUsize,
+    /// Of them, those that [`Shared::pop_active`] and [`Shared::pop_urgent`] would give.
+    active: AtomicUsize,
+    urgent: AtomicUsize,
+    expired: AtomicUsize,
+    /// [`Shared::is_crowded`].
+    is_crowded: AtomicBool,
+}
 
-/// [`Shared::is_crowded`], for looks without the lock.
-static CROWDED: Line<AtomicBool> = Line::new(AtomicBool::new(false));
+static LENGTHS: Line<Lengths> = Line::new(Lengths {
+    all: AtomicUsize::new(0),
+    active: AtomicUsize::new(0),
+    urgent: AtomicUsize::new(0),
+    expired: AtomicUsize::new(0),
+    is_crowded: AtomicBool::new(false),
+});
 
-/// See the module's head.
+/// See the module's head; what the lists are for, `policy/` says.
 pub(crate) struct Shared {
-    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in the order of their `G::turn`; but while it is crowded the
-    /// others are among the urgent.
+    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in the
+    /// order of their `G::turn`; but in a crowd the newcomers wait for slices of their own.
     begun: GList,
     newcomers: GList,
-    /// Those before them: readied by I/O or time. They should not wait for those who compute.
+    /// Readied by I/O or time.
     urgent: GList,
-    /// Whose turn it is of these two, while it is crowded.
-    begun_is_next: bool,
-    /// Goroutines that were stopped in the middle of computing, bound to their Ms; the one that was stopped first comes first.
-    preempted: GList,
-    /// How many ever came to the global queue: the `G::turn` of who comes next there, or to the preempted. So whoever was stopped has its turn when those who waited before it
-    /// have had theirs.
+    /// The expired: those that were stopped in the middle of computing, bound to their Ms, and the
+    /// others. Together they are one queue, in the order of their `G::turn`.
+    stopped: GList,
+    expired: GList,
+    /// How many ever came to the global queue or the expired: the `G::turn` of the next one. Those in
+    /// front of all have 0.
     turn: u64,
     idle_ps: Vec<&'static P>,
     /// Ps that want Ms, Ms that idle.
@@ -67,9 +80,9 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     begun: GList::new(),
     newcomers: GList::new(),
     urgent: GList::new(),
-    begun_is_next: false,
-    preempted: GList::new(),
-    turn: 0,
+    stopped: GList::new(),
+    expired: GList::new(),
+    turn: 1,
     idle_ps: Vec::new(),
     staff: Staff::new(),
     all_ms: Vec::new(),
@@ -90,27 +103,44 @@ pub(crate) fn lock() -> Locked {
     SHARED.lock()
 }
 
-/// Whether neither the global queue nor the list of the preempted holds anybody (a look without the lock).
+/// Whether no goroutine waits in any of the lists (a look without the lock).
 #[inline]
 pub(crate) fn global_is_empty() -> bool {
-    GLOBAL_LEN.load(SeqCst) == 0
+    LENGTHS.all.load(SeqCst) == 0
 }
 
-/// Whether goroutines wait that should not wait for those who compute (a look without the lock).
+/// Whether no active goroutine waits in them (a look without the lock, which may be late).
+#[inline]
+pub(crate) fn active_is_empty() -> bool {
+    LENGTHS.active.load(Relaxed) == 0
+}
+
+/// Whether goroutines wait that I/O or time has readied (a look without the lock, which may be late).
 #[inline]
 pub(crate) fn is_urgent() -> bool {
-    URGENT.load(SeqCst) != 0
+    LENGTHS.urgent.load(Relaxed) != 0
 }
 
-/// Whether so many are stopped that those who are queued get on slowly (a look without the lock, which may be late).
+/// Whether no goroutine is expired (a look without the lock, which may be late).
+#[inline]
+pub(crate) fn nothing_is_expired() -> bool {
+    LENGTHS.expired.load(Relaxed) == 0
+}
+
+/// Whether so many are stopped that newcomers are let in slowly (a look without the lock, which may be late).
 #[inline]
 pub(crate) fn is_crowded() -> bool {
-    CROWDED.load(Relaxed)
+    LENGTHS.is_crowded.load(Relaxed)
 }
 
-/// How many are in the global queue, or preempted (a moment's view).
+/// How many are in the lists (a moment's view).
 pub(crate) fn global_len() -> usize {
-    GLOBAL_LEN.load(Relaxed)
+    LENGTHS.all.load(Relaxed)
+}
+
+/// How many of them are active (a moment's view).
+pub(crate) fn active_len() -> usize {
+    LENGTHS.active.load(Relaxed)
 }
 
 /// Whether the first of `a` came before the first of `b`, or there is none in `b`. Nobody came before anybody.
@@ -135,15 +165,15 @@ impl Shared {
 
     fn queue(&mut self, g: *mut G) {
         let newcomer = self.stamp(g).is_newcomer();
-        self.turn += 1;
         if newcomer { self.newcomers.push_back(g) } else { self.begun.push_back(g) }
     }
 
     /// Notes when `g` came, which is the caller's.
-    fn stamp(&self, g: *mut G) -> &'static G {
+    fn stamp(&mut self, g: *mut G) -> &'static G {
         // SAFETY: descriptors are never freed.
         let g = unsafe { &*g };
         g.turn.set(self.turn);
+        self.turn += 1;
         g
     }
 
@@ -153,75 +183,120 @@ impl Shared {
         self.publish();
     }
 
-    /// Whether so many are stopped that those who are queued get on slowly, see `preempt/`, "How many threads".
+    /// Puts a goroutine that is charged with a slice behind the expired; `is_stopped`: in the middle of
+    /// computing, and its thread waits. As [`push_global`](Self::push_global).
+    pub(crate) fn push_expired(&mut self, g: *mut G, is_stopped: bool) {
+        self.stamp(g);
+        if is_stopped {
+            self.stopped.push_back(g)
+        } else {
+            self.expired.push_back(g)
+        }
+        self.publish();
+    }
+
+    /// As [`push_expired`](Self::push_expired), in front of all: its slice is not over.
+    pub(crate) fn push_expired_front(&mut self, g: *mut G, is_stopped: bool) {
+        // SAFETY: descriptors are never freed, and `g` is the caller's.
+        unsafe { (*g).turn.set(0) };
+        if is_stopped {
+            self.stopped.push_front(g)
+        } else {
+            self.expired.push_front(g)
+        }
+        self.publish();
+    }
+
+    /// Whether so many are stopped that newcomers are let in slowly, see `policy/`.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.preempted.len() >= HELD_LIMIT
+        self.stopped.len() >= policy::CROWD
+    }
+
+    fn active(&self) -> usize {
+        let newcomers = if self.is_crowded() { 0 } else { self.newcomers.len() };
+        self.urgent.len() + self.begun.len() + newcomers
     }
 
     fn publish(&self) {
-        GLOBAL_LEN.store(self.queue_len() + self.preempted.len(), SeqCst);
-        URGENT.store(self.urgent.len() + if self.is_crowded() { self.begun.len() } else { 0 }, SeqCst);
-        if CROWDED.load(Relaxed) != self.is_crowded() {
-            CROWDED.store(self.is_crowded(), Relaxed);
-        }
-    }
-
-    /// Puts a goroutine that was stopped and whose thread waits behind the others of its kind. As
-    /// [`push_global`](Self::push_global).
-    pub(crate) fn push_preempted(&mut self, g: *mut G) {
-        self.stamp(g);
-        self.preempted.push_back(g);
-        self.publish();
+        LENGTHS.all.store(self.queue_len() + self.expired(), SeqCst);
+        LENGTHS.active.store(self.active(), Relaxed);
+        LENGTHS.urgent.store(self.urgent.len(), Relaxed);
+        LENGTHS.expired.store(self.expired(), Relaxed);
+        LENGTHS.is_crowded.store(self.is_crowded(), Relaxed);
     }
 
     /// Takes the goroutine that was stopped first.
-    pub(crate) fn pop_preempted(&mut self) -> Option<*mut G> {
-        let g = self.preempted.pop_front();
+    pub(crate) fn pop_stopped(&mut self) -> Option<*mut G> {
+        let g = self.stopped.pop_front();
         self.publish();
         g
+    }
+
+    /// Takes the first of the expired.
+    pub(crate) fn pop_expired(&mut self) -> Option<*mut G> {
+        let stopped = self.stopped_is_first();
+        let g = if stopped { self.stopped.pop_front() } else { self.expired.pop_front() };
+        self.publish();
+        g
+    }
+
+    /// Whether the first of the expired was stopped, and has its thread.
+    pub(crate) fn stopped_is_first(&self) -> bool {
+        comes_first(&self.stopped, &self.expired)
     }
 
     /// How many goroutines are stopped.
-    pub(crate) fn preempted(&self) -> usize {
-        self.preempted.len()
+    pub(crate) fn stopped(&self) -> usize {
+        self.stopped.len()
     }
 
-    /// Takes one that should not wait.
+    /// How many are expired, those that were stopped included.
+    pub(crate) fn expired(&self) -> usize {
+        self.stopped.len() + self.expired.len()
+    }
+
+    /// How many parties share `p`, whose slice ends.
+    pub(crate) fn parties(&self, p: &P) -> Parties {
+        let (procs, expires) = (p::procs(), p.turn.get().running == Class::Expired);
+        Parties {
+            active: p.runq.ring_len() + self.active() / procs + usize::from(!expires),
+            expired: self.expired().div_ceil(procs) + usize::from(expires),
+        }
+    }
+
+    /// Takes one that I/O or time has readied.
     pub(crate) fn pop_urgent(&mut self) -> Option<*mut G> {
-        let from_begun =
-            self.is_crowded() && (self.urgent.is_empty() || self.begun_is_next && !self.begun.is_empty());
-        self.begun_is_next = !from_begun;
-        let g = if from_begun { self.begun.pop_front() } else { self.urgent.pop_front() };
+        let g = self.urgent.pop_front();
         self.publish();
         g
     }
 
-    /// Takes one goroutine: whose turn it is, of the global queue and of those that were stopped; while it is crowded, of those first.
-    pub(crate) fn pop_global_one(&mut self) -> Option<*mut G> {
-        let stopped = self.is_crowded() || self.is_turn_of_preempted();
-        let g = if stopped { self.preempted.pop_front() } else { self.pop() };
-        let g = g.or_else(|| self.preempted.pop_front());
+    /// Takes one that has never run.
+    pub(crate) fn pop_newcomer(&mut self) -> Option<*mut G> {
+        let g = self.newcomers.pop_front();
         self.publish();
         g
     }
 
-    /// Whether those who were in the global queue before the first of the preempted was stopped have left it.
-    fn is_turn_of_preempted(&self) -> bool {
-        comes_first(&self.preempted, &self.begun) && comes_first(&self.preempted, &self.newcomers)
+    /// Takes the first of the global queue.
+    pub(crate) fn pop_active(&mut self) -> Option<*mut G> {
+        let g = self.pop();
+        self.publish();
+        g
     }
 
-    /// Takes one who has waited in turn, or else one of the urgent, who have their own.
     fn pop(&mut self) -> Option<*mut G> {
-        let from =
-            if comes_first(&self.begun, &self.newcomers) { &mut self.begun } else { &mut self.newcomers };
-        from.pop_front().or_else(|| self.urgent.pop_front())
+        if self.is_crowded() || comes_first(&self.begun, &self.newcomers) {
+            self.begun.pop_front()
+        } else {
+            self.newcomers.pop_front()
+        }
     }
 
-    /// Takes the oldest of the global queue for `p` to run, and `p`'s share of the rest into its empty ring; while it is crowded those stay
-    /// where they find a P sooner.
+    /// Takes the first of the global queue for `p` to run, and `p`'s share of the rest into its empty ring.
     pub(crate) fn pop_global(&mut self, p: &P) -> Option<*mut G> {
         let first = self.pop()?;
-        let rest = if self.is_crowded() { 0 } else { self.queue_len() };
+        let rest = self.active() - self.urgent.len();
         for _ in 0..(rest / p::procs()).min(super::config::RING / 2) {
             let g = self.pop().expect("counted");
             assert!(p.runq.push(g).is_none(), "the ring had room for half");
@@ -241,6 +316,7 @@ impl Shared {
     /// Takes a P out of the idle list.
     pub(crate) fn take_idle_p(&mut self) -> Option<&'static P> {
         let p = self.idle_ps.pop()?;
+        p.begin_slice();
         WAKE.p_leaves_idle();
         sysmon::interrupt(SLEEPS);
         Some(p)
@@ -271,17 +347,12 @@ impl Shared {
         self.stopped_ps == p::procs() && self.spares_in_use == 0
     }
 
-    /// Whether nobody is in the global queue; those who were stopped do not count.
-    pub(crate) fn queue_is_empty(&self) -> bool {
-        self.queue_len() == 0
-    }
-
     fn queue_len(&self) -> usize {
         self.urgent.len() + self.begun.len() + self.newcomers.len()
     }
 
     pub(crate) fn global_is_empty(&self) -> bool {
-        self.queue_is_empty() && self.preempted.is_empty()
+        self.queue_len() + self.expired() == 0
     }
 
     /// Keeps room, so that nothing allocates under the lock later: it is taken in signal handlers, and by sysmon, which must

@@ -114,7 +114,7 @@ pub fn snapshot() -> Snapshot {
     debug_assert!(start::fixed().thread_cap > 0);
     let (threads, threads_idle, preempted) = {
         let s = state::lock();
-        (s.staff.threads() + 2 + swap::threads(), s.staff.idle(), s.preempted())
+        (s.staff.threads() + 2 + swap::threads(), s.staff.idle(), s.stopped())
     };
     let resizes = procs::resizes();
     let (stopping, stopped) = world::stops();

@@ -4,12 +4,11 @@
 //! | when                                                        | what                                              |
 //! | ----------------------------------------------------------- | ------------------------------------------------- |
 //! | a P is inside `blocking` since the last look and is wanted, or for 10 ms | takes it and hands it off (`syscall/`)            |
-//! | a P runs the same slice for 10 ms                           | marks it: the chain's next goroutine goes behind; if others want to run: preempts it (`preempt/`) |
-//! | the oldest of a P's ring waits for 10 ms                    | marks it too (visitors from the global queue renew slices) |
+//! | a P's slice is over (`policy/`)                             | marks it; if others want to run, and the goroutine there has computed for 1 ms: stops it (`preempt/`) |
 //! | a P that is over runs a goroutine: above GOMAXPROCS, or the world stops | preempts it                                       |
-//! | all Ps run the same slice for 1 ms, or nobody asked the netpoller for 10 ms, while somebody waits for I/O | asks it |
-//! | a timer is due whose P runs the same slice for 1 ms         | fires it                                          |
-//! | I/O or a timer has readied somebody, all Ps are busy, one for 1 ms with the same slice | preempts that one        |
+//! | goroutines wait for I/O, and nobody asked the netpoller for 1 ms | asks it                                      |
+//! | a timer is due whose P runs the same goroutine for 1 ms     | fires it                                          |
+//! | I/O or a timer has readied a goroutine, all Ps are busy, one for 1 ms with the same goroutine | stops that one    |
 //! | somebody is queued while a P idles and nobody looks         | starts an M with that P                           |
 //! | all Ps wait for what a stopped goroutine holds              | lets that one run (`preempt/rescue.rs`)           |
 //! | a second has gone by                                        | has affinity and control groups looked at (`procs.rs`) |
@@ -23,8 +22,9 @@
 //! Who wakes it: `wake/nap.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
 //! would see to that.
 
-use super::config::{self, IO_SLICE, KEEP_FREE_SLOTS};
+use super::config::{self, KEEP_FREE_SLOTS};
 use super::p::{self, P};
+use super::policy::{self, IO_SLICE};
 use super::runq::global::GList;
 use super::state::{self, WAKE};
 use super::syscall::word::Stay;
@@ -100,19 +100,20 @@ pub(crate) fn start() -> std::io::Result<()> {
 /// What it saw of a P at the last looks.
 #[derive(Default, Clone, Copy)]
 struct Seen {
+    /// The slice, and the turn of a goroutine in it.
     tick: u32,
     tick_since_ns: u64,
+    turn: u64,
+    turn_since_ns: u64,
     asked_ns: u64,
-    oldest: Option<u64>,
-    oldest_since_ns: u64,
     stay: Option<Stay>,
     stay_since_ns: u64,
 }
 
 impl Seen {
-    /// Whether the same slice has been on for a while, so that its P looks after nothing.
+    /// Whether the same goroutine has run for a while, so that its P looks after nothing.
     fn computes(&self, now: u64) -> bool {
-        self.tick_since_ns != 0 && now >= self.tick_since_ns + IO_SLICE_NS
+        self.turn_since_ns != 0 && now >= self.turn_since_ns + IO_SLICE_NS
     }
 }
 
@@ -216,9 +217,10 @@ impl Sysmon {
     /// True if a P was taken from `blocking`.
     fn look_at_ps(&mut self, now: u64) -> bool {
         let mut retaken = false;
+        let slice_ns = self.slice_now();
         for p in p::all_ever() {
             let seen = &mut self.seen[p.id as usize];
-            look_at_slice(p, seen, now, self.slice_ns);
+            look_at_slice(p, seen, now, slice_ns);
             let stay = syscall::stay(p);
             if stay != seen.stay {
                 (seen.stay, seen.stay_since_ns) = (stay, now);
@@ -244,7 +246,7 @@ impl Sysmon {
         let now = coarse_ns();
         let io = if nobody_polls() { now } else { NEVER };
         let looks = p::all().zip(&self.seen).map(|(p, seen)| {
-            let computes_from = match seen.tick_since_ns {
+            let computes_from = match seen.turn_since_ns {
                 0 => now + IO_SLICE_NS,
                 since => since + IO_SLICE_NS,
             };
@@ -262,10 +264,7 @@ impl Sysmon {
     /// Asks for I/O and fires timers that nobody else does.
     fn do_others_work(&self, now: u64) {
         let mut list = GList::new();
-        // A P that gets on asks by itself, sooner or later.
-        let all_compute = p::all().all(|p| self.seen[p.id as usize].computes(now));
-        let patience = if all_compute { IO_SLICE_NS } else { MAX_SLEEP_NS };
-        if nobody_polls() && now >= find::last_poll_ns() + patience {
+        if nobody_polls() && now >= find::last_poll_ns() + IO_SLICE_NS {
             find::poll_into(Some(0), &mut list);
         }
         for p in p::all_ever().filter(|p| self.seen[p.id as usize].computes(now)) {
@@ -276,7 +275,7 @@ impl Sysmon {
         }
     }
 
-    /// Whether goroutines that I/O or time has readied wait while all Ps are busy, and one of those with the same slice for long.
+    /// Whether goroutines that I/O or time has readied wait while all Ps are busy, and one of those with the same goroutine for long.
     fn must_make_room(&self, now: u64) -> bool {
         let computes = |p: &P| self.seen[p.id as usize].computes(now);
         state::is_urgent() && WAKE.idle_ps() == 0 && p::all().any(computes)
@@ -285,18 +284,29 @@ impl Sysmon {
     /// Stops the goroutine that has computed longest, if that is long, for one whom I/O or time has readied.
     fn make_room(&mut self, now: u64) {
         let ps = p::all().zip(&mut self.seen);
-        if let Some((p, seen)) = ps.min_by_key(|(_, seen)| seen.tick_since_ns)
+        if let Some((p, seen)) = ps.min_by_key(|(_, seen)| seen.turn_since_ns)
             && seen.computes(now)
         {
             ask_to_stop(p, seen, now);
         }
     }
 
+    /// How long slices are just now.
+    fn slice_now(&self) -> u64 {
+        let rings: usize = p::all().map(|p| p.runq.ring_len()).sum();
+        policy::slice_ns(self.slice_ns, ((rings + state::global_len()) / p::procs().max(1) + 1) as u64)
+    }
+
     /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
     fn next_slice_end(&self) -> u64 {
-        let since = self.seen.iter().flat_map(|s| [s.tick_since_ns, s.oldest_since_ns]);
-        let first = since.map(|since| since + self.slice_ns).filter(|&end| end > coarse_ns()).min();
-        first.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(self.slice_ns / 10))
+        let slice_ns = self.slice_now();
+        // At that time it is marked, and then the goroutine that runs has computed for long enough to be stopped.
+        let ends = p::all().flat_map(|p| {
+            let seen = &self.seen[p.id as usize];
+            [seen.tick_since_ns + p.slice_ns(slice_ns), seen.turn_since_ns + least_turn(slice_ns)]
+        });
+        let first = ends.filter(|&end| end > coarse_ns()).min();
+        first.map_or(MAX_SLEEP_NS, |end| (end - coarse_ns()).max(slice_ns / 10))
     }
 
     /// Has stacks that a peak left behind given back.
@@ -310,7 +320,7 @@ impl Sysmon {
 
 /// Whoever yields asks for an M without a fence, or not at all: should a P idle that has missed it, this finds one.
 fn ask_for_yielders() {
-    let some_wait = !state::global_is_empty() || p::all().any(|p| p.runq.oldest().is_some());
+    let some_wait = !state::global_is_empty() || p::all().any(|p| p.runq.ring_len() != 0);
     if some_wait && WAKE.must_wake() {
         ready::wake_p();
     }
@@ -322,20 +332,27 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
     if tick != seen.tick {
         (seen.tick, seen.tick_since_ns) = (tick, now);
     }
-    let oldest = p.runq.oldest();
-    if oldest.is_none() || oldest != seen.oldest {
-        (seen.oldest, seen.oldest_since_ns) = (oldest, now);
+    let turn = p.stats.schedules.get();
+    if turn != seen.turn {
+        (seen.turn, seen.turn_since_ns) = (turn, now);
     }
-    let over = now >= seen.tick_since_ns + slice_ns;
-    if over || oldest.is_some() && now >= seen.oldest_since_ns + slice_ns {
+    let over = now >= seen.tick_since_ns + p.slice_ns(slice_ns);
+    if over {
         p.preempt.store(true, Relaxed);
     }
     let others_wait = !p.runq.is_empty() || !state::global_is_empty();
     // Whom the rescue has given a spare has a moment to let go of what all wait for.
     let must_go = p.is_over() && (!p.is_spare() || seen.computes(now));
-    if must_go || over && others_wait {
+    // Before, it may end its turn by itself, and it has run at all, however late its thread came.
+    let computes = now >= seen.turn_since_ns + least_turn(slice_ns);
+    if must_go || over && computes && others_wait {
         ask_to_stop(p, seen, now);
     }
+}
+
+/// A turn that is shorter is not ended by a signal.
+fn least_turn(slice_ns: u64) -> u64 {
+    IO_SLICE_NS.min(slice_ns)
 }
 
 fn ask_to_stop(p: &P, seen: &mut Seen, now: u64) {

@@ -175,7 +175,7 @@ struct Options {
 unsafe fn make<F: FnOnce() -> T, T>(
     f: F,
     options: Options,
-    refs: u32,
+    refs: u8,
     at: &'static Location<'static>,
 ) -> &'static G {
     let class = options.class.unwrap_or(fixed().class);

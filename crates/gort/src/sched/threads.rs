@@ -22,6 +22,7 @@ use super::config::{IDLE_M, KEEP_FREE_SLOTS};
 use super::g::G;
 use super::m::M;
 use super::p::{self, P};
+use super::policy::{Class, Turn};
 use super::staff::Birth;
 use super::start::fixed;
 use super::state::{self, Shared, WAKE};
@@ -89,12 +90,12 @@ pub(crate) fn are_short(s: &Shared) -> bool {
 pub(crate) fn resume_preempted_on_unused() -> bool {
     let (g, (p, spinning)) = {
         let mut s = state::lock();
-        if s.preempted() == 0 {
+        if s.stopped() == 0 {
             return false;
         }
         let unused = s.staff.take_wanting().or_else(|| s.take_idle_p().map(|p| (p, false)));
         let Some(unused) = unused else { return false };
-        (s.pop_preempted().expect("asked above"), unused)
+        (s.pop_stopped().expect("asked above"), unused)
     };
     resume_preempted(g, p);
     if spinning {
@@ -109,7 +110,8 @@ pub(crate) fn resume_preempted_on_unused() -> bool {
 
 /// Lets a goroutine that was stopped, and that the caller took out of the list, go on with `p`.
 pub(crate) fn resume_preempted(g: *mut G, p: &'static P) {
-    run::begin_slice(p, false);
+    run::begin_turn(p);
+    p.turn.set(Turn { running: Class::Expired, ..p.turn.get() });
     // SAFETY: descriptors of goroutines and Ms are never freed, and a preempted one has its M.
     unsafe { &*(*g).bound_m.load(Acquire) }.give(p, false);
 }
@@ -260,7 +262,7 @@ struct Whereabouts {
 impl Whereabouts {
     fn of(s: &Shared) -> Whereabouts {
         let blocking = s.all_ms.iter().filter(|m| m.in_blocking.load(Relaxed)).count();
-        let (held, locked, idle) = (s.preempted(), s.waiting_bound, s.staff.idle());
+        let (held, locked, idle) = (s.stopped(), s.waiting_bound, s.staff.idle());
         let rest = s.staff.threads().saturating_sub(blocking + held + locked + idle);
         Whereabouts { blocking, held, locked, idle, rest }
     }

@@ -6,7 +6,7 @@
 //! # What the handler checks
 //! | question                                                    | else                                                   |
 //! | ----------------------------------------------------------- | ------------------------------------------------------ |
-//! | did this process send it, to this thread, for this P and slice? | not ours: the previous handler's; or late: nothing |
+//! | did this process send it, to this thread, for this P and turn? | not ours: the previous handler's; or late: nothing |
 //! | does the M run a goroutine, with a P?                        | it is in the scheduler, or inside `blocking`          |
 //! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
 //! | is the thread not pinned, the goroutine not `no_preempt`?   | noted for the rescue; sysmon asks again               |
@@ -17,7 +17,7 @@ use super::super::g::G;
 use super::super::m::{self, M};
 use super::super::p::P;
 use super::super::start::fixed;
-use super::hold;
+use super::{Why, hold};
 use crate::sys::signal::{self, Handler, Previous};
 use crate::sys::sync::{AtomicBool, Ordering::*};
 use crate::sys::{fs, pin, thread};
@@ -67,13 +67,13 @@ pub(in super::super) fn request(p: &P) {
         );
         return;
     }
-    m.preempt.store(slice(p), Release);
+    m.preempt.store(turn(p), Release);
     thread::signal(m.tid.load(Acquire), libc::SIGURG);
 }
 
-/// Names the time slice that is on now.
-pub(super) fn slice(p: &P) -> u64 {
-    u64::from(p.id) << 32 | u64::from(p.tick.load(Relaxed))
+/// Names the turn of the goroutine that runs on `p` now.
+pub(super) fn turn(p: &P) -> u64 {
+    u64::from(p.id) << 32 | u64::from(p.stats.schedules.get() as u32)
 }
 
 extern "C" fn on_signal(sig: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -112,9 +112,12 @@ fn stop_here(sp: usize) {
         m.declined.store(asked, Release);
         return;
     };
-    let Some(p) = m.p.get().filter(|p| slice(p) == asked) else { return };
+    let Some(p) = m.p.get().filter(|p| turn(p) == asked) else { return };
     if g.no_preempt.load(Relaxed) == 0 {
-        hold(m, g, p);
+        let why = if p.preempt.load(Relaxed) { Why::SliceIsOver } else { Why::Urgent };
+        if why == Why::SliceIsOver || p.may_interrupt() {
+            hold(m, g, p, why);
+        }
     } else {
         m.declined.store(asked, Release);
     }

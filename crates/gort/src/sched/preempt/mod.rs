@@ -2,20 +2,19 @@
 //!
 //! # How a goroutine is stopped without help of a compiler
 //! It is not taken off its thread: the **thread is stopped with it**, as an operating system would. It gives its P away, is queued among
-//! the *preempted*, bound to its M, and the M sleeps until somebody who finds it there hands over a P. To the program nothing has
+//! the *expired*, bound to its M, and the M sleeps until somebody who finds it there hands over a P. To the program nothing has
 //! happened: locks of malloc and std stay held by their thread, thread-locals stay where they are, unwinding stays on its stack.
 //! The price is a thread for each goroutine that is stopped.
 //!
 //! ```text
-//!   sysmon: 10 ms on one slice, others want to run          the thread: SIGURG, on its signal stack (handler.rs)
+//!   sysmon: the slice is over, others want to run           the thread: SIGURG, on its signal stack (handler.rs)
 //!   ──────────────────────────────────────────────          ─────────────────────────────────────────────────
-//!   m.preempt := (P, slice); tgkill ───────────────────────▶ is this slice still on? in user code? not pinned?
-//!                                                             hold: push to `preempted`, hand the P off, sleep
-//!   some M finds it in `preempted`, hands it its P ─────────▶ wake up, return from the handler
+//!   m.preempt := (P, turn); tgkill ────────────────────────▶ is this turn still on? in user code? not pinned?
+//!                                                             hold: join the expired, hand the P off, sleep
+//!   some M finds it there, hands it its P ──────────────────▶ wake up, return from the handler
 //! ```
 //!
-//! If nobody waits but others that were stopped, the P goes straight to the one that was stopped first: a *swap*, for which no other M is
-//! needed.
+//! Where the one that goes on was stopped too, the P goes straight to it: a *swap*, for which no other M is needed.
 //!
 //! # Two ways into `hold`
 //! 1. The handler, at any instruction of user code.
@@ -28,19 +27,10 @@
 //! is left alone. Everything else that the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
 //!
 //! # How many threads, and why no lock's owner starves
-//! From [`HELD_LIMIT`] on most preemptions are swaps whoever is queued, and the number stays. So the owner of a lock always gets its turn,
-//! whoever waits for that lock with a P. The others, where the P goes to those who are queued, become rarer as the number grows: every second
-//! one at the limit, every 32nd at twice that, every 512th at three times, see [`one_in`]. If those who are queued
-//! compute for ever too, each needs a thread in the end, but the number grows ever more slowly; if they do not, they
-//! park soon and have lost nothing. By chance, not in turn: preemptions of several Ps come in step.
-//!
-//! Whoever is no newcomer (`G::is_newcomer`) does not wait behind them: from the limit on those of the global queue are among the *urgent*, whenever they
-//! came there, and whoever is stopped empties its P's ring into that queue. While one of them is there, or is `next`, every second preemption is a
-//! *visit*: the P goes to some of them and to those whom they ready, up to [`VISIT`], and then to who was stopped first ([`Owes::Stopped`]). So no
-//! newcomer begins whose turn it is not, and it takes threads only if those whom it is for compute for long; so from four times the limit on visits become
-//! rarer in the same way.
-//!
-//! While no thread is to be had ([`threads::are_short`]) all are swaps: a P that waits for a thread runs nobody, and who was stopped has one.
+//! What is stopped joins the expired, which have turns of one slice each (`policy/`): so the owner of a lock always gets its turn, even
+//! where others wait for that lock with a P. Each goroutine that is stopped for the first time may need a thread: in a crowd newcomers are
+//! let in ever more slowly. While no thread is to be had ([`threads::are_short`]) all are swaps: a P that waits for a thread runs nobody,
+//! and what was stopped has one.
 //!
 //! # A lock's owner is stopped, and the runtime itself waits for that lock
 //! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
@@ -53,15 +43,16 @@
 pub(super) mod handler;
 mod rescue;
 
-use super::config::{HELD_LIMIT, ThreadLocals};
+use super::config::ThreadLocals;
 use super::g::{G, State};
 use super::m::{self, Action, M};
-use super::p::{self, Owes, P};
+use super::p::{self, P};
 use super::park::{self, WaiterRef};
+use super::policy::Class;
 use super::ready::{self, pinned};
 use super::state::{self, WAKE};
 use super::trace::{self, EventKind::*};
-use super::{syscall, threads};
+use super::{run, slice, syscall, threads};
 use crate::sys::clock;
 use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::marker::PhantomData;
@@ -86,7 +77,8 @@ pub(crate) fn checkpoint(parks: bool) {
             // SAFETY: `g` runs here; that is us.
             unsafe { park::leave(m, g, Action::Yield) };
         } else {
-            hold(here.m, g, here.p);
+            let over = here.p.preempt.load(Relaxed);
+            hold(here.m, g, here.p, if over { Why::SliceIsOver } else { Why::GivesWay });
         }
     }
 }
@@ -118,7 +110,7 @@ fn let_others_run(here: ready::Pinned) {
     debug_assert_eq!(crate::sys::pin::depth(), 1, "a goroutine was started under a lock");
     here.p.budget.set(BUDGET);
     let Some(g) = here.m.g() else { return };
-    let waiting = (here.p.runq.len() + state::global_len()) as u64;
+    let waiting = (here.p.runq.len() + state::active_len()) as u64;
     // Where several start many, each has to wait for the others' too.
     let pause_ns = waiting * SMALL_NS * (waiting / FEW).max(1) / p::procs() as u64;
     let may_park = here.m.fixed.thread_locals == ThreadLocals::Own && g.no_preempt.load(Relaxed) == 0;
@@ -149,44 +141,14 @@ fn is_wanted(p: &P) -> bool {
     wanted
 }
 
-/// Turns in one visit.
-const VISIT: u8 = 32;
-
-/// While `held` goroutines are stopped, one in so many preemptions is for those who are queued, by chance; all, below the limit.
-fn one_in(held: usize) -> u32 {
-    let Some(over) = held.checked_sub(HELD_LIMIT) else { return 1 };
-    2 << (over / (HELD_LIMIT / 4)).min(30)
-}
-
-/// What is done with the P of a goroutine that is stopped.
-#[derive(PartialEq, Eq)]
-enum Instead {
-    /// It goes to those who are queued.
-    Queued,
-    /// It goes to some of those who do not wait, then to the one that was stopped first.
-    Visit,
-    /// It goes to the one that was stopped first.
-    Swap,
-}
-
-/// See the module's head. The owner of `p`.
-fn instead(p: &P, s: &state::Shared) -> Instead {
-    if p.is_over() {
-        return Instead::Queued; // they get another one
-    }
-    if threads::are_short(s) {
-        return Instead::Swap;
-    }
-    let due = p.timers.next_ns() <= clock::now_ns();
-    if p.random(one_in(s.preempted())) == 0 {
-        let only_stopped = p.runq.is_empty() && s.queue_is_empty() && !due;
-        return if only_stopped { Instead::Swap } else { Instead::Queued };
-    }
-    // SAFETY: descriptors are never freed.
-    let next_is_wanted = p.runq.peek_next().is_some_and(|g| unsafe { !(*g).is_newcomer() });
-    let wanted = due || state::is_urgent() || next_is_wanted;
-    let visits = one_in(s.preempted().saturating_sub(3 * HELD_LIMIT)).max(2);
-    if wanted && p.random(visits) == 0 { Instead::Visit } else { Instead::Swap }
+/// Why a goroutine is stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    SliceIsOver,
+    /// For goroutines that I/O or time has readied: its slice goes on afterwards.
+    Urgent,
+    /// It has called gort often, and others want to run.
+    GivesWay,
 }
 
 /// How often goroutines were stopped so.
@@ -200,31 +162,16 @@ pub(crate) fn count() -> u64 {
 /// Gives `p` to others and waits, on this thread, until `g`, which runs here, gets a P again. The caller is pinned, or the handler.
 /// Allocates nothing.
 #[cold]
-fn hold(m: &'static M, g: &'static G, p: &'static P) {
+fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     HELD.fetch_add(1, Relaxed);
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     g.set_state(State::Runnable);
     m.p.set(None);
     trace::point(Preempt, Some(g), Some(m), Some(p));
-    let (instead, first) = {
-        let mut s = state::lock();
-        if s.is_crowded() {
-            s.push_global(&mut p.take_ring());
-        }
-        let instead = instead(p, &s);
-        let first = if instead == Instead::Swap { s.pop_preempted() } else { None };
-        s.push_preempted(std::ptr::from_ref(g).cast_mut());
-        (instead, first)
-    };
-    match first {
+    match queue_and_swap(g, p, why) {
         Some(first) => threads::resume_preempted(first, p),
-        None => {
-            if instead == Instead::Visit {
-                p.owes.set(Owes::Stopped(VISIT));
-            }
-            syscall::hand_off(p);
-        }
+        None => syscall::hand_off(p),
     }
     // A P may have come to the idle list since we, or those of the ring, were queued globally.
     if WAKE.must_wake() {
@@ -232,13 +179,35 @@ fn hold(m: &'static M, g: &'static G, p: &'static P) {
     }
     m.sleep(None);
     if let Some(p) = m.p.get() {
-        p.begin_slice(); // it may have taken the thread as long as a slice to come back
+        run::begin_turn(p); // it may have taken the thread as long as a slice to come back
     }
     trace::point(Resume, Some(g), Some(m), m.p.get());
     if !bound {
         g.bound_m.store(null_mut(), Relaxed);
     }
     g.set_state(State::Running);
+}
+
+/// Queues `g`, which is stopped on `p`; one that was stopped and that `p` is to go straight to, if there is one.
+fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
+    let g = std::ptr::from_ref(g).cast_mut();
+    let mut s = state::lock();
+    let swaps = |s: &state::Shared| {
+        let active = !p.runq.is_empty() || !state::active_is_empty() || p.timers.next_ns() <= clock::now_ns();
+        let expired_first = p.turn.get().first == Class::Expired || !active;
+        !p.is_over() && s.stopped() > 0 && (threads::are_short(s) || expired_first && s.stopped_is_first())
+    };
+    match why {
+        Why::SliceIsOver if p.is_over() => s.push_expired_front(g, true),
+        Why::SliceIsOver => slice::end(p, &mut s, Some(g)),
+        Why::Urgent => {
+            p.interrupted_ns.set(clock::now_ns());
+            s.push_expired_front(g, true);
+        }
+        Why::GivesWay => s.push_expired(g, true),
+    }
+    // That may be `g` itself.
+    if why != Why::Urgent && swaps(&s) { s.pop_stopped() } else { None }
 }
 
 /// The goroutine is not stopped in the middle of computing while this lives, see [`no_preempt`].
@@ -275,20 +244,5 @@ impl Drop for NoPreempt {
         if let Some(g) = m::current().and_then(M::g) {
             g.no_preempt.store(g.no_preempt.load(Relaxed) - 1, Relaxed);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Below the limit none is a swap; above, ever more are.
-    #[test]
-    fn swaps() {
-        assert_eq!(one_in(HELD_LIMIT - 1), 1);
-        assert_eq!(one_in(HELD_LIMIT), 2);
-        assert_eq!(one_in(2 * HELD_LIMIT), 32);
-        assert_eq!(one_in(3 * HELD_LIMIT), 512);
-        assert_eq!(one_in(usize::MAX), 1 << 31);
     }
 }

@@ -31,17 +31,17 @@ const LONG_NS: u64 = 1_000_000_000;
 /// What sysmon saw of it.
 #[derive(Default)]
 pub(in super::super) struct Rescue {
-    /// Since when no P has gone on, and the slices that they have been at.
+    /// Since when no P has gone on, and the turns that they have been at.
     since_ns: Option<u64>,
-    slices: u64,
+    turns: u64,
 }
 
 impl Rescue {
     /// Looks, and helps if needed: true. On sysmon, at each look, before it asks anybody to stop.
     pub(in super::super) fn look(&mut self, now: u64) -> bool {
-        let slices = p::all().map(|p| u64::from(p.tick.load(Relaxed))).sum();
-        if slices != self.slices || !nobody_can_be_stopped() {
-            self.slices = slices;
+        let turns = p::all().map(|p| p.stats.schedules.get()).sum();
+        if turns != self.turns || !nobody_can_be_stopped() {
+            self.turns = turns;
             self.since_ns = None;
             return false;
         }
@@ -52,7 +52,7 @@ impl Rescue {
             || p::all().chain(p::spares()).all(|p| cannot_be_stopped(p) && sleeps(p).unwrap_or(unknown));
         if helps && all_wait() && !threads::resume_preempted_on_unused() {
             procs::with_spare(|spare| {
-                let first = state::lock().pop_preempted()?;
+                let first = state::lock().pop_stopped()?;
                 threads::resume_preempted(first, spare);
                 Some(())
             });
@@ -62,12 +62,12 @@ impl Rescue {
 }
 
 fn nobody_can_be_stopped() -> bool {
-    !state::global_is_empty() && p::all().all(cannot_be_stopped) && state::lock().preempted() != 0
+    !state::global_is_empty() && p::all().all(cannot_be_stopped) && state::lock().stopped() != 0
 }
 
 /// Whether `p` has no thread (yet), or its M is in the scheduler, or was pinned when it was asked.
 fn cannot_be_stopped(p: &P) -> bool {
-    p.m().is_none_or(|m| m.g().is_none() || m.declined.load(Acquire) == handler::slice(p))
+    p.m().is_none_or(|m| m.g().is_none() || m.declined.load(Acquire) == handler::turn(p))
 }
 
 /// Whether the thread of `p`'s M, if there is one, sleeps in the kernel; `None` where that cannot be found out.

@@ -200,18 +200,16 @@ impl<T, const N: usize> LocalQueue<T, N> {
         }
     }
 
-    /// A number that tells whether the oldest of the ring is still the one of the last look. Anybody.
-    pub(crate) fn oldest(&self) -> Option<u64> {
-        let head = self.head(Acquire);
-        (head.position() != self.tail.load(Acquire)).then_some(head.0)
-    }
-
     /// How many are queued, `next` included (a moment's view).
     pub(crate) fn len(&self) -> usize {
+        self.ring_len() + usize::from(!self.next.load(Relaxed).is_null())
+    }
+
+    /// How many are in the ring (a moment's view).
+    pub(crate) fn ring_len(&self) -> usize {
         let head = self.head(Acquire).position();
         let tail = self.tail.load(Acquire);
-        let ring = (tail.wrapping_sub(head) as i32).clamp(0, N as i32) as usize;
-        ring + usize::from(!self.next.load(Relaxed).is_null())
+        (tail.wrapping_sub(head) as i32).clamp(0, N as i32) as usize
     }
 
     /// Moves half of this ring (rounded up) to `to`, whose owner the caller is, and returns the last of them to be
