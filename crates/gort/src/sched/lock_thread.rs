@@ -2,18 +2,16 @@
 
 use super::g::G;
 use super::m::{self, M};
+use super::owner::Owner;
 use super::start::fixed;
 use crate::sys::sync::Ordering::*;
-use std::marker::PhantomData;
 use std::ptr::null_mut;
 
 /// The goroutine stays on its thread while this lives, see [`lock_os_thread`].
 #[must_use = "the goroutine is unlocked when this is dropped"]
 #[derive(Debug)]
 pub struct OsThreadLock {
-    /// False on a plain thread, which is always itself.
-    counted: bool,
-    _not_send: PhantomData<*const ()>,
+    owner: Owner,
 }
 
 /// Keeps the calling goroutine on its OS thread, and all others off it, until the guard is dropped. Guards nest.
@@ -23,7 +21,8 @@ pub struct OsThreadLock {
 /// is the real one meanwhile.
 ///
 /// A goroutine that ends while it is locked takes its thread with it; so does one whose guard was dropped by unwinding, or
-/// forgotten. On a plain thread this does nothing.
+/// forgotten, or outlives it (in a `thread_local!`, which the next goroutine on that stack comes to have: dropped there, the guard does
+/// nothing). On a plain thread this does nothing.
 ///
 /// # Blocking
 ///
@@ -41,7 +40,8 @@ pub struct OsThreadLock {
 /// })
 /// ```
 pub fn lock_os_thread() -> OsThreadLock {
-    let Some((m, g)) = here() else { return OsThreadLock { counted: false, _not_send: PhantomData } };
+    let lock = OsThreadLock { owner: Owner::current() };
+    let Some((m, g)) = here() else { return lock };
     if g.thread_locks.fetch_add(1, Relaxed) == 0 {
         g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed);
         if let Some(layout) = &fixed().layout {
@@ -53,15 +53,15 @@ pub fn lock_os_thread() -> OsThreadLock {
             }
         }
     }
-    OsThreadLock { counted: true, _not_send: PhantomData }
+    lock
 }
 
 impl Drop for OsThreadLock {
     fn drop(&mut self) {
-        if !self.counted || std::thread::panicking() {
+        if std::thread::panicking() {
             return; // who unwinds through it has left the thread's state in disorder
         }
-        let (_, g) = here().expect("the guard does not leave its goroutine");
+        let Some(g) = self.owner.goroutine() else { return };
         if g.thread_locks.fetch_sub(1, Relaxed) == 1 {
             restore_tid(g);
             g.bound_m.store(null_mut(), Relaxed);
@@ -81,7 +81,7 @@ fn restore_tid(g: &G) {
     }
 }
 
-/// The goroutine ends: its block goes to others without the thread's id. The thread ends in `run::retire`.
+/// The goroutine ends, after its last user code: its block goes to others without the thread's id. The thread ends in `run::retire`.
 pub(crate) fn at_end(g: &G) {
     if g.is_locked_to_thread() {
         restore_tid(g);

@@ -18,6 +18,7 @@ mod lock_thread;
 mod m;
 pub(crate) mod netpoll;
 mod own_attr;
+mod owner;
 mod p;
 pub(crate) mod park;
 mod policy;

@@ -22,6 +22,7 @@
 use super::direct;
 use super::g::{G, Kind, STORAGE_WORDS, State};
 use super::local;
+use super::lock_thread;
 use super::m::{self, Action};
 use super::p;
 use super::park::{self, Lent, WaiterRef};
@@ -593,6 +594,7 @@ pub(crate) extern "sysv64" fn entry(arg: usize) -> ! {
     // SAFETY: this is the goroutine, for the first time.
     unsafe { (vtable.run)(g) };
     finish(g, vtable);
+    lock_thread::at_end(g);
     // SAFETY: this is `g`, and nothing is left here.
     unsafe { direct::end(g) }
 }
@@ -603,7 +605,6 @@ fn finish(g: &'static G, vtable: &TaskVTable) {
     if g.has_name() {
         g.set_name(None);
     }
-    super::lock_thread::at_end(g);
     if g.join.load(Acquire) == DETACHED {
         drop_detached(g, vtable);
         return count_finished(g);

@@ -45,7 +45,8 @@ mod rescue;
 
 use super::config::ThreadLocals;
 use super::g::{G, State};
-use super::m::{self, Action, M};
+use super::m::{Action, M};
+use super::owner::Owner;
 use super::p::{self, P};
 use super::park::{self, WaiterRef};
 use super::policy::Class;
@@ -55,7 +56,6 @@ use super::trace::{self, EventKind::*};
 use super::{run, slice, syscall, threads};
 use crate::sys::clock;
 use crate::sys::sync::{AtomicU64, Ordering::*};
-use std::marker::PhantomData;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
@@ -213,10 +213,13 @@ fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
 /// The goroutine is not stopped in the middle of computing while this lives, see [`no_preempt`].
 #[must_use = "the goroutine can be preempted again when this is dropped"]
 #[derive(Debug)]
-pub struct NoPreempt(PhantomData<*const ()>);
+pub struct NoPreempt {
+    owner: Owner,
+}
 
 /// Keeps the calling goroutine from being preempted by a signal until the guard is dropped: for code that must not be interrupted
-/// by `SIGURG`, such as system calls that do not restart. Guards nest. On a plain thread this does nothing.
+/// by `SIGURG`, such as system calls that do not restart. Guards nest. On a plain thread this does nothing, nor does a guard
+/// that outlives its goroutine, in a `thread_local!`.
 ///
 /// The goroutine keeps its P meanwhile, so others may have to wait: keep it short. Calls of gort that park do so as always.
 ///
@@ -233,15 +236,16 @@ pub struct NoPreempt(PhantomData<*const ()>);
 /// })
 /// ```
 pub fn no_preempt() -> NoPreempt {
-    if let Some(g) = m::current().and_then(M::g) {
+    let guard = NoPreempt { owner: Owner::current() };
+    if let Some(g) = guard.owner.goroutine() {
         g.no_preempt.store(g.no_preempt.load(Relaxed) + 1, Relaxed);
     }
-    NoPreempt(PhantomData)
+    guard
 }
 
 impl Drop for NoPreempt {
     fn drop(&mut self) {
-        if let Some(g) = m::current().and_then(M::g) {
+        if let Some(g) = self.owner.goroutine() {
             g.no_preempt.store(g.no_preempt.load(Relaxed) - 1, Relaxed);
         }
     }

@@ -42,7 +42,7 @@ mod word;
 
 use super::fatal;
 use super::g::{self, G, State};
-use super::m;
+use super::owner::Owner;
 use super::run;
 use super::start::fixed;
 use super::timers::NEVER;
@@ -57,7 +57,6 @@ use crate::sys::pool::{MAX_BLOCK, Pool};
 use crate::sys::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{clock, futex};
 use std::io;
-use std::marker::PhantomData;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -404,9 +403,7 @@ pub(super) fn counts() -> Counts {
 #[must_use = "the stack may be swapped out again when this is dropped"]
 #[derive(Debug)]
 pub struct StackLoan {
-    /// The goroutine's number; 0 on a plain thread. (One in a thread-local may be dropped by the next goroutine on the same slot.)
-    of: u64,
-    _not_send: PhantomData<*const ()>,
+    owner: Owner,
 }
 
 /// Keeps the calling goroutine's stack and thread-locals from being swapped out, until the guard is dropped. Guards nest.
@@ -437,16 +434,16 @@ pub struct StackLoan {
 /// })
 /// ```
 pub fn lend_stack() -> StackLoan {
-    let g = m::current().and_then(|m| m.g());
-    if let Some(g) = g {
+    let loan = StackLoan { owner: Owner::current() };
+    if let Some(g) = loan.owner.goroutine() {
         g.loans.set(g.loans.get() + 1);
     }
-    StackLoan { of: g.map_or(0, G::id), _not_send: PhantomData }
+    loan
 }
 
 impl Drop for StackLoan {
     fn drop(&mut self) {
-        if let Some(g) = m::current().and_then(|m| m.g()).filter(|g| g.id() == self.of) {
+        if let Some(g) = self.owner.goroutine() {
             g.loans.set(g.loans.get() - 1);
         }
     }
