@@ -57,8 +57,13 @@ pub mod sys {
         }
 
         /// As [`pause`].
-        pub fn nap(_time: std::time::Duration) {
+        pub fn nap(_time: std::time::Duration, _nth: u32) {
             loom::thread::yield_now();
+        }
+
+        /// Models are not forked.
+        pub fn is_child() -> bool {
+            false
         }
     }
 

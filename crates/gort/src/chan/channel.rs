@@ -23,7 +23,7 @@ use super::core::{Core, PLAIN, Patience, Permit, State, UNBOUNDED};
 use super::waitq::{DONE, HELD, Outcome, WaitNode, Wakes};
 use crate::sched::{self, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::Guard;
-use crate::sys::sync::{AtomicBool, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicUsize, Ordering::*, is_child};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -588,14 +588,14 @@ impl<T> Chan<T> {
         add_handle(&self.receivers);
     }
 
-    /// A sender goes away.
+    /// A sender goes away. In a forked child the channel stays as it is.
     ///
     /// # Safety
     /// The caller owned one of the senders counted, and does not use `this` after.
     pub(super) unsafe fn drop_sender(this: NonNull<Chan<T>>) {
         // SAFETY: the caller's sender has kept the channel alive until here.
         let chan = unsafe { this.as_ref() };
-        if chan.senders.fetch_sub(1, AcqRel) == 1 {
+        if chan.senders.fetch_sub(1, AcqRel) == 1 && !is_child() {
             chan.core.close(|state| &mut state.recvq, |state| state.senders_gone = true);
             // SAFETY: the last sender calls this, once.
             unsafe { Chan::half_drop(this) };
@@ -609,7 +609,7 @@ impl<T> Chan<T> {
     pub(super) unsafe fn drop_receiver(this: NonNull<Chan<T>>) {
         // SAFETY: the caller's receiver has kept the channel alive until here.
         let chan = unsafe { this.as_ref() };
-        if chan.receivers.fetch_sub(1, AcqRel) == 1 {
+        if chan.receivers.fetch_sub(1, AcqRel) == 1 && !is_child() {
             let left = chan.core.close(
                 |state| &mut state.sendq,
                 |state| {

@@ -41,7 +41,7 @@
 use super::waitq::{DONE, Held, Outcome, WaitNode, WaitQueue, Wakes};
 use crate::sched::{Lent, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::{Guard, Lock};
-use crate::sys::sync::{AtomicBool, Ordering::Relaxed};
+use crate::sys::sync::{AtomicBool, Ordering::Relaxed, is_child};
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -234,6 +234,9 @@ impl Core {
 
     /// Gives a permit back.
     pub(super) fn abandon(&self, permit: Permit) {
+        if is_child() {
+            return;
+        }
         match permit {
             Permit::Closed | Permit::Tick(_) => return,
             Permit::Held(held) => self.settle(self.state.lock(), held, Outcome::Abandoned),

@@ -34,7 +34,7 @@ use crate::sched;
 use crate::sync::OnceLock;
 use crate::sync::interrupt::Interrupt;
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicU64, Ordering::Relaxed};
+use crate::sys::sync::{AtomicU64, Ordering::Relaxed, is_child};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Deref;
@@ -80,6 +80,9 @@ impl Deref for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if is_child() {
+            return;
+        }
         if let Some(live) = &mut *self.0.live.lock() {
             live.abandoned = true;
         }
@@ -222,6 +225,9 @@ impl Canceler {
 impl Drop for Canceler {
     /// What is below goes one after the other: a deep tree must not need a deep stack.
     fn drop(&mut self) {
+        if is_child() {
+            return;
+        }
         let children =
             |canceler: &Canceler| canceler.live.lock().take().map(|live| live.children.into_values());
         let mut todo: Vec<Child> = children(self).into_iter().flatten().collect();
@@ -285,6 +291,9 @@ impl Registration {
 
     /// Takes the registration back. True if there was still one.
     pub(super) fn remove(&self) -> bool {
+        if is_child() {
+            return false;
+        }
         self.handle.unlink(self.id).is_some()
     }
 }

@@ -24,8 +24,8 @@
 use super::error;
 use super::fd_mutex::{FdMutex, Left, LockError};
 use crate::sched::netpoll::{IoHandle, IoWaitError, Mode};
-use crate::sys::clock;
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*, is_child};
+use crate::sys::{clock, fork};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -113,6 +113,7 @@ impl NetFd {
 
     #[inline]
     fn begin(&self, mode: Mode) -> io::Result<Operation<'_>> {
+        fork::refuse("I/O");
         let deadline_ns = match self.timeout_ns(mode).load(Relaxed) {
             0 => None,
             timeout_ns => Some(clock::now_ns().saturating_add(timeout_ns)),
@@ -341,7 +342,15 @@ impl NetFd {
     // ---- the end ----
 
     /// Ends the socket; returns when it is gone.
+    ///
+    /// In a forked child that is this process's descriptor, and nobody else is in an operation.
     pub(super) fn close(&self) {
+        if is_child() {
+            if self.mutex.close_alone() {
+                self.destroy();
+            }
+            return;
+        }
         if !self.mutex.close() {
             return;
         }
@@ -354,7 +363,9 @@ impl NetFd {
 
     /// Gives the socket back to the system; the number stays ours. Called once, by the last one to leave after `close`.
     fn destroy(&self) {
-        self.io.deregister();
+        if !is_child() {
+            self.io.deregister();
+        }
         let placeholder = placeholder().expect("made by `new`");
         loop {
             // SAFETY: the number is ours until the drop, and that it names another file from now on is what the
@@ -369,14 +380,20 @@ impl NetFd {
                 break;
             }
         }
-        self.mutex.destroyed();
+        if !is_child() {
+            self.mutex.destroyed();
+        }
     }
 
     /// The descriptor, taken from the poller, in blocking mode as std's sockets are.
     ///
     /// # Errors
     /// `NotConnected` after `close`, and what the kernel says.
+    ///
+    /// # Panics
+    /// In a forked child: the mode is the parent's too.
     pub(super) fn into_blocking(self) -> io::Result<OwnedFd> {
+        fork::refuse("another mode of a socket");
         if self.mutex.is_closed() {
             return Err(error::closed());
         }

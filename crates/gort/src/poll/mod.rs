@@ -7,7 +7,8 @@
 //! 1. A descriptor is registered once, for everything, edge-triggered: after that, no wait costs an `epoll_ctl`.
 //! 2. [`Poller::wake`] ends a wait that is on, or else the next one that may sleep. While a wake is pending, further
 //!    ones cost one atomic operation (`waker.rs`).
-//! 3. A wait allocates nothing. `EINTR` is given to the caller: only it knows how long is still to sleep.
+//! 3. A forked child shares the instance and the eventfd with its parent; it does nothing to either.
+//! 4. A wait allocates nothing. `EINTR` is given to the caller: only it knows how long is still to sleep.
 //!
 //! # Rejected
 //! Level triggering with one-shot re-arming: one `epoll_ctl` per wait of a goroutine. Rounding time-outs to
@@ -15,7 +16,8 @@
 
 mod waker;
 
-use crate::sys::sync::{AtomicBool, Ordering::*};
+use crate::sys::sync::{AtomicBool, Ordering::*, is_child};
+use crate::sys::{fatal, fork};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -61,6 +63,9 @@ impl Poller {
     }
 
     fn control(&self, operation: i32, fd: i32, interest: i32, token: u64) -> io::Result<()> {
+        if is_child() {
+            return Err(io::Error::other(fork::sentence("I/O")));
+        }
         let mut event = libc::epoll_event { events: interest as u32, u64: token };
         // SAFETY: `event` is a valid epoll_event for the length of the call; descriptors that are not open only
         // give an error.
@@ -72,7 +77,7 @@ impl Poller {
 
     /// Ends the wait that is on, or the next one that may sleep. Returns false if such a wake was pending already.
     pub(crate) fn wake(&self) -> bool {
-        self.waker.wake()
+        !is_child() && self.waker.wake()
     }
 
     /// Waits for events, at most `timeout_ns` (`None`: for ever, `Some(0)`: only looks), and leaves them in `events`.
@@ -84,6 +89,10 @@ impl Poller {
     /// `Interrupted` when a signal came; the caller computes its time-out anew.
     pub(crate) fn wait(&self, events: &mut Events, timeout_ns: Option<u64>) -> io::Result<()> {
         events.len = 0;
+        if is_child() {
+            fatal::write_stderr(format!("fatal error: {}\n", fork::sentence("a wait")).as_bytes());
+            fatal::exit(2);
+        }
         let n = if self.has_pwait2.load(Relaxed) {
             match self.wait_ns(events, timeout_ns) {
                 // EPERM is what some sandboxes say for system calls they do not know.

@@ -20,9 +20,10 @@ use super::timers::{Fire, NEVER, TimerNode};
 use super::wake::nap::NAPS;
 use super::wake::sleeper::{PollSleeper, Told};
 use super::{netpoll, procs, slice, threads};
-use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU64, Ordering::*};
+use crate::sys::thread::PreciseSleep;
+use crate::sys::{clock, fork, thread};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ pub(crate) static SLEEPER: Line<PollSleeper> = Line::new(PollSleeper::new(Atomic
 
 /// When the netpoller was asked last.
 static LAST_POLL_NS: AtomicU64 = AtomicU64::new(0);
+
+/// From here on the kernel rounds a wait in the poll by a thousandth whatever the thread's slack is, which is more than
+/// that usually.
+const ROUGH_NS: u64 = 50_000_000;
 
 /// Looks at other Ps before giving up, as in Go.
 const STEAL_PASSES: u32 = 4;
@@ -265,7 +270,7 @@ fn steal_work(m: &'static M, p: &'static P) -> Option<*mut G> {
             }
             if let Some(next) = victim.runq.peek_next() {
                 let schedules = victim.stats.schedules.get();
-                std::thread::sleep(NEXT_GRACE);
+                thread::sleep(NEXT_GRACE);
                 // Only behind one that goes on computing: a pair that hands over to each other stays together.
                 if victim.stats.schedules.get() == schedules && victim.runq.steal_next(next) {
                     p.stats.steals.add(1);
@@ -361,7 +366,9 @@ fn sleep_in_poll(m: &'static M) -> bool {
         let mut list = GList::new();
         let timeout = (until != NEVER).then(|| until.saturating_sub(clock::now_ns()));
         // A time-out of 0 would only look; that is right, the timer is due.
+        let precise = timeout.filter(|&ns| ns < ROUGH_NS).map(|_| PreciseSleep::begin());
         poll_into(timeout, &mut list);
+        drop(precise);
         SLEEPER.leave();
         run_all_due(&mut list);
         if let Some(g) = list.pop_front() {
@@ -437,6 +444,7 @@ impl TimerHost {
 /// The first P.
 fn any_p() -> &'static P {
     ensure_started();
+    fork::refuse("a timer");
     p::get(0)
 }
 

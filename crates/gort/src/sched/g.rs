@@ -41,7 +41,9 @@ use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 use crate::sys::map_vec::MapVec;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use crate::sys::sync::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, is_child,
+};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::Location;
@@ -371,6 +373,9 @@ pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
 
 /// Takes dead descriptors back.
 pub(crate) fn free(gs: impl Iterator<Item = *mut G>) {
+    if is_child() {
+        return; // nobody makes goroutines any more
+    }
     let mut heap = HEAP.lock();
     gs.for_each(|g| heap.free.push(g as usize));
 }

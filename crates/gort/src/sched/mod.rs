@@ -11,6 +11,7 @@ mod direct;
 pub(crate) mod dump;
 mod fatal;
 mod find;
+mod fork;
 mod g;
 mod handover;
 pub(crate) mod local;

@@ -49,11 +49,11 @@ use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::FIRST_TOKEN;
 use crate::poll::{Events, Poller};
-use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::lock::Lock;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, is_child};
+use crate::sys::{clock, fork};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -273,6 +273,7 @@ impl IoHandle {
     /// What the kernel says (out of memory, not a kind of file that can be polled), or that no runtime was started:
     /// nobody would poll.
     pub(crate) fn open(fd: BorrowedFd<'_>) -> io::Result<IoHandle> {
+        fork::refuse("I/O");
         let poller = poller().ok_or_else(|| io::Error::other(super::start::not_started("net")))?;
         let handle = IoHandle { desc: TABLE.alloc()? };
         poller.add(fd, handle.desc.token())?;
@@ -360,6 +361,7 @@ impl IoHandle {
     /// Sets or (`None`) takes away the deadline of the chosen directions, also for operations in flight. A moment in the
     /// past fails them at once. After `evict` it does nothing.
     pub(crate) fn set_deadline(&self, read: bool, write: bool, deadline: Option<Instant>) {
+        fork::refuse("a deadline");
         let when_ns = deadline.map(clock::ns_of);
         let mut wakes = [Wake::NONE, Wake::NONE];
         {
@@ -421,6 +423,9 @@ impl IoHandle {
 
 impl Drop for IoHandle {
     fn drop(&mut self) {
+        if is_child() {
+            return; // what the poller knows is the parent's
+        }
         self.deregister();
         {
             let _guard = self.desc.lock.lock();

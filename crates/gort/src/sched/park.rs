@@ -10,7 +10,7 @@ use super::waiter::{TIMED_OUT, WaitWord, Won};
 use super::{direct, ready, swap, sysmon};
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicU32, Ordering::*};
-use crate::sys::{clock, futex};
+use crate::sys::{clock, fork, futex};
 use std::mem::MaybeUninit;
 use std::ptr::{NonNull, null_mut};
 use std::time::Instant;
@@ -68,6 +68,9 @@ thread_local! {
 
 impl WaiterRef {
     /// The caller's own waiter: the goroutine's, or the OS thread's where no goroutine runs (or one is inside `blocking`).
+    ///
+    /// # Panics
+    /// In a forked child, where nobody could end a wait. So call this before anything is enrolled.
     #[inline]
     pub(crate) fn current() -> WaiterRef {
         if let Some(m) = m::current()
@@ -76,6 +79,7 @@ impl WaiterRef {
         {
             return WaiterRef::of(g);
         }
+        fork::refuse("a wait");
         THREAD_WAITER.with(|w| WaiterRef(NonNull::from(w)))
     }
 

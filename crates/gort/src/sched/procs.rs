@@ -15,6 +15,7 @@ use super::runq::global::GList;
 use super::state::{self, WAKE};
 use super::trace::{self, EventKind};
 use super::{find, preempt, ready, syscall, task};
+use crate::sys::fork::refuse;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicBool, AtomicU32, Ordering::*};
 use crate::sys::{clock, futex, thread};
@@ -154,6 +155,7 @@ pub(crate) fn resizes() -> Times {
 }
 
 fn resize(n: usize) -> usize {
+    refuse("another number of Ps");
     let begun = clock::now_ns();
     let old = change(n);
     if old != n {

@@ -7,6 +7,7 @@ use super::runq::global::GList;
 use super::state::{self, WAKE};
 use super::threads;
 use crate::sys::pin;
+use crate::sys::sync::is_child;
 
 /// The M of this thread and the P it holds, whose owner fields are the caller's as long as this lives: no signal takes
 /// the P away. To be dropped before a switch.
@@ -55,6 +56,7 @@ pub(crate) fn ready(g: &'static G) {
                 }
             }
         }
+        None if is_child() => false, // nobody runs
         _ => {
             let mut s = state::lock();
             if expires {

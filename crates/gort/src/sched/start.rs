@@ -3,13 +3,13 @@
 use super::config::{self, Config, Limits, ThreadLocals};
 use super::park::WaiterRef;
 use super::reason::WaitReason;
-use super::{fatal, m, netpoll, p, preempt, procs, state, swap, syscall, sysmon, task, threads};
+use super::{fatal, fork, m, netpoll, p, preempt, procs, state, swap, syscall, sysmon, task, threads};
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
 use crate::stack::{overflow, slab};
 use crate::sys::fatal::say;
 use crate::sys::line::Line;
-use crate::sys::sync::{AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
 use crate::sys::{clock, fs, signal};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -64,6 +64,9 @@ pub enum StartError {
     /// This libc is not laid out as goroutines with their own thread-locals need it.
     #[error("{0}")]
     Unsupported(String),
+    /// This process is a forked child of one in which the runtime was started; in a child it is dead.
+    #[error("{}", crate::sys::fork::sentence("the start of the runtime"))]
+    Forked,
     /// The system refused something (descriptors, threads, memory).
     #[error("the gort runtime cannot start: {0}")]
     Io(#[from] std::io::Error),
@@ -272,6 +275,9 @@ fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
 static STARTING: Mutex<()> = Mutex::new(());
 
 fn start_with(config: &Config) -> Result<(), StartError> {
+    if is_child() {
+        return Err(StartError::Forked);
+    }
     if p::procs() != 0 && config.is_default() {
         return Ok(());
     }
@@ -304,6 +310,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
             FsMode::ArchPrctl
         }
     };
+    fork::watch()?;
     netpoll::start()?;
     let malloc_words = layout.as_ref().and_then(|l| <[isize; 2]>::try_from(l.malloc_words()).ok());
     let fixed = Fixed {

@@ -87,7 +87,7 @@ const TRIM_EVERY_NS: u64 = 100_000_000;
 pub(crate) fn start() -> std::io::Result<()> {
     COARSE_NS.store(clock::now_ns(), Relaxed);
     std::thread::Builder::new().name("gort-sysmon".into()).stack_size(256 << 10).spawn(|| {
-        thread::precise_sleeps();
+        std::mem::forget(thread::PreciseSleep::begin()); // for good: nobody is born here
         thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");

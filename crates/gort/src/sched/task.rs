@@ -31,7 +31,8 @@ use super::reason::WaitReason;
 use super::start::{fixed, require_started};
 use super::waiter::{FIRST_TOKEN, TIMED_OUT};
 use crate::stack::slab;
-use crate::sys::sync::{AtomicU64, Ordering::*};
+use crate::sys::fork::refuse;
+use crate::sys::sync::{AtomicU64, Ordering::*, is_child};
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -183,6 +184,7 @@ unsafe fn make<F: FnOnce() -> T, T>(
     let (g, id, parent) = match pinned() {
         Some(here) => (here.p.take_g(), here.p.new_id(), here.m.g().map_or(0, G::id)),
         None => {
+            refuse("the start of a goroutine");
             let mut one = Vec::with_capacity(1);
             super::g::allocate(1, &mut one);
             let parent = m::current().and_then(|m| m.g()).map_or(0, G::id);
@@ -581,6 +583,7 @@ pub fn yield_now() {
         // SAFETY: `g` runs here; that is us.
         unsafe { park::leave(m, g, Action::Yield) };
     } else {
+        refuse("yield_now");
         std::thread::yield_now();
     }
 }
@@ -602,6 +605,9 @@ pub(crate) extern "sysv64" fn entry(arg: usize) -> ! {
 /// Gives the result to who wants it. Out of line, so that nothing of it is on the stack for good.
 #[inline(never)]
 fn finish(g: &'static G, vtable: &TaskVTable) {
+    if is_child() {
+        super::fork::goroutine_ended();
+    }
     if g.has_name() {
         g.set_name(None);
     }

@@ -29,7 +29,7 @@ use super::state::{self, Shared, WAKE};
 use super::{procs, ready, run, task};
 use crate::stack::slab;
 use crate::sys::fatal::say;
-use crate::sys::signal::AltStack;
+use crate::sys::signal::{self, AltStack};
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, fs, futex, thread};
 use std::fmt;
@@ -285,7 +285,7 @@ fn m_main(m: &'static M) {
     m.tid.store(thread::tid(), Release);
     M::bind(Some(m));
     let alt_stack = AltStack::install();
-    thread::precise_sleeps();
+    signal::unblock_ours();
     // glibc's malloc makes its cache for this thread now, so that the words a goroutine carries are never null.
     drop(std::hint::black_box(Box::new(0u64)));
     // An older one may have taken the P that it was made for.

@@ -23,7 +23,7 @@ use super::park::Wake;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map_vec::MapVec;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::{AtomicPtr, AtomicU64, Ordering::*};
+use crate::sys::sync::{AtomicPtr, AtomicU64, Ordering::*, is_child};
 use std::cell::Cell;
 
 /// `min_when_ns` of an empty heap.
@@ -98,6 +98,9 @@ impl TimerNode {
             let owner = self.owner.load(Acquire);
             if owner.is_null() {
                 return false;
+            }
+            if is_child() {
+                return true; // nobody fires it, nor looks at what is in the heap
             }
             // SAFETY: heaps live as long as the process (Ps are never freed).
             let timers = unsafe { &*owner };

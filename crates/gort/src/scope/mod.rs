@@ -7,6 +7,7 @@
 
 use crate::sched::{self, FIRST_TOKEN, JoinError, JoinHandle, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::Lock;
+use crate::sys::sync::is_child;
 use std::cell::UnsafeCell;
 use std::io;
 use std::marker::PhantomData;
@@ -42,6 +43,9 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     /// A child has ended and dropped all it had.
     fn count_off(&self) {
+        if is_child() {
+            return;
+        }
         let wake = {
             let mut children = self.0.lock();
             children.running -= 1;
@@ -87,7 +91,7 @@ impl<T> Drop for Packet<T> {
             Ok(value) => catch_unwind(AssertUnwindSafe(|| drop(value))).err(),
             Err(payload) => Some(payload),
         });
-        if unheard.is_some_and(|payload| !sched::is_goexit(&*payload)) {
+        if unheard.is_some_and(|payload| !sched::is_goexit(&*payload)) && !is_child() {
             self.shared.0.lock().unheard_panic = true;
         }
     }

@@ -13,7 +13,7 @@
 use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicU32, Ordering::*};
+use crate::sys::sync::{AtomicU32, Ordering::*, is_child};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -191,6 +191,9 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        if is_child() {
+            return self.once.state.store(self.set_to, Release); // whoever waits is not here
+        }
         let wakes = {
             let mut queue = self.once.queue.lock();
             self.once.state.store(self.set_to, Release);

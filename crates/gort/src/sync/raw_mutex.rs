@@ -35,7 +35,7 @@ use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::clock;
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicU32, Ordering::*};
+use crate::sys::sync::{AtomicU32, Ordering::*, is_child};
 use std::time::Instant;
 
 const LOCKED: u32 = 1;
@@ -134,6 +134,9 @@ impl RawMutex {
 
     #[cold]
     fn unlock_slow(&self) {
+        if is_child() {
+            return self.state.store(0, Release); // whoever waits is not here
+        }
         let mut state = self.state.load(Relaxed);
         while state & QUEUED == 0 || state & WOKEN != 0 {
             debug_assert!(state & LOCKED != 0);

@@ -38,7 +38,7 @@ use super::raw_mutex::RawMutex;
 use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
 use std::time::Instant;
 
 const WRITER: usize = 1;
@@ -122,6 +122,9 @@ impl RawRwLock {
 
     #[cold]
     fn wake_writer(&self) {
+        if is_child() {
+            return;
+        }
         let wake = self.synced.lock().drain.wake_one(RETRY);
         if let Some(wake) = wake {
             wake.ready();
@@ -213,6 +216,9 @@ impl RawRwLock {
     /// Ends the writing and lets the queued readers in, beside `others` that read already.
     #[cold]
     fn admit_readers(&self, others: usize) {
+        if is_child() {
+            return self.state.store(others * ONE_READER, Release); // whoever waits is not here
+        }
         let wakes = {
             let mut synced = self.synced.lock();
             // Under this lock and with WRITER ours, nobody else changes the word. The readers are counted

@@ -19,7 +19,7 @@ use super::interrupt::Interrupt;
 use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue, Wakes};
 use crate::sched::{WaitReason, WaiterRef};
 use crate::sys::lock::{Guard, Lock};
-use crate::sys::sync::{AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,7 +162,7 @@ impl Semaphore {
     pub fn release(&self, n: usize) {
         let mut state = self.state.load(Relaxed);
         loop {
-            if state & QUEUED != 0 {
+            if state & QUEUED != 0 && !is_child() {
                 let queue = self.queue.lock();
                 // Acquire: the waiter sees through us what those did who gave back too little for it.
                 state = self.state.load(Acquire);

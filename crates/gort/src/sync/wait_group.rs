@@ -11,7 +11,7 @@
 use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::{self, WaitReason};
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
 use std::fmt;
 use std::sync::Arc;
 
@@ -156,6 +156,10 @@ impl Inner {
     /// The step to zero with waiters. False if somebody has added meanwhile.
     #[cold]
     fn finish(&self) -> bool {
+        if is_child() {
+            self.state.store(0, Release); // whoever waits is not here
+            return true;
+        }
         let wakes = {
             let mut queue = self.queue.lock();
             // AcqRel: the waiters see through us what all others did.

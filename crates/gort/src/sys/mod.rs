@@ -6,6 +6,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod fatal;
+pub(crate) mod fork;
 pub(crate) mod fs;
 pub(crate) mod futex;
 pub(crate) mod line;

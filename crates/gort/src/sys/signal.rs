@@ -1,6 +1,7 @@
 //! Signal handlers and the stacks they run on.
 
 use crate::sys::map;
+use crate::sys::sync::{AtomicU32, Ordering::Relaxed};
 
 /// A handler of ours.
 pub(crate) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
@@ -46,6 +47,14 @@ pub(crate) unsafe fn install(sig: libc::c_int, handler: Handler) -> Previous {
     }
 }
 
+/// Puts `previous` back, if `handler` is what `sig` leads to.
+pub(crate) fn uninstall(sig: libc::c_int, handler: Handler, previous: &Previous) {
+    if is_installed(sig, handler) {
+        // SAFETY: what was installed before, and may be again.
+        unsafe { libc::sigaction(sig, &previous.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Does what would have happened without our handler.
 ///
 /// # Safety
@@ -75,6 +84,41 @@ pub(crate) unsafe fn chain(
             // SAFETY: installed as a one-argument handler by its owner.
             unsafe { std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(handler)(sig) }
         }
+    }
+}
+
+/// Signals whose handlers the runtime relies on: who overflows its stack, or computes for long, gets
+/// them on its own thread.
+const OURS: [libc::c_int; 3] = [libc::SIGURG, libc::SIGSEGV, libc::SIGBUS];
+
+/// Those of [`OURS`] that this process had blocked when the runtime's threads began: bit by bit.
+static BLOCKED: AtomicU32 = AtomicU32::new(0);
+
+/// Lets our signals come to this thread, whatever mask it has inherited.
+pub(crate) fn unblock_ours() {
+    // SAFETY: sets of our own.
+    let before = unsafe {
+        let (mut ours, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        OURS.iter().for_each(|&sig| _ = libc::sigaddset(&mut ours, sig));
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &ours, &mut before);
+        before
+    };
+    // SAFETY: asks the set.
+    let was_blocked = |sig: libc::c_int| unsafe { libc::sigismember(&before, sig) } == 1;
+    let bits = OURS.iter().enumerate().map(|(i, &sig)| u32::from(was_blocked(sig)) << i).sum();
+    BLOCKED.store(bits, Relaxed);
+}
+
+/// Blocks what [`unblock_ours`] has unblocked: for a forked child, that the mask is the process's again.
+pub(crate) fn block_again() {
+    let bits = BLOCKED.load(Relaxed);
+    // SAFETY: a set of our own.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        for (_, &sig) in OURS.iter().enumerate().filter(|(i, _)| bits & 1 << i != 0) {
+            libc::sigaddset(&mut set, sig);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
     }
 }
 

@@ -6,10 +6,35 @@ pub(crate) fn tid() -> i32 {
     unsafe { libc::gettid() }
 }
 
-/// Asks the kernel to end this thread's sleeps as precisely as it can (the default slack is 50 µs).
-pub(crate) fn precise_sleeps() {
-    // SAFETY: PR_SET_TIMERSLACK takes a number.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1usize) };
+/// The kernel ends this thread's sleeps as precisely as it can while this lives (the usual slack is 50 µs).
+/// Not for good, where user code runs: children of a thread inherit its slack.
+#[must_use]
+pub(crate) struct PreciseSleep {
+    slack_before: libc::c_int,
+}
+
+impl PreciseSleep {
+    pub(crate) fn begin() -> PreciseSleep {
+        // SAFETY: the two take and give numbers.
+        unsafe {
+            let slack_before = libc::prctl(libc::PR_GET_TIMERSLACK);
+            libc::prctl(libc::PR_SET_TIMERSLACK, 1usize);
+            PreciseSleep { slack_before }
+        }
+    }
+}
+
+impl Drop for PreciseSleep {
+    fn drop(&mut self) {
+        // SAFETY: takes a number. (Zero, of a real-time thread, is the thread's default.)
+        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, self.slack_before.max(0) as usize) };
+    }
+}
+
+/// Sleeps for `time`, and hardly longer.
+pub(crate) fn sleep(time: std::time::Duration) {
+    let _precise = PreciseSleep::begin();
+    std::thread::sleep(time);
 }
 
 /// Asks the kernel to let this thread run soon when it wakes up, before those that compute; it must need little time then. (A short

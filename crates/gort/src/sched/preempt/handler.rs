@@ -6,7 +6,7 @@
 //! # What the handler checks
 //! | question                                                    | else                                                   |
 //! | ----------------------------------------------------------- | ------------------------------------------------------ |
-//! | did this process send it, to this thread, for this P and turn? | not ours: the previous handler's; or late: nothing |
+//! | did this process send it, to this thread, for this P and turn? (Where the system had no memory for the sender's name: for this P and turn?) | not ours: the previous handler's; or late: nothing |
 //! | does the M run a goroutine, with a P?                        | it is in the scheduler, or inside `blocking`          |
 //! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
 //! | is the thread not pinned, the goroutine not `no_preempt`?   | noted for the rescue; sysmon asks again               |
@@ -34,19 +34,15 @@ pub(in super::super) fn install() {
     // (it would be pinned).
     let previous = unsafe { signal::install(libc::SIGURG, on_signal) };
     PREVIOUS.set(previous).unwrap_or_else(|_| unreachable!("installed once"));
-    // SAFETY: the three only count.
-    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
     ENABLED.store(true, Release);
 }
 
-/// Nobody is stopped in a `fork`: the kernel starts that call anew at each signal, and if it takes longer than a slice it would never
-/// end; and it holds all of malloc's locks.
-extern "C" fn before_fork() {
-    pin::enter();
-}
-
-extern "C" fn after_fork() {
-    pin::leave();
+/// In a forked child, where nobody is stopped: `SIGURG` leads where it did before, also for what the child
+/// comes to execute.
+pub(in super::super) fn uninstall() {
+    if let Some(previous) = PREVIOUS.get() {
+        signal::uninstall(libc::SIGURG, on_signal, previous);
+    }
 }
 
 /// Asks the goroutine that runs on `p` to stop, if one does. If `p` is over, whoever runs there notices at the next call of gort's too,
@@ -80,9 +76,13 @@ extern "C" fn on_signal(sig: libc::c_int, info: *mut libc::siginfo_t, context: *
     let errno = errno();
     // SAFETY: the kernel gives a valid siginfo, and errno's place is this thread's.
     unsafe {
-        let ours = (*info).si_code == libc::SI_TKILL && (*info).si_pid() == thread::process_id();
-        if ours {
-            stop_here(stack_pointer(context));
+        let (code, pid) = ((*info).si_code, (*info).si_pid());
+        let ours = code == libc::SI_TKILL && pid == thread::process_id();
+        // At the limit of pending signals (RLIMIT_SIGPENDING) the kernel forgets who has sent it.
+        let perhaps_ours = code == libc::SI_USER && pid == 0;
+        let stopped = (ours || perhaps_ours) && stop_here(stack_pointer(context));
+        if ours || stopped {
+            // done
         } else if let Some(previous) = PREVIOUS.get().filter(|previous| previous.is_handler()) {
             signal::chain(sig, Some(previous), info, context);
         }
@@ -104,15 +104,15 @@ fn stack_pointer(context: *mut libc::c_void) -> usize {
     unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as usize }
 }
 
-/// Stops the goroutine on this thread, if it was asked for and can be.
-fn stop_here(sp: usize) {
-    let Some(m) = m::current() else { return };
+/// Stops the goroutine on this thread, if it was asked for and can be. False: it was not asked for.
+fn stop_here(sp: usize) -> bool {
+    let Some(m) = m::current() else { return false };
     let asked = m.preempt.load(Acquire);
     let Some(g) = m.g().filter(|g| is_user_code(m, g, sp)) else {
         m.declined.store(asked, Release);
-        return;
+        return false;
     };
-    let Some(p) = m.p.get().filter(|p| turn(p) == asked) else { return };
+    let Some(p) = m.p.get().filter(|p| turn(p) == asked) else { return false };
     if g.no_preempt.load(Relaxed) == 0 {
         let why = if p.preempt.load(Relaxed) { Why::SliceIsOver } else { Why::Urgent };
         if why == Why::SliceIsOver || p.may_interrupt() {
@@ -121,6 +121,7 @@ fn stop_here(sp: usize) {
     } else {
         m.declined.store(asked, Release);
     }
+    true
 }
 
 /// Whether the thread was interrupted in the goroutine's own code: on its stack and thread-locals, and not pinned.

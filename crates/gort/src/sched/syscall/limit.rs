@@ -9,7 +9,7 @@ use super::super::park::{WaiterRef, Wake};
 use super::super::reason::WaitReason;
 use super::super::waiter::FIRST_TOKEN;
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicUsize, Ordering::*};
+use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
 use std::collections::VecDeque;
 
 /// The limit, 0 for none. Changed under the lock of [`INSIDE`].
@@ -50,6 +50,9 @@ fn enter_bounded() -> Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if is_child() {
+            return;
+        }
         INSIDE.lock().count -= 1;
         hand_out();
     }

@@ -81,8 +81,9 @@ struct Exit {
 
 impl Drop for Exit {
     fn drop(&mut self) {
-        let m = m::current().expect("inside, the goroutine stays on its thread");
-        exit(m, m.g().expect("as above"));
+        // The goroutine stays on its thread; in a forked child there is none.
+        let Some(m) = m::current() else { return };
+        exit(m, m.g().expect("a goroutine is inside"));
     }
 }
 

@@ -77,8 +77,8 @@ impl LockWord {
         }
         self.sleepers.fetch_add(1, Relaxed);
         let mut time = FIRST_SLEEP;
-        loop {
-            nap(time);
+        for nth in 0.. {
+            nap(time, nth);
             if self.take_if_free() {
                 break;
             }
