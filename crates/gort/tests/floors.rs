@@ -134,6 +134,20 @@ fn assembly_is_in_three_files() {
     }
 }
 
+/// A panic on one of the scheduler's threads must not go unnoticed: all come from `service.rs`, but for the one that reports a fatal error.
+#[test]
+fn the_schedulers_threads_come_from_one_place() {
+    for (name, text) in texts().iter().filter(|(name, _)| name.starts_with("sched/")) {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let makes = lines.any(|line| line.contains("thread::Builder") || line.contains("thread::spawn"));
+        assert!(
+            !makes || ["sched/fatal.rs", "sched/service.rs"].contains(&name.as_str()),
+            "a thread in src/{name}"
+        );
+    }
+}
+
 /// Where no `unsafe` is needed it is forbidden.
 #[test]
 fn safe_floors_say_so() {

@@ -197,3 +197,66 @@ fn pdeathsig_waits_for_the_locked_goroutine() {
     }
     child::ends_well_in_both_modes("pdeathsig_waits_for_the_locked_goroutine", "2");
 }
+
+/// Something closes all descriptors that it does not know: one error says so, at once, whoever finds out.
+#[test]
+fn somebody_closes_all_descriptors() {
+    if let Some(scene) = scene() {
+        return gort::run(|| {
+            gort::sleep(Duration::from_millis(5));
+            // SAFETY: as some libraries do.
+            unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+            match &*scene {
+                "sleeps" => loop {
+                    gort::sleep(Duration::from_millis(5));
+                },
+                _ => loop {
+                    let soon = gort::go(|| gort::sleep(Duration::from_micros(50)));
+                    gort::blocking(|| std::thread::sleep(Duration::from_millis(1)));
+                    soon.join().unwrap();
+                },
+            }
+        });
+    }
+    for scene in ["sleeps", "computes"] {
+        let end = play("somebody_closes_all_descriptors", scene, &[("GOMAXPROCS", "2")]);
+        assert_eq!(end.code, Some(2), "{scene}: {}", end.text);
+        let said = "fatal error: the gort runtime cannot wait for I/O and time any more";
+        assert_eq!(end.text.matches(said).count(), 1, "{scene}: {}", end.text);
+    }
+}
+
+/// A start that the system has refused can be tried again, with other settings too.
+#[test]
+fn a_start_that_failed_can_be_repeated() {
+    if scene().is_some() {
+        // Root has no such limit, so become nobody first; whoever cannot is not root.
+        // SAFETY: plain system calls.
+        let before = unsafe {
+            libc::setuid(65534);
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            assert_eq!(libc::getrlimit(libc::RLIMIT_NPROC, &mut limit), 0);
+            limit
+        };
+        let set = |n| {
+            let limit = libc::rlimit { rlim_cur: n, ..before };
+            // SAFETY: a limit of our own.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) }, 0);
+        };
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().count() as u64;
+        // It takes two threads at least: the second one fails when the first one is there.
+        for more in [0, 1, 1] {
+            set(threads + more);
+            let started = gort::Runtime::builder().gomaxprocs(2).stack_size(64 << 10).run(|| ());
+            assert!(started.is_err(), "with {more} threads more");
+            let left = std::fs::read_dir("/proc/self/task").unwrap().count() as u64;
+            assert_eq!(left, threads, "threads of the failed start are left");
+        }
+        set(before.rlim_cur);
+        let procs = gort::Runtime::builder().gomaxprocs(3).run(gort::gomaxprocs).unwrap();
+        assert_eq!(procs, 3);
+        return;
+    }
+    let end = play("a_start_that_failed_can_be_repeated", "scene", &[]);
+    assert_eq!(end.code, Some(0), "{}", end.text);
+}

@@ -9,6 +9,8 @@
 //!    ones cost one atomic operation (`waker.rs`).
 //! 3. A forked child shares the instance and the eventfd with its parent; it does nothing to either.
 //! 4. A wait allocates nothing. `EINTR` is given to the caller: only it knows how long is still to sleep.
+//! 5. Without the instance or the eventfd nobody would be woken any more. Whoever finds that somebody has closed one of
+//!    them (a library that closes all descriptors it does not know) ends the process, with the reason.
 //!
 //! # Rejected
 //! Level triggering with one-shot re-arming: one `epoll_ctl` per wait of a goroutine. Rounding time-outs to
@@ -86,26 +88,30 @@ impl Poller {
     /// it must not hold a P or a raw lock.
     ///
     /// # Errors
-    /// `Interrupted` when a signal came; the caller computes its time-out anew.
-    pub(crate) fn wait(&self, events: &mut Events, timeout_ns: Option<u64>) -> io::Result<()> {
+    /// When a signal came; the caller computes its time-out anew.
+    pub(crate) fn wait(&self, events: &mut Events, timeout_ns: Option<u64>) -> Result<(), Interrupted> {
         events.len = 0;
         if is_child() {
             fatal::write_stderr(format!("fatal error: {}\n", fork::sentence("a wait")).as_bytes());
             fatal::exit(2);
         }
-        let n = if self.has_pwait2.load(Relaxed) {
+        let waited = if self.has_pwait2.load(Relaxed) {
             match self.wait_ns(events, timeout_ns) {
                 // EPERM is what some sandboxes say for system calls they do not know.
                 Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                     self.has_pwait2.store(false, Relaxed);
-                    self.wait_ms(events, timeout_ns)?
+                    self.wait_ms(events, timeout_ns)
                 }
-                other => other?,
+                other => other,
             }
         } else {
-            self.wait_ms(events, timeout_ns)?
+            self.wait_ms(events, timeout_ns)
         };
-        events.len = n;
+        events.len = match waited {
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(Interrupted),
+            Err(e) => is_gone("epoll_pwait2", e),
+        };
         // A look leaves the wake where it is: it is meant for the wait that sleeps.
         if timeout_ns != Some(0) && events.raw().iter().any(|e| e.u64 == WAKER_TOKEN) {
             self.waker.consume();
@@ -147,6 +153,25 @@ impl Poller {
         };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
+}
+
+/// A signal has ended a wait.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+/// `call`, on a descriptor of ours, says that it is none, or something else's.
+#[cold]
+fn is_gone(call: &str, e: io::Error) -> ! {
+    fatal::write_stderr(
+        format!(
+            "fatal error: the gort runtime cannot wait for I/O and time any more ({call}: {e})\n\n\
+             Somebody has closed its descriptors: something that closes all that it does not know \
+             (close_range, closefrom, daemon).\nDo that before the runtime starts, or leave out those \
+             that /proc/self/fd shows as eventpoll and eventfd.\n"
+        )
+        .as_bytes(),
+    );
+    fatal::exit(2)
 }
 
 /// Room for the events of one wait; lives on the stack of the M that polls.

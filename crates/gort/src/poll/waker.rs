@@ -38,9 +38,14 @@ impl Waker {
         if self.pending.swap(true, AcqRel) {
             return false;
         }
-        // Cannot fail: the counter is far from its end, because it is written once per `consume`.
-        while rustix::io::write(&self.eventfd, &1u64.to_ne_bytes()) == Err(rustix::io::Errno::INTR) {}
-        true
+        // The counter is far from its end, because it is written once per `consume`.
+        loop {
+            match rustix::io::write(&self.eventfd, &1u64.to_ne_bytes()) {
+                Ok(_) => return true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => super::is_gone("a write to its eventfd", e.into()),
+            }
+        }
     }
 
     pub(super) fn consume(&self) {

@@ -29,6 +29,7 @@ mod ready;
 pub(crate) mod reason;
 mod run;
 mod runq;
+mod service;
 mod slice;
 mod staff;
 mod start;

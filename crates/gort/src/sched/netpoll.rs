@@ -48,7 +48,7 @@ use super::park::{Lent, WaiterRef, Wake};
 use super::reason::WaitReason;
 use super::timers::TimerNode;
 use super::waiter::FIRST_TOKEN;
-use crate::poll::{Events, Poller};
+use crate::poll::{Events, Interrupted, Poller};
 use crate::sys::line::Line;
 use crate::sys::lock::Lock;
 use crate::sys::prefetch::prefetch;
@@ -464,8 +464,11 @@ fn poller() -> Option<&'static Poller> {
     unsafe { POLLER.load(Acquire).as_ref() }
 }
 
-/// Makes the poller; once, at the runtime's start.
+/// Makes the poller, at the runtime's start. May be called again.
 pub(crate) fn start() -> io::Result<()> {
+    if poller().is_some() {
+        return Ok(());
+    }
     POLLER.store(Box::into_raw(Box::new(Poller::new()?)), Release);
     Ok(())
 }
@@ -491,8 +494,7 @@ pub(crate) fn poll(timeout_ns: Option<u64>, ready: &mut dyn FnMut(Wake)) -> usiz
     POLLS.fetch_add(1, Relaxed);
     match poller.wait(&mut events, timeout_ns) {
         Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::Interrupted => return 0,
-        Err(e) => panic!("epoll_wait on our own descriptor: {e}"),
+        Err(Interrupted) => return 0,
     }
     let mut seen = 0;
     let mut woken = 0;

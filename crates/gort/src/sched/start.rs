@@ -3,6 +3,7 @@
 use super::config::{self, Config, Limits, ThreadLocals};
 use super::park::WaiterRef;
 use super::reason::WaitReason;
+use super::service::Recruits;
 use super::{fatal, fork, m, netpoll, p, preempt, procs, state, swap, syscall, sysmon, task, threads};
 use crate::stack::switch::FsMode;
 use crate::stack::tls::{Layout, LayoutError};
@@ -312,6 +313,9 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     };
     fork::watch()?;
     netpoll::start()?;
+    let mut recruits = Recruits::default();
+    threads::make_template(&mut recruits)?;
+    sysmon::make(&mut recruits)?;
     let malloc_words = layout.as_ref().and_then(|l| <[isize; 2]>::try_from(l.malloc_words()).ok());
     let fixed = Fixed {
         mode,
@@ -322,6 +326,11 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         class,
         thread_cap: config.cap(),
     };
+    let swapper = match config.swap_after() {
+        Some(after) => swap::prepare(after, &fixed, &mut recruits)?,
+        None => None,
+    };
+    // From here on nothing fails: a start that has failed can be tried again.
     let fixed_cap = fixed.thread_cap.min(MOST_THREADS);
     FIXED.set(fixed).unwrap_or_else(|_| unreachable!("set once, under STARTING"));
     if let Some(limit) = config.limit() {
@@ -331,10 +340,8 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     overflow::install(fatal::judge_fault);
     signal::wrap_setxid(m::on_own_block);
     state::lock().reserve(fixed_cap);
-    threads::start_template()?;
-    sysmon::start()?;
-    if let Some(after) = config.swap_after() {
-        swap::start(after)?;
+    if let Some(packer) = swapper {
+        swap::begin(packer);
     }
     p::make(count);
     procs::num_cpu(); // before a goroutine may bind its thread
@@ -347,6 +354,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     if config::debug_knob("asyncpreemptoff").is_none_or(|v| v != "1") {
         preempt::handler::install();
     }
+    recruits.begin();
     let mut s = state::lock();
     p::set_procs(count);
     (0..count).rev().for_each(|id| s.put_idle_p(p::get(id)));

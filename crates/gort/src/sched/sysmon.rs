@@ -26,6 +26,7 @@ use super::config::{self, KEEP_FREE_SLOTS};
 use super::p::{self, P};
 use super::policy::{self, IO_SLICE};
 use super::runq::global::GList;
+use super::service::Recruits;
 use super::state::{self, WAKE};
 use super::syscall::word::Stay;
 use super::timers::NEVER;
@@ -83,18 +84,17 @@ const IDLE_LOOKS: u32 = 5;
 const LIMITS_EVERY_NS: u64 = 1_000_000_000;
 const TRIM_EVERY_NS: u64 = 100_000_000;
 
-/// Starts the thread.
-pub(crate) fn start() -> std::io::Result<()> {
+/// Makes the thread.
+pub(super) fn make(recruits: &mut Recruits) -> std::io::Result<()> {
     COARSE_NS.store(clock::now_ns(), Relaxed);
-    std::thread::Builder::new().name("gort-sysmon".into()).stack_size(256 << 10).spawn(|| {
+    recruits.add("gort-sysmon", 256 << 10, || {
         std::mem::forget(thread::PreciseSleep::begin()); // for good: nobody is born here
         thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
         let seen = vec![Seen::default(); p::ALL_PS];
         Sysmon { seen, slice_ns, follows_limits, ..Sysmon::default() }.watch()
-    })?;
-    Ok(())
+    })
 }
 
 /// What it saw of a P at the last looks.

@@ -23,6 +23,7 @@ use super::g::G;
 use super::m::M;
 use super::p::{self, P};
 use super::policy::{Class, Turn};
+use super::service::{self, Recruits};
 use super::staff::Birth;
 use super::start::fixed;
 use super::state::{self, Shared, WAKE};
@@ -133,9 +134,9 @@ pub(crate) fn take_unused_p(m: &'static M) -> bool {
     true
 }
 
-/// Starts the template thread.
-pub(crate) fn start_template() -> io::Result<()> {
-    std::thread::Builder::new().name("gort-template".into()).stack_size(256 << 10).spawn(|| {
+/// Makes the template thread.
+pub(super) fn make_template(recruits: &mut Recruits) -> io::Result<()> {
+    recruits.add("gort-template", 256 << 10, || {
         let mut refused = false;
         let (mut last_ran_ns, mut say_again_ns) = (0, 0);
         loop {
@@ -182,8 +183,7 @@ pub(crate) fn start_template() -> io::Result<()> {
                 last_ran_ns = 0;
             }
         }
-    })?;
-    Ok(())
+    })
 }
 
 /// Gives some of the stacks that a peak left behind to the system, by goroutines that run their thread-locals'
@@ -212,8 +212,7 @@ fn somebody_runs() -> bool {
 /// Starts an M for each P that wants one. The error tells how many threads there were.
 fn start_wanted() -> Result<(), (usize, io::Error)> {
     while let Some(m) = next_m() {
-        let thread = std::thread::Builder::new().name(format!("gort-m{}", m.id)).stack_size(G0_STACK_BYTES);
-        if let Err(e) = thread.spawn(move || m_main(m)) {
+        if let Err(e) = service::spawn(format!("gort-m{}", m.id), G0_STACK_BYTES, move || m_main(m)) {
             let mut s = state::lock();
             s.staff.refused();
             s.free_ms.push(m);

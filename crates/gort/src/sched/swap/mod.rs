@@ -44,7 +44,8 @@ use super::fatal;
 use super::g::{self, G, State};
 use super::owner::Owner;
 use super::run;
-use super::start::fixed;
+use super::service::Recruits;
+use super::start::Fixed;
 use super::timers::NEVER;
 use crate::stack::image::{Packer, Place};
 use crate::stack::slab;
@@ -117,31 +118,34 @@ pub(super) fn look_again() {
     }
 }
 
-/// Starts swapping out whoever has been parked for `after`. Where the kernel cannot do that, says so and goes on without.
-pub(super) fn start(after: Duration) -> io::Result<()> {
+/// Prepares swapping out whoever has been parked for `after`; [`begin`] is the rest. Where the kernel cannot do that, says so: `None`.
+pub(super) fn prepare(after: Duration, fixed: &Fixed, recruits: &mut Recruits) -> io::Result<Option<Packer>> {
     if slab::guards() != GuardKind::Install {
         say(format_args!(
             "idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has)"
         ));
-        return Ok(());
+        return Ok(None);
     }
     if let Err(e) = membarrier::register() {
         say(format_args!("idle stacks are not swapped out: this kernel has no membarrier for them ({e})"));
-        return Ok(());
+        return Ok(None);
     }
-    let fixed = fixed();
     let mut rewritten = vec![fixed.current_offset];
     rewritten.extend(fixed.malloc_words.iter().flatten());
     let Some(packer) = Packer::new(fixed.layout.as_ref(), &rewritten) else {
         return Err(io::ErrorKind::OutOfMemory.into());
     };
-    PACKER.set(packer).unwrap_or_else(|_| unreachable!("the runtime starts once"));
     let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-    std::thread::Builder::new().name("gort-swapper".into()).stack_size(256 << 10).spawn(move || {
+    recruits.add("gort-swapper", 256 << 10, move || {
         Swapper { after_ns, marked: Vec::with_capacity(BATCH), scratch: [0; MAX_BLOCK] }.work()
     })?;
+    Ok(Some(packer))
+}
+
+/// The runtime starts.
+pub(super) fn begin(packer: Packer) {
+    PACKER.set(packer).unwrap_or_else(|_| unreachable!("the runtime starts once"));
     ON.store(true, Relaxed);
-    Ok(())
 }
 
 /// How many threads are for this.
