@@ -1,5 +1,6 @@
 //! GO-CASES N9 to N14, D25, and what PEERS asks of listeners: the end of sockets, and the limits of the system.
 
+mod child;
 mod net_support;
 
 use gort::net::{Shutdown, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
@@ -7,7 +8,7 @@ use net_support::*;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// GO-CASES N9: the peer's close is the end of the stream for a read in flight.
 #[test]
@@ -398,7 +399,7 @@ fn unix_connect_waits_for_the_queue() {
         let path = socket_path("queue");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         rustix::net::listen(&listener, 1).unwrap();
-        let listener = UnixListener::from(listener);
+        let listener = UnixListener::try_from(listener).unwrap();
         let clients: Vec<_> = (0..10)
             .map(|_| {
                 let path = path.clone();
@@ -416,4 +417,46 @@ fn unix_connect_waits_for_the_queue() {
         clients.into_iter().for_each(|h| h.join().unwrap());
         std::fs::remove_file(path).unwrap();
     });
+}
+
+/// A connection that lingers holds its own thread as it is closed, or dropped, and not the one P.
+#[test]
+fn a_lingering_close_holds_no_p() {
+    if child::is_played(|| {
+        for way in ["close", "drop", "by the last reader"] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (peer, _) = listener.accept().unwrap();
+            // More than the peer takes, who does not read.
+            stream.set_nonblocking(true).unwrap();
+            while stream.write(&[0; 64 << 10]).is_ok() {}
+            stream.set_nonblocking(false).unwrap();
+            stream.set_linger(Some(Duration::from_secs(2))).unwrap();
+            let begun = Instant::now();
+            let closer = gort::go(move || {
+                match way {
+                    "close" => stream.close(),
+                    "drop" => drop(stream),
+                    _ => gort::scope(|s| {
+                        s.go(|| stream.read(&mut [0]).unwrap_err());
+                        gort::yield_now();
+                        stream.close();
+                    }),
+                }
+                begun.elapsed()
+            });
+            let mut ticks = 0;
+            while !closer.is_finished() {
+                gort::sleep(Duration::from_millis(1));
+                ticks += 1;
+            }
+            let took = closer.join().unwrap();
+            assert!(took >= Duration::from_millis(1900), "{way}: it has not waited: {took:?}");
+            assert!(ticks >= 200, "{way}: {ticks} sleeps of a millisecond meanwhile");
+            drop(peer);
+        }
+    }) {
+        return;
+    }
+    child::ends_well_in_both_modes("a_lingering_close_holds_no_p", "1");
 }

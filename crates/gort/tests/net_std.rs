@@ -233,10 +233,10 @@ fn conversions() {
     gort::run(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let listener = TcpListener::from(listener);
+        let listener = TcpListener::try_from(listener).unwrap();
         let client = std::net::TcpStream::connect(addr).unwrap();
         let number = client.as_raw_fd();
-        let client = TcpStream::from(client);
+        let client = TcpStream::try_from(client).unwrap();
         assert_eq!(client.as_raw_fd(), number);
         let (server, _) = listener.accept().unwrap();
         let h = gort::go(move || {
@@ -254,14 +254,14 @@ fn conversions() {
         h.join().unwrap();
 
         let (a, b) = UnixStream::pair().unwrap();
-        let a = UnixStream::from(OwnedFd::from(a));
+        let a = UnixStream::try_from(OwnedFd::from(a)).unwrap();
         a.write_all(b"x").unwrap();
         b.read_exact(&mut [0]).unwrap();
         let u = UdpSocket::from_std(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         u.into_std().unwrap().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        let d = UnixDatagram::from(std::os::unix::net::UnixDatagram::unbound().unwrap());
+        let d = UnixDatagram::try_from(std::os::unix::net::UnixDatagram::unbound().unwrap()).unwrap();
         let d: std::os::unix::net::UnixDatagram = d.try_into().unwrap();
-        drop(UnixDatagram::from(d));
+        drop(UnixDatagram::try_from(d).unwrap());
     });
 }
 

@@ -23,6 +23,7 @@
 
 use super::error;
 use super::fd_mutex::{FdMutex, Left, LockError};
+use crate::sched;
 use crate::sched::netpoll::{IoHandle, IoWaitError, Mode};
 use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*, is_child};
 use crate::sys::{clock, fork};
@@ -30,6 +31,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -41,7 +43,7 @@ const IOV_MAX: usize = 1024;
 pub(super) struct NetFd {
     // The order matters: the handle leaves the poller before the descriptor is closed.
     io: IoHandle,
-    fd: OwnedFd,
+    fd: Descriptor,
     drained: AtomicBool,
     /// `set_nonblocking(true)`: operations fail instead of waiting.
     nonblocking: AtomicBool,
@@ -49,6 +51,46 @@ pub(super) struct NetFd {
     /// The time-outs of each read and write in nanoseconds, 0 for none.
     read_timeout_ns: AtomicU64,
     write_timeout_ns: AtomicU64,
+}
+
+/// The descriptor; closing it may take as long as the socket is to linger.
+#[derive(Debug)]
+struct Descriptor(ManuallyDrop<OwnedFd>);
+
+impl Descriptor {
+    fn new(fd: OwnedFd) -> Descriptor {
+        Descriptor(ManuallyDrop::new(fd))
+    }
+
+    /// Whether closing it may wait for the peer. Asked each time: the option belongs to the socket, comes with it from a
+    /// listener or from std, and is set past us too.
+    fn lingers(&self) -> bool {
+        rustix::net::sockopt::socket_linger(&*self.0).is_ok_and(|time| time.is_some_and(|t| !t.is_zero()))
+    }
+
+    fn into_owned(self) -> OwnedFd {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: taken once: `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl Deref for Descriptor {
+    type Target = OwnedFd;
+
+    #[inline]
+    fn deref(&self) -> &OwnedFd {
+        &self.0
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let lingers = self.lingers();
+        // SAFETY: taken once: this is the drop.
+        let fd = unsafe { ManuallyDrop::take(&mut self.0) };
+        if lingers { sched::blocking(|| drop(fd)) } else { drop(fd) }
+    }
 }
 
 const _: () = assert!(size_of::<NetFd>() <= 64, "a socket fits a cache line");
@@ -86,7 +128,7 @@ impl NetFd {
         placeholder()?;
         Ok(NetFd {
             io: IoHandle::open(fd.as_fd())?,
-            fd,
+            fd: Descriptor::new(fd),
             drained: AtomicBool::new(false),
             nonblocking: AtomicBool::new(false),
             mutex: FdMutex::new(),
@@ -268,9 +310,9 @@ impl NetFd {
     pub(super) fn wait_connected(&self, deadline_ns: Option<u64>) -> io::Result<()> {
         loop {
             self.io.wait(Mode::Write, deadline_ns)?;
-            rustix::net::sockopt::socket_error(&self.fd)??;
+            rustix::net::sockopt::socket_error(&*self.fd)??;
             // No error may also mean that the wake-up was spurious.
-            match rustix::net::getpeername(&self.fd) {
+            match rustix::net::getpeername(&*self.fd) {
                 Err(Errno::NOTCONN) => {}
                 other => return other.map(drop).map_err(io::Error::from),
             }
@@ -366,6 +408,18 @@ impl NetFd {
         if !is_child() {
             self.io.deregister();
         }
+        if self.fd.lingers() {
+            sched::blocking(|| self.replace_fd())
+        } else {
+            self.replace_fd()
+        }
+        if !is_child() {
+            self.mutex.destroyed();
+        }
+    }
+
+    /// Puts the harmless file into the socket's place.
+    fn replace_fd(&self) {
         let placeholder = placeholder().expect("made by `new`");
         loop {
             // SAFETY: the number is ours until the drop, and that it names another file from now on is what the
@@ -379,9 +433,6 @@ impl NetFd {
             {
                 break;
             }
-        }
-        if !is_child() {
-            self.mutex.destroyed();
         }
     }
 
@@ -397,7 +448,7 @@ impl NetFd {
         if self.mutex.is_closed() {
             return Err(error::closed());
         }
-        rustix::io::ioctl_fionbio(&self.fd, self.nonblocking.load(Relaxed))?;
+        rustix::io::ioctl_fionbio(&*self.fd, self.nonblocking.load(Relaxed))?;
         Ok(self.into_fd())
     }
 
@@ -405,7 +456,7 @@ impl NetFd {
     pub(super) fn into_fd(self) -> OwnedFd {
         let NetFd { io, fd, .. } = self;
         drop(io);
-        fd
+        fd.into_owned()
     }
 }
 

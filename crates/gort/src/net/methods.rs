@@ -45,7 +45,9 @@ macro_rules! common_methods {
         /// as anybody has it: other handles, and a process that was forked meanwhile, until it executes.
         ///
         /// # Blocking
-        /// G: yes, until calls in flight have left, which they do at once. M: no. P: no.
+        /// G: yes, until calls in flight have left, which they do at once. M: no, but that of the last handle to a
+        /// connection with a [linger time](crate::net::TcpStream::set_linger), as inside [`blocking`](crate::blocking).
+        /// P: no. A drop is the same.
         pub fn close(&self) {
             self.fd.close();
         }
@@ -228,31 +230,21 @@ macro_rules! std_methods {
 /// To and from std, and to and from descriptors.
 macro_rules! conversions {
     ($name:ident, $std:ty, |$s:ident| $debug:expr) => {
-        /// # Panics
-        /// If the poller cannot take the socket or the runtime was not started; `from_std` says so in a `Result`.
-        impl From<$std> for $name {
-            fn from(socket: $std) -> $name {
-                $name::from_std(socket).expect(concat!("a socket for gort::net::", stringify!($name)))
+        /// As `from_std`.
+        impl TryFrom<$std> for $name {
+            type Error = std::io::Error;
+
+            fn try_from(socket: $std) -> std::io::Result<$name> {
+                $name::from_std(socket)
             }
         }
 
-        /// # Panics
-        /// If the poller cannot take the socket or the runtime was not started.
-        impl From<std::os::fd::OwnedFd> for $name {
-            fn from(fd: std::os::fd::OwnedFd) -> $name {
-                $name::from(<$std>::from(fd))
-            }
-        }
+        /// As `from_std`; whether it is a socket of this kind, its calls will tell.
+        impl TryFrom<std::os::fd::OwnedFd> for $name {
+            type Error = std::io::Error;
 
-        impl std::os::fd::FromRawFd for $name {
-            /// # Safety
-            /// `fd` is open and the caller's to give away.
-            ///
-            /// # Panics
-            /// As the conversion from `OwnedFd`.
-            unsafe fn from_raw_fd(fd: std::os::fd::RawFd) -> $name {
-                // SAFETY: the caller's promise.
-                $name::from(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) })
+            fn try_from(fd: std::os::fd::OwnedFd) -> std::io::Result<$name> {
+                $name::from_std(<$std>::from(fd))
             }
         }
 

@@ -122,11 +122,13 @@ impl TcpStream {
         self.fd.peek_stream(buf)
     }
 
-    /// With a time, a drop or close of the last handle lets the kernel keep unsent data for that long and the connection is
-    /// reset after it; zero resets at once. `None` is the default: the kernel sends what is left in the background.
+    /// With a time, a drop or close of the last handle waits until the peer has all that was sent, for that long at most; what is
+    /// left then goes on in the background. Zero resets the connection at once. `None` is the default: nobody waits,
+    /// the kernel sends what is left in the background.
     ///
     /// # Blocking
-    /// G: no. M: no; but with a time that is not zero, the close itself may hold the thread that long. P: no.
+    /// G: no. M: no. P: no. The [`close`](Self::close), or drop, that waits: G: yes. M: yes, as inside
+    /// [`blocking`](crate::blocking). P: no.
     ///
     /// # Errors
     /// The kernel's, and `NotConnected` after [`close`](Self::close).
