@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
 
 /// Goroutines for Rust: a WebSocket hub on them, a load generator for it, both at once as a demonstration, and claims about goroutines, measured.
 #[derive(Debug, Parser)]
@@ -30,45 +31,91 @@ pub(crate) struct HubArgs {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6001")]
     pub(crate) listen: String,
-    /// The app to serve. The environment keeps the secret out of the list of processes.
-    #[arg(long, value_name = "ID:KEY:SECRET", env = "GORT_HUB_APP", hide_env_values = true)]
-    pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
     /// Connections at once; more are closed with 4100 [default: what the limit on open files allows].
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<NonZeroUsize>,
+    /// HTTP connections at once, those in a handshake included; for one more the idlest is closed
+    /// [default: 1024, or a quarter of the limit on open files].
+    #[arg(long, value_name = "N")]
+    pub(crate) max_http: Option<NonZeroUsize>,
+    /// Of them, how many one address may have [default: half; behind a proxy, all that the proxy may need].
+    #[arg(long, value_name = "N")]
+    pub(crate) max_http_per_address: Option<NonZeroUsize>,
     /// Channels a connection may be on.
     #[arg(long, value_name = "N", default_value = "100")]
     pub(crate) max_channels: NonZeroUsize,
-    /// Bytes of one message from a client.
-    #[arg(long, value_name = "BYTES", default_value = "32768")]
-    pub(crate) max_message: NonZeroUsize,
-    /// Messages that may wait for one client; a slower one is closed with 4100.
-    #[arg(long, value_name = "N", default_value = "256")]
-    pub(crate) max_queue: NonZeroUsize,
-    /// Bytes that may wait for one client; a slower one is closed with 4100.
+    /// Bytes of an event's data; more gets 413, or 4302 from a client.
+    #[arg(long, value_name = "BYTES", default_value = "10240")]
+    pub(crate) max_event: NonZeroUsize,
+    /// Bytes of one message from a client [default: 32768, or twice --max-event].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_message: Option<NonZeroUsize>,
+    /// Bytes of a request's body [default: 131072, or twice --max-event].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_body: Option<NonZeroUsize>,
+    /// Bytes that may wait for one client, 64 a message added; publishers wait for it then.
     #[arg(long, value_name = "BYTES", default_value = "1048576")]
     pub(crate) max_queue_bytes: NonZeroUsize,
+    /// Close a client with 4100 that publishers wait for and that takes nothing for so long, or too little in five times that.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) slow_timeout: Duration,
+    /// Bytes of each of a connection's two buffers in the kernel, which doubles it.
+    #[arg(long, value_name = "BYTES", default_value = "65536")]
+    pub(crate) socket_buffer: NonZeroUsize,
     /// Client events a second and connection.
     #[arg(long, value_name = "N", default_value = "10")]
     pub(crate) client_events: u32,
     /// Ping clients that are silent for so long.
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub(crate) activity_timeout: Duration,
-    /// After SIGTERM or SIGINT, cut off who has not hung up by then.
+    /// Close clients with 4201 that have not answered a ping for so long.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) pong_timeout: Duration,
+    /// How long an HTTP connection may be idle between requests.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) keep_alive: Duration,
+    /// After SIGTERM, SIGINT or SIGHUP, cut off who has not hung up by then.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
-    /// Do not serve the page at / and its chat, which is open to everybody.
+    /// Of that time, say 503 on /healthz for so long before nobody more is accepted; a third of it at most.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_or_none)]
+    pub(crate) drain_delay: Duration,
+    /// Of that time, close the clients over so long; half of what is left at most.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration_or_none)]
+    pub(crate) drain_spread: Duration,
+    /// Serve a page at / with numbers and a chat that is open to everybody: it has its private channel signed for whoever asks.
     #[arg(long)]
-    pub(crate) no_page: bool,
+    pub(crate) page: bool,
+    /// What is said on standard error: off, error, warn, info or debug.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log: LevelFilter,
+}
+
+/// Which app it is. The environment keeps the secret out of the list of processes.
+#[derive(Debug, Args)]
+pub(crate) struct AppArgs {
+    /// The app in one piece; its id and key have no colon then.
+    #[arg(long, value_name = "ID:KEY:SECRET", env = "GORT_HUB_APP", hide_env_values = true)]
+    pub(crate) app: Option<String>,
+    /// The app in three pieces, of any characters: its id.
+    #[arg(long, value_name = "ID", env = "GORT_HUB_APP_ID")]
+    pub(crate) app_id: Option<String>,
+    /// The app's key.
+    #[arg(long, value_name = "KEY", env = "GORT_HUB_APP_KEY")]
+    pub(crate) app_key: Option<String>,
+    /// The app's secret.
+    #[arg(long, value_name = "SECRET", env = "GORT_HUB_APP_SECRET", hide_env_values = true)]
+    pub(crate) app_secret: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     /// The hub, for example ws://127.0.0.1:6001.
     pub(crate) url: String,
-    /// The app, as the hub was given it.
-    #[arg(long, value_name = "ID:KEY:SECRET", env = "GORT_HUB_APP", hide_env_values = true)]
-    pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
     /// WebSocket connections to open.
     #[arg(short, long, value_name = "N", default_value = "1000")]
     pub(crate) connections: NonZeroUsize,
@@ -135,6 +182,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is not between 1ns and a week"));
     }
     Ok(time)
+}
+
+/// The same, or `0s`.
+fn duration_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0s" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 #[cfg(test)]

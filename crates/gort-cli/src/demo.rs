@@ -56,8 +56,10 @@ pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), crate::Failure> {
         App { id: "1".into(), key: "demo".into(), secret: format!("{:x}", RandomState::new().hash_one(0)) };
     let mut config = Config::new(app.clone());
     config.max_connections = plan.connections + ONLOOKERS;
+    config.page = true;
     // They all come at once.
     config.max_http_connections = plan.connections.max(config.max_http_connections);
+    config.max_http_per_address = config.max_http_connections;
     let hub = Hub::bind("127.0.0.1:0".parse()?, config)?;
     let serving = hub.clone();
     let served = rt::go(move || serving.serve());

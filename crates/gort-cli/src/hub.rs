@@ -1,12 +1,14 @@
 //! `gort hub`: serve until a signal says to stop.
 
-use crate::out::{say, tell};
+use crate::log;
+use crate::out::say;
 use crate::plan::HubPlan;
 use crate::rt::{self, chan};
 use gort_hub::Hub;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
+use tracing::{info, warn};
 
 enum End {
     Signal(i32),
@@ -14,9 +16,10 @@ enum End {
 }
 
 pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
-    let HubPlan { addr, config, drain_timeout, warning } = plan;
+    let HubPlan { addr, config, drain_timeout, log, warning } = plan;
+    let _log = log::start(log)?;
     if let Some(warning) = warning {
-        tell(format_args!("gort hub: {warning}; past the limit new connections wait"));
+        warn!("{warning}; past the limit new connections wait");
     }
     let (tell_end, end) = chan::bounded(2);
     watch_signals(tell_end.clone())?;
@@ -29,21 +32,25 @@ pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
         }
     });
     let addr = hub.local_addr();
-    say(format_args!(
+    announce(format_args!(
         "listening on ws://{addr}/app/{} (app {}, at most {max_connections} connections)",
         app.key, app.id
-    ))?;
+    ));
     if page {
-        say(format_args!("chat and numbers on http://{addr}/"))?;
+        announce(format_args!("chat and numbers on http://{addr}/"));
     }
     match end.recv() {
         Ok(End::Signal(signal)) => {
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            tell(format_args!(
-                "gort hub: {name}, closing all connections within {drain_timeout:?} (again to end at once)"
-            ));
+            let name = match signal {
+                SIGTERM => "SIGTERM",
+                SIGINT => "SIGINT",
+                _ => "SIGHUP",
+            };
+            info!(
+                "{name}, closing all connections within {drain_timeout:?} (SIGTERM or SIGINT again ends at once)"
+            );
             let drained = hub.drain(drain_timeout);
-            tell(format_args!("gort hub: {} connections closed, {} cut off", drained.closed, drained.forced));
+            info!("{} connections closed, {} cut off", drained.closed, drained.forced);
             Ok(())
         }
         Ok(End::Broken(e)) => Err(format!("the listener on {addr} failed: {e}").into()),
@@ -51,15 +58,39 @@ pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
     }
 }
 
+/// A line on standard output. Where it cannot be written (a full disk), the hub goes on all the same.
+fn announce(line: std::fmt::Arguments<'_>) {
+    if let Err(e) = say(line) {
+        warn!("standard output takes nothing: {e}");
+        info!("{line}");
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored, as by `nohup`: then a terminal that goes away is no reason to end.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & 1 << (SIGHUP - 1) != 0
+}
+
 /// A thread of its own: it waits in a read for as long as the program runs, and needs no goroutine for that.
 fn watch_signals(tell_end: chan::Sender<End>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    if !hangups_are_ignored() {
+        signals.add_signal(SIGHUP)?;
+    }
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for (i, signal) in signals.forever().enumerate() {
-            if i > 0 {
+        let mut drains = false;
+        for signal in signals.forever() {
+            // A terminal that goes away may send more than one of these.
+            if drains && signal != SIGHUP {
                 std::process::exit(128 + signal);
             }
-            let _ = tell_end.send(End::Signal(signal));
+            if !drains {
+                let _ = tell_end.send(End::Signal(signal));
+            }
+            drains = true;
         }
     })?;
     Ok(())

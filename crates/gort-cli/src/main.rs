@@ -8,6 +8,7 @@ mod demo;
 mod hub;
 mod lab;
 mod load;
+mod log;
 mod out;
 mod plan;
 mod rt;

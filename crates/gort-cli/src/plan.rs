@@ -1,20 +1,28 @@
 //! What the command line means: addresses looked up, limits looked at, defaults filled in.
 
-use crate::args::{DemoArgs, HubArgs, LabArgs, LoadArgs};
+use crate::args::{AppArgs, DemoArgs, HubArgs, LabArgs, LoadArgs};
 use crate::lab::{CLAIMS, Claim};
 use crate::rt;
 use gort_hub::fd::{FdLimit, RESERVE};
 use gort_hub::{App, Config, ParseAppError};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
+use tracing::level_filters::LevelFilter;
 
 /// The command line cannot be meant: exit code 2.
 #[derive(Debug, Error)]
 pub(crate) enum UsageError {
     #[error("--app: {0}")]
     App(#[from] ParseAppError),
+    #[error(
+        "which app? --app ID:KEY:SECRET, or --app-id, --app-key and --app-secret; or GORT_HUB_APP or its three in the environment"
+    )]
+    NoApp,
+    #[error("--app-id, --app-key and --app-secret belong together")]
+    PartOfApp,
     #[error("{0:?} is not an address such as 127.0.0.1:6001: {1}")]
     Address(String, String),
     #[error("{0:?} is not the address of a hub: {1}")]
@@ -49,22 +57,39 @@ impl LabPlan {
     }
 }
 
+/// Three pieces win over the one, which may come from the environment.
+fn app(args: &AppArgs) -> Result<App, UsageError> {
+    match (&args.app_id, &args.app_key, &args.app_secret, &args.app) {
+        (Some(id), Some(key), Some(secret), _) => Ok(App::new(id, key, secret)?),
+        (None, None, None, Some(app)) => Ok(app.parse()?),
+        (None, None, None, None) => Err(UsageError::NoApp),
+        _ => Err(UsageError::PartOfApp),
+    }
+}
+
 pub(crate) struct HubPlan {
     pub(crate) addr: SocketAddr,
     pub(crate) config: Config,
     pub(crate) drain_timeout: Duration,
+    pub(crate) log: LevelFilter,
     /// What the operator should know before it starts.
     pub(crate) warning: Option<String>,
 }
 
 impl HubPlan {
     pub(crate) fn of(args: &HubArgs) -> Result<HubPlan, UsageError> {
-        let mut config = Config::new(args.app.parse()?);
+        let mut config = Config::new(app(&args.app)?);
         let addr = resolve(&args.listen)?;
         let wanted = args.max_connections.map_or(1_000_000, usize::from);
-        let needed = wanted as u64 + RESERVE;
+        let http = args.max_http.map_or(config.max_http_connections, usize::from);
+        let needed = wanted as u64 + http as u64 + RESERVE;
         let limit = FdLimit::raise(needed);
         let fit = limit.connections(1) as usize;
+        // Clients must not be able to take all descriptors: publishers need some.
+        let http = if args.max_http.is_some() { http } else { http.min(fit / 4).max(1) };
+        let fit = fit.saturating_sub(http).max(1);
+        config.max_http_connections = http;
+        config.max_http_per_address = args.max_http_per_address.map_or(http.div_ceil(2), usize::from);
         let mut warning = None;
         config.max_connections = wanted;
         match args.max_connections {
@@ -76,13 +101,24 @@ impl HubPlan {
             }
         }
         config.max_channels_per_client = args.max_channels.into();
-        config.max_message_bytes = args.max_message.into();
-        config.max_queued_messages = args.max_queue.into();
+        config.max_event_data_bytes = args.max_event.into();
+        // In JSON most data is longer than it is, and there is something around it.
+        let event = config.max_event_data_bytes.saturating_mul(2);
+        let or_event =
+            |given: Option<NonZeroUsize>, usual: usize| given.map_or(usual.max(event), usize::from);
+        config.max_message_bytes = or_event(args.max_message, config.max_message_bytes);
+        config.max_body_bytes = or_event(args.max_body, config.max_body_bytes);
         config.max_queued_bytes = args.max_queue_bytes.into();
+        config.slow_timeout = args.slow_timeout;
+        config.socket_buffer_bytes = args.socket_buffer.into();
         config.client_events_per_second = args.client_events;
         config.activity_timeout = args.activity_timeout;
-        config.page = !args.no_page;
-        Ok(HubPlan { addr, config, drain_timeout: args.drain_timeout, warning })
+        config.pong_timeout = args.pong_timeout;
+        config.keep_alive_timeout = args.keep_alive;
+        config.drain_delay = args.drain_delay;
+        config.drain_spread = args.drain_spread;
+        config.page = args.page;
+        Ok(HubPlan { addr, config, drain_timeout: args.drain_timeout, log: args.log, warning })
     }
 }
 
@@ -99,7 +135,7 @@ pub(crate) struct LoadPlan {
 
 impl LoadPlan {
     pub(crate) fn of(args: &LoadArgs) -> Result<LoadPlan, UsageError> {
-        let app: App = args.app.parse()?;
+        let app = app(&args.app)?;
         let addr = hub_address(&args.url)?;
         let (connections, channels) = (usize::from(args.connections), usize::from(args.channels));
         if args.payload > 10_000 {

@@ -4,13 +4,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const APP: &str = "1:my-key:my-secret";
 
 fn gort(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gort"));
-    command.args(args).env_remove("GORT_HUB_APP").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
+    for name in
+        ["GORT_HUB_APP", "GORT_HUB_APP_ID", "GORT_HUB_APP_KEY", "GORT_HUB_APP_SECRET", "RUST_BACKTRACE"]
+    {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
     command
 }
 
@@ -46,13 +52,15 @@ struct Hub {
 }
 
 impl Hub {
+    /// With an end that waits for nobody else, unless `args` say so.
     fn start(args: &[&str]) -> Hub {
-        let mut child = gort(&["hub", "--listen", "127.0.0.1:0", "--app", APP])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let quick = ["--drain-delay", "0s", "--drain-spread", "0s"];
+        let quick = if args.contains(&"--drain-delay") { &[][..] } else { &quick[..] };
+        Hub::of(gort(&["hub", "--listen", "127.0.0.1:0", "--app", APP]).args(quick).args(args))
+    }
+
+    fn of(command: &mut Command) -> Hub {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -65,9 +73,36 @@ impl Hub {
         format!("ws://{}", self.addr)
     }
 
+    fn stderr(&mut self) -> BufReader<ChildStderr> {
+        BufReader::new(self.child.stderr.take().unwrap())
+    }
+
+    fn get(&self, path: &str) -> u16 {
+        get(&self.addr, path)
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
+}
+
+/// The status of the answer, on a connection of its own.
+fn get(addr: &str, path: &str) -> u16 {
+    let mut http = TcpStream::connect(addr).unwrap();
+    write!(http, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    status(&mut http)
+}
+
+fn status(http: &mut TcpStream) -> u16 {
+    let mut answer = [0; 12];
+    http.read_exact(&mut answer).unwrap();
+    std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap()
+}
+
+/// The first line that holds `part`.
+fn line_with(lines: &mut impl BufRead, part: &str) -> String {
+    let found = lines.lines().map(Result::unwrap).find(|line| line.contains(part));
+    found.unwrap_or_else(|| panic!("it ended without {part:?}"))
 }
 
 impl Drop for Hub {
@@ -159,9 +194,9 @@ fn what_the_hub_refuses_is_said() {
 }
 
 #[test]
-fn sigterm_and_sigint_drain() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let mut hub = Hub::start(&["--drain-timeout", "20s"]);
+fn sigterm_sigint_and_sighup_drain() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut hub = Hub::start(&["--drain-timeout", "20s", "--page"]);
         let mut load = gort(&["load", &hub.url(), "--app", APP, "-c", "20", "-d", "1m"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -174,6 +209,10 @@ fn sigterm_and_sigint_drain() {
             assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended early");
         }
         hub.signal(signal);
+        // A terminal that is closed may say so twice.
+        if signal == Signal::HUP {
+            hub.signal(signal);
+        }
         assert_eq!(hub.child.wait().unwrap().code(), Some(0));
         let mut said = String::new();
         hub.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -186,29 +225,192 @@ fn sigterm_and_sigint_drain() {
     }
 }
 
+/// Under `nohup` the end of a terminal is no reason to end.
+#[test]
+fn sighup_that_was_ignored_stays_ignored() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_gort")]).args([
+        "hub",
+        "--listen",
+        "127.0.0.1:0",
+        "--app",
+        APP,
+        "--drain-delay",
+        "0s",
+    ]);
+    let mut hub = Hub::of(&mut command);
+    hub.signal(Signal::HUP);
+    for _ in 0..3 {
+        assert_eq!(hub.get("/healthz"), 200);
+    }
+    hub.signal(Signal::TERM);
+    let said = line_with(&mut hub.stderr(), "closing all connections");
+    assert!(said.contains("SIGTERM"), "{said}");
+    assert_eq!(hub.child.wait().unwrap().code(), Some(0));
+}
+
+/// Whoever sends connections here sees in time that it should not, and the hub goes on meanwhile.
+#[test]
+fn a_drain_is_announced_on_healthz() {
+    let mut hub = Hub::start(&["--drain-delay", "20s", "--drain-timeout", "1m"]);
+    assert_eq!(hub.get("/healthz"), 200);
+    hub.signal(Signal::TERM);
+    line_with(&mut hub.stderr(), "closing all connections");
+    while hub.get("/healthz") != 503 {}
+    assert_eq!(hub.get("/stats.json"), 200);
+    assert!(hub.child.try_wait().unwrap().is_none());
+}
+
+/// A disk that is full where standard output goes ends nothing.
+#[test]
+fn a_full_disk_behind_stdout_ends_nothing() {
+    let mut child = gort(&["hub", "--listen", "127.0.0.1:0", "--app", APP, "--drain-delay", "0s"])
+        .stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    // What could not be said there is said here.
+    let line = line_with(&mut stderr, "listening on ws://");
+    let addr = line.split("ws://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    assert_eq!(get(addr, "/healthz"), 200);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Nobody reads standard error any more: the hub goes on, however much it has to say.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let hub = Hub::start(&["--log", "debug"]);
+    let mut http = TcpStream::connect(&hub.addr).unwrap();
+    for _ in 0..200 {
+        write!(http, "POST /apps/1/events HTTP/1.1\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert_eq!(hub.get("/healthz"), 200);
+    }
+}
+
+/// The page signs its private channel for whoever asks: only where the operator wants it.
+#[test]
+fn the_page_is_off_unless_asked_for() {
+    let plain = Hub::start(&[]);
+    assert_eq!((plain.get("/"), plain.get("/page/auth")), (404, 404));
+    let with_page = Hub::start(&["--page"]);
+    assert_eq!((with_page.get("/"), with_page.get("/page/auth")), (200, 405));
+}
+
+fn open(addr: &str, key: &str) -> TcpStream {
+    let mut client = TcpStream::connect(addr).unwrap();
+    write!(
+        client,
+        "GET /app/{key}?protocol=7 HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .unwrap();
+    assert_eq!(status(&mut client), 101);
+    client
+}
+
+fn publish(hub: &Hub, body: &str) -> u16 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let path = "/apps/1/events";
+    let query = gort_hub::auth::signed_query("my-key", "my-secret", "POST", path, body.as_bytes(), now);
+    let mut http = TcpStream::connect(&hub.addr).unwrap();
+    write!(http, "POST {path}?{query} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    status(&mut http)
+}
+
+/// One line for each thing that an operator should know, with who it was; and few of a kind.
+#[test]
+fn the_log_names_who_was_refused() {
+    let mut hub = Hub::start(&["--max-connections", "1"]);
+    let mut stderr = hub.stderr();
+    let stranger = open(&hub.addr, "wrong-key");
+    let line = line_with(&mut stderr, "turned a client away");
+    let from = stranger.local_addr().unwrap();
+    assert!(line.contains(" WARN ") && line.contains(&format!("peer={from}")), "{line}");
+    assert!(line.contains("code=4001"), "{line}");
+    let _first = open(&hub.addr, "my-key");
+    let second = open(&hub.addr, "my-key");
+    let line = line_with(&mut stderr, "refused with 4100");
+    assert!(line.contains(&format!("peer={}", second.local_addr().unwrap())), "{line}");
+    let mut http = TcpStream::connect(&hub.addr).unwrap();
+    for _ in 0..100 {
+        write!(http, "POST /apps/1/events HTTP/1.1\r\nContent-Length: 0\r\n\r\n").unwrap();
+    }
+    let line = line_with(&mut stderr, "refused to publish");
+    assert!(line.contains("status=401") && line.contains("auth_key"), "{line}");
+    // All hundred were handled before the last answer.
+    let mut rest = Vec::new();
+    write!(http, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    http.read_to_end(&mut rest).unwrap();
+    hub.signal(Signal::TERM);
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(said.matches("refused to publish").count() < 20, "{said}");
+}
+
+/// The limits that an operator may have to move.
+#[test]
+fn limits_have_flags() {
+    let event =
+        |len: usize| serde_json::json!({"name": "e", "channel": "a", "data": "x".repeat(len)}).to_string();
+    let usual = Hub::start(&[]);
+    assert_eq!((publish(&usual, &event(10_240)), publish(&usual, &event(10_241))), (200, 413));
+    let large = Hub::start(&["--max-event", "300000"]);
+    assert_eq!((publish(&large, &event(300_000)), publish(&large, &event(300_001))), (200, 413));
+    let small = Hub::start(&[
+        "--max-body",
+        "1000",
+        "--keep-alive",
+        "200ms",
+        "--pong-timeout",
+        "200ms",
+        "--activity-timeout",
+        "200ms",
+    ]);
+    assert_eq!((publish(&small, &event(900)), publish(&small, &event(1000))), (200, 413));
+    // No pong, and no next request: both end by themselves.
+    let mut client = open(&small.addr, "my-key");
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("no pong came back"));
+    let mut http = TcpStream::connect(&small.addr).unwrap();
+    write!(http, "GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    http.read_to_end(&mut said).unwrap();
+    // One place: whoever comes takes it from whoever rests.
+    let one = Hub::start(&["--max-http", "1"]);
+    let mut rests = TcpStream::connect(&one.addr).unwrap();
+    write!(rests, "GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(status(&mut rests), 200);
+    assert_eq!(one.get("/healthz"), 200);
+    rests.read_to_end(&mut said).unwrap();
+}
+
+/// An app whose id, key and secret have every character that `ID:KEY:SECRET` cannot have, or that a URL cannot.
+#[test]
+fn an_app_in_three_flags() {
+    let app = ["--app-id", "my:app/1", "--app-key", "k:é&y", "--app-secret", "s:e/c %r\"et"];
+    let hub = Hub::of(gort(&["hub", "--listen", "127.0.0.1:0", "--drain-delay", "0s"]).args(app));
+    let args = ["-c", "4", "-r", "20", "-d", "500ms", "--json"];
+    let (stdout, _) = check(&[&["load", &hub.url()], &app[..], &args[..]].concat(), 0);
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((result["published"].as_u64(), result["missing"].as_u64()), (Some(10), Some(0)));
+    let by_env = gort(&["load", &hub.url(), "-c", "1", "-r", "10", "-d", "300ms"])
+        .envs([("GORT_HUB_APP_ID", app[1]), ("GORT_HUB_APP_KEY", app[3]), ("GORT_HUB_APP_SECRET", app[5])])
+        .output()
+        .unwrap();
+    check_output(by_env, 0);
+    check_sentence(&["hub", "--app-id", "1", "--app-key", "k"], 2, "--app-secret belong together");
+}
+
 /// A client that does not hang up keeps the drain waiting; the second signal ends the hub at once.
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut hub = Hub::start(&["--drain-timeout", "10m"]);
-    let mut client = TcpStream::connect(&hub.addr).unwrap();
-    let key = APP.split(':').nth(1).unwrap();
-    write!(
-        client,
-        "GET /app/{key}?protocol=7 HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        hub.addr
-    )
-    .unwrap();
-    let mut answer = [0; 12];
-    client.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 101");
+    let _client = open(&hub.addr, APP.split(':').nth(1).unwrap());
     hub.signal(Signal::TERM);
-    let mut stderr = BufReader::new(hub.child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("SIGTERM, closing") {
-        line.clear();
-        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended early");
-    }
+    let mut stderr = hub.stderr();
+    line_with(&mut stderr, "SIGTERM, closing");
     assert!(hub.child.try_wait().unwrap().is_none(), "it waits for the client");
     hub.signal(Signal::TERM);
     assert_eq!(hub.child.wait().unwrap().code(), Some(128 + 15));
@@ -248,7 +450,8 @@ fn somebody_else_there() {
 #[test]
 fn the_command_line_said_wrong() {
     check_sentence(&["hub", "--app", "nonsense"], 2, "ID:KEY:SECRET");
-    check_sentence(&["hub", "--app", "x:k:s"], 2, "not a number");
+    check_sentence(&["hub", "--app", ":k:s"], 2, "app id");
+    check_sentence(&["hub"], 2, "which app?");
     check_sentence(&["hub", "--app", APP, "--listen", "nowhere"], 2, "127.0.0.1:6001");
     check_sentence(&["load", "wss://127.0.0.1:1", "--app", APP], 2, "TLS");
     check_sentence(

@@ -1,11 +1,14 @@
 //! The HTTP side: publishing, health, numbers and the page.
 
 use crate::auth;
-use crate::http::{Request, Response};
+use crate::client::Patience;
+use crate::http::{Request, Response, percent_decode};
 use crate::hub::Shared;
+use crate::log::line;
 use crate::protocol::{self, Publish};
 use crate::stats::add;
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +17,12 @@ const PAGE: &str = include_str!("page.html");
 /// The one channel that the page may have signed.
 const PAGE_CHANNEL: &str = "private-page-chat";
 
-pub(crate) fn handle(hub: &Arc<Shared>, request: &Request) -> Response {
+pub(crate) fn handle(
+    hub: &Arc<Shared>,
+    request: &Request,
+    peer: SocketAddr,
+    patience: &mut Patience,
+) -> Response {
     let reading = matches!(request.method.as_str(), "GET" | "HEAD");
     let only = |allow: &'static str| Response::text(405, allow).header(allow);
     match request.path.as_str() {
@@ -25,7 +33,10 @@ pub(crate) fn handle(hub: &Arc<Shared>, request: &Request) -> Response {
             Response::json(stats).header("cache-control: no-store")
         }
         "/" if reading && hub.config.page => {
-            let page = PAGE.replace("{{KEY}}", &hub.config.app.key).replace("{{CHANNEL}}", PAGE_CHANNEL);
+            // A string of JSON is one of JavaScript; within a page it must not look like the end of the script.
+            let key =
+                serde_json::Value::from(hub.config.app.key.as_str()).to_string().replace('<', "\\u003c");
+            let page = PAGE.replace("{{KEY}}", &key).replace("{{CHANNEL}}", PAGE_CHANNEL);
             Response::new(200, "text/html; charset=utf-8", page.into_bytes())
         }
         "/page/auth" if hub.config.page => match request.method.as_str() {
@@ -33,14 +44,29 @@ pub(crate) fn handle(hub: &Arc<Shared>, request: &Request) -> Response {
             _ => only("allow: POST"),
         },
         "/healthz" | "/stats.json" | "/" if !reading => only("allow: GET, HEAD"),
-        path => match path.strip_prefix("/apps/").and_then(|rest| rest.split_once('/')) {
+        // An id may hold a slash, as %2F: what is looked for is the path as it was sent.
+        _ => match request.raw_path.strip_prefix("/apps/").and_then(|rest| rest.split_once('/')) {
             Some((app_id, "events")) => match request.method.as_str() {
-                "POST" => publish(hub, request, app_id),
+                "POST" => {
+                    let response = publish(hub, request, &percent_decode(app_id, false), patience);
+                    let (status, why) = (response.status(), response.first_line());
+                    match status {
+                        200 => {}
+                        401 | 403 => line!(hub.log.auth, warn, %peer, status, ?why, "refused to publish"),
+                        _ => line!(hub.log.limits, warn, %peer, status, ?why, "refused to publish"),
+                    }
+                    response
+                }
                 _ => only("allow: POST"),
             },
             _ => Response::text(404, "nothing is here"),
         },
     }
+}
+
+/// Whether only whoever knows the secret gets a 200 for this.
+pub(crate) fn is_signed(request: &Request) -> bool {
+    request.raw_path.starts_with("/apps/")
 }
 
 /// Signs the page's channel for whoever asks: the page is a place to try the hub, open to all who reach it.
@@ -59,19 +85,15 @@ fn page_auth(hub: &Shared, request: &Request) -> Response {
     }
 }
 
-fn publish(hub: &Shared, request: &Request, app_id: &str) -> Response {
+fn publish(hub: &Shared, request: &Request, app_id: &str, patience: &mut Patience) -> Response {
     let app = &hub.config.app;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let path = &request.raw_path;
-    let signed = auth::check_request(
-        &app.key,
-        &app.secret,
-        &request.method,
-        path,
-        &request.query,
-        &request.body,
-        now_s,
-    );
+    let signed_as = |path: &str| {
+        let Request { method, query, body, .. } = request;
+        auth::check_request(&app.key, &app.secret, method, path, query, body, now_s)
+    };
+    // Some libraries sign the path before it is percent-encoded.
+    let signed = signed_as(&request.raw_path).or_else(|e| signed_as(&request.path).map_err(|_| e));
     if let Err(e) = signed {
         return Response::text(401, &e.to_string());
     }
@@ -88,7 +110,7 @@ fn publish(hub: &Shared, request: &Request, app_id: &str) -> Response {
             add(&hub.counters.published, 1);
             for channel in channels {
                 let frame = protocol::event_frame(&event.name, Some(channel), &event.data);
-                hub.channels.publish(channel, &frame, except);
+                hub.channels.publish(channel, &frame, except, patience);
             }
             Response::json("{}".into())
         }
@@ -117,6 +139,12 @@ fn check(event: &Publish, max_data: usize) -> Result<Checked<'_>, (u16, String)>
     }
     if !(1..=protocol::MAX_EVENT_NAME).contains(&event.name.len()) {
         return refuse(format!("an event name has 1 to {} bytes", protocol::MAX_EVENT_NAME));
+    }
+    if protocol::is_reserved(&event.name) {
+        return refuse(format!(
+            "{:?} is a name of the protocol's own: no event's begins with pusher: or pusher_internal:",
+            event.name
+        ));
     }
     if event.data.len() > max_data {
         return Err((
@@ -153,6 +181,8 @@ mod tests {
         check_refused(r#"{"name":"e","data":"","channel":"a b"}"#, 400, "\"a b\"");
         check_refused(r#"{"name":"","data":"","channel":"a"}"#, 400, "event name");
         check_refused(r#"{"name":"e","data":"","channel":"a","socket_id":"x"}"#, 400, "socket_id");
+        check_refused(r#"{"name":"pusher:error","data":"","channel":"a"}"#, 400, "pusher:");
+        check_refused(r#"{"name":"pusher_internal:x","data":"","channel":"a"}"#, 400, "pusher_internal:");
         let long = "x".repeat(101);
         check_refused(&serde_json::json!({"name":"e","data":long,"channel":"a"}).to_string(), 413, "101");
     }

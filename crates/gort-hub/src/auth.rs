@@ -22,7 +22,8 @@ pub fn sign(secret: &str, message: &str) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// What a client sends as `auth` to subscribe to a private channel: `key:signature`.
+/// What a client sends as `auth` to subscribe to a private channel: `key:signature`. Where there is `channel_data`,
+/// `channel` is `CHANNEL:CHANNEL_DATA`.
 pub fn channel_auth(key: &str, secret: &str, socket_id: &str, channel: &str) -> String {
     format!("{key}:{}", sign(secret, &format!("{socket_id}:{channel}")))
 }
@@ -32,12 +33,29 @@ pub fn channel_auth_is_valid(key: &str, secret: &str, socket_id: &str, channel: 
     same(&channel_auth(key, secret, socket_id, channel), auth)
 }
 
-/// The query string, signature included, for a request to the HTTP API.
+/// Percent-encodes what is not a letter, a digit or one of `-._~`, for a part of a path or of a query.
+///
+/// ```
+/// assert_eq!(gort_hub::auth::percent_encode("a b/ü"), "a%20b%2F%C3%BC");
+/// ```
+pub fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The query string, signature included, for a request to the HTTP API: `path` as it is sent, percent-encoded.
 pub fn signed_query(key: &str, secret: &str, method: &str, path: &str, body: &[u8], now_s: u64) -> String {
     let md5 = hex::encode(Md5::digest(body));
-    let query = format!("auth_key={key}&auth_timestamp={now_s}&auth_version=1.0&body_md5={md5}");
-    let signature = sign(secret, &format!("{method}\n{path}\n{query}"));
-    format!("{query}&auth_signature={signature}")
+    let rest = format!("auth_timestamp={now_s}&auth_version=1.0&body_md5={md5}");
+    // What is signed are the values, not how they are written in a URL.
+    let signature = sign(secret, &format!("{method}\n{path}\nauth_key={key}&{rest}"));
+    format!("auth_key={}&{rest}&auth_signature={signature}", percent_encode(key))
 }
 
 /// Why a request to the HTTP API was not accepted. All of these are answered with 401.

@@ -3,7 +3,8 @@
 //! # Role
 //!
 //! Connections join and leave; the HTTP API and client events publish. An event comes in as one encoded frame and
-//! goes to each member's queue by reference; nothing here writes to a socket, so nobody here waits for a peer.
+//! goes to each member's queue by reference; nothing here writes to a socket. Members whose queue is full come last: a
+//! publisher waits for them, without a lock, when all others have the event (`client.rs` says for how long).
 //!
 //! # States
 //!
@@ -15,11 +16,13 @@
 //!
 //! 1. `subscription_succeeded` is in a member's queue before any event of the channel: both go in under the
 //!    segment's lock.
-//! 2. An event that is published after `join` returned reaches the member; one after `leave` returned does not.
+//! 2. An event that is published after `join` returned reaches the member; one after `leave` returned does not: who
+//!    waited for a member looks under the segment's lock whether it is still there.
 //! 3. Two events that one publisher sends one after the other arrive in that order: `publish` returns when the
 //!    event is in all queues.
 //! 4. Locks are taken in the order shard, channel, segment, queue, and none is held for longer than one segment
-//!    takes. A channel with 100 000 members delays a joining client by 512 queue operations at most.
+//!    takes. A channel with 100 000 members delays a joining client by 512 queue operations at most. Nobody waits, and no
+//!    goroutine is started, under one of them.
 //!
 //! # Protocol
 //!
@@ -32,7 +35,7 @@
 //! A snapshot of all members for each event (copy on write): joining is then quadratic. A goroutine for each
 //! channel that owns its members: a stack for each channel, and a hop more for each event.
 
-use crate::client::Client;
+use crate::client::{Client, Offer, Patience, Writer, start};
 use crate::protocol::{self, SocketId};
 use crate::rt::sync::{Mutex, RwLock};
 use crate::rt::{self};
@@ -133,21 +136,50 @@ impl Channels {
         }
     }
 
-    /// Queues `frame` for every member but `except`, and says for how many it was queued.
-    pub(crate) fn publish(&self, name: &str, frame: &Arc<[u8]>, except: Option<SocketId>) -> usize {
-        let Some(channel) = read(self.shard(name)).get(name).cloned() else { return 0 };
+    /// Queues `frame` for every member but `except`. Waits for those whose queue is full, within `patience`.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes. M: no. P: no.
+    pub(crate) fn publish(
+        &self,
+        name: &str,
+        frame: &Arc<[u8]>,
+        except: Option<SocketId>,
+        patience: &mut Patience,
+    ) {
+        let Some(channel) = read(self.shard(name)).get(name).cloned() else { return };
         let segments = read(&channel.members).segments.clone();
-        let mut sent = 0;
+        let mut writers: Vec<Writer> = Vec::new();
+        let mut full = Vec::new();
         for (i, segment) in segments.iter().enumerate() {
             if i > 0 {
                 // The writers of the last segment may start before the next one is looked at.
                 rt::yield_now();
             }
             for client in lock(segment).iter().filter(|client| Some(client.id()) != except) {
-                sent += usize::from(client.send(frame.clone()));
+                match client.offer(frame) {
+                    Offer::Queued(writer) => writers.extend(writer),
+                    Offer::Full => full.push((segment.clone(), client.clone())),
+                    Offer::Closed => {}
+                }
+            }
+            writers.drain(..).for_each(Writer::start);
+        }
+        for (segment, client) in full {
+            while client.wait_while_full(patience) {
+                let inside = lock(&segment);
+                let is_member = inside.iter().any(|member| Arc::ptr_eq(member, &client));
+                let offer = if is_member { client.offer(frame) } else { Offer::Closed };
+                drop(inside);
+                match offer {
+                    Offer::Full => continue,
+                    Offer::Queued(writer) => start(writer),
+                    Offer::Closed => {}
+                }
+                break;
             }
         }
-        sent
     }
 }
 
@@ -168,9 +200,11 @@ impl Channel {
         };
         members.count += 1;
         let mut inside = lock(&segment);
-        client.send(welcome.clone());
+        let writer = client.answer(welcome.clone());
         inside.push(client.clone());
         drop(inside);
+        drop(members);
+        start(writer);
         Some(segment)
     }
 

@@ -5,11 +5,13 @@
 
 use crate::api;
 use crate::channel::Subscription;
-use crate::client::Client;
+use crate::client::{Client, Patience};
 use crate::config::{ClientEvent, Verdict};
 use crate::http::{self, Refused, Request, Response};
 use crate::hub::Shared;
+use crate::log::line;
 use crate::protocol::{self, ChannelKind, Incoming, Subscribe, code};
+use crate::slots::Place;
 use crate::stats::add;
 use crate::ws::{Decoder, Message, Role, pong_frame};
 use crate::{auth, fd};
@@ -20,20 +22,19 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Serves one connection to its end.
-pub(crate) fn serve(hub: &Arc<Shared>, client: &Arc<Client>) {
+pub(crate) fn serve(hub: &Arc<Shared>, client: &Arc<Client>, place: Place) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        // Counted when it was admitted, so that a burst cannot pass the limit before it is looked at.
-        let is_http = Decrement(&hub.counters.http_connections);
-        if let Some(upgraded) = serve_http(hub, client) {
-            serve_websocket(hub, client, upgraded, is_http);
+        if let Some(upgraded) = serve_http(hub, client, &place) {
+            serve_websocket(hub, client, upgraded, place);
         }
     }));
     if outcome.is_err() {
         add(&hub.counters.panics, 1);
+        line!(hub.log.panics, error, peer = %client.peer(), "a panic ended this connection");
         client.close(1011, "internal error");
         linger(hub, client);
     }
-    client.abort();
+    client.end();
 }
 
 /// What a client said in its handshake.
@@ -44,7 +45,7 @@ struct Upgraded {
     refusal: Option<(u16, String)>,
 }
 
-fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>) -> Option<Upgraded> {
+fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>, place: &Place) -> Option<Upgraded> {
     let config = &hub.config;
     let limits = http::Limits {
         head_bytes: config.max_head_bytes,
@@ -52,6 +53,7 @@ fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>) -> Option<Upgraded> {
         request_timeout: config.request_timeout,
     };
     let mut reader = http::Reader::new(client.stream(), limits);
+    let mut patience = Patience::new(config.slow_timeout);
     // A new connection is there to say something; one that has been served may rest.
     let mut idle = config.request_timeout;
     loop {
@@ -59,21 +61,32 @@ fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>) -> Option<Upgraded> {
             Ok(request) => request,
             Err(Refused(None)) => return None,
             Err(Refused(Some(response))) => {
+                log_refusal(hub, client, "a request", &response);
                 let _ = respond(hub, client, &response, false, false);
                 linger(hub, client);
                 return None;
             }
         };
-        let draining = hub.is_draining();
+        if !place.work() {
+            return None;
+        }
+        let draining = hub.is_closing();
         let response = match request.path.strip_prefix("/app/") {
             Some(key) => match handshake(hub, client, &request, key) {
                 Ok(refusal) => return Some(Upgraded { rest: reader.into_rest(), refusal }),
-                Err(response) => response,
+                Err(response) => {
+                    log_refusal(hub, client, "a handshake", &response);
+                    response
+                }
             },
-            None => api::handle(hub, &request),
+            None => api::handle(hub, &request, client.peer(), &mut patience),
         };
+        if response.status() == 200 && api::is_signed(&request) {
+            place.is_api();
+        }
         let go_on =
             respond(hub, client, &response, request.keep_alive && !draining, request.method == "HEAD");
+        place.wait();
         match go_on {
             Ok(true) => {}
             Ok(false) => {
@@ -84,6 +97,12 @@ fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>) -> Option<Upgraded> {
         }
         idle = config.keep_alive_timeout;
     }
+}
+
+/// One line for an answer that an operator should know of.
+fn log_refusal(hub: &Shared, client: &Client, what: &str, response: &Response) {
+    let (status, why, peer) = (response.status(), response.first_line(), client.peer());
+    line!(hub.log.limits, info, %peer, status, ?why, "refused {what}");
 }
 
 fn respond(
@@ -128,7 +147,7 @@ fn handshake(
     let Some(ws_key) = upgrade.key.as_deref().filter(|key| is_websocket_key(key)) else {
         return refuse(400, "sec-websocket-key must be 16 bytes in base64");
     };
-    if hub.is_draining() {
+    if hub.is_closing() {
         return refuse(503, "going down");
     }
     let accept = tungstenite::handshake::derive_accept_key(ws_key.as_bytes());
@@ -173,27 +192,30 @@ fn is_websocket_key(key: &str) -> bool {
         && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
 }
 
-fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, is_http: Decrement<'_>) {
+fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, place: Place) {
     if !client.open() {
         return linger(hub, client);
     }
-    // Who is turned away takes nobody's place: until it has hung up it counts as HTTP.
+    // Who is turned away takes nobody's place: until it has hung up it is an idle HTTP connection.
     let turn_away = |code, reason: &str| {
+        place.wait();
         client.send(protocol::error(Some(code), reason));
         client.close(code, reason);
         linger(hub, client);
     };
     if let Some((code, reason)) = upgraded.refusal {
+        line!(hub.log.refused, warn, peer = %client.peer(), code, ?reason, "turned a client away");
         return turn_away(code, &reason);
     }
     let limit = hub.config.max_connections;
     let one_more = |n: usize| (n < limit).then_some(n + 1);
     if hub.counters.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
         add(&hub.counters.refused, 1);
+        line!(hub.log.refused, warn, peer = %client.peer(), limit, "refused with 4100: too many connections");
         return turn_away(code::OVER_CAPACITY, &format!("over capacity: {limit} connections are open"));
     }
     let _is_open = Decrement(&hub.counters.connections);
-    drop(is_http);
+    drop(place);
     add(&hub.counters.connections_total, 1);
     client.send(protocol::connection_established(client.id(), hub.config.activity_timeout.as_secs()));
     let mut session = Session {
@@ -201,6 +223,7 @@ fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, 
         client,
         subscriptions: Vec::new(),
         events: RateLimit::new(hub.config.client_events_per_second),
+        patience: Patience::new(hub.config.slow_timeout),
     };
     session.run(upgraded.rest);
 }
@@ -211,6 +234,7 @@ struct Session<'a> {
     client: &'a Arc<Client>,
     subscriptions: Vec<Subscription>,
     events: RateLimit,
+    patience: Patience,
 }
 
 impl Drop for Session<'_> {
@@ -244,15 +268,18 @@ impl Session<'_> {
             loop {
                 match decoder.next_message() {
                     Ok(None) => break,
-                    Ok(Some(message)) => {
-                        last_message = Instant::now();
-                        self.on_message(message);
+                    Ok(Some(message)) => self.on_message(message),
+                    Err(e) => {
+                        let (code, peer) = (e.close_code(), self.client.peer());
+                        line!(self.hub.log.limits, info, %peer, code, "closed a client: {e}");
+                        self.client.close(code, &e.to_string());
                     }
-                    Err(e) => self.client.close(e.close_code(), &e.to_string()),
                 }
-                if !self.client.is_open() {
+                if !self.client.wait_to_read() {
                     return self.leave_and_linger();
                 }
+                // Not before: while we wait for its queue, or for those of others, we do not hear it.
+                last_message = Instant::now();
             }
             match decoder.read_from(self.client.stream()) {
                 Ok(0) => return,
@@ -266,6 +293,7 @@ impl Session<'_> {
                             silence = Silence::Fine;
                         } else if now >= at + config.pong_timeout {
                             add(&self.hub.counters.timed_out, 1);
+                            tracing::debug!(peer = %self.client.peer(), "closed with 4201: no pong came back");
                             self.client.close(code::NO_PONG, "no pong came back");
                             return self.leave_and_linger();
                         }
@@ -280,7 +308,7 @@ impl Session<'_> {
                     });
                 }
                 // Closed, and the peer had its time to hang up; or it is gone.
-                Err(_) => return,
+                Err(_) => return self.client.abort(),
             }
         }
     }
@@ -352,6 +380,7 @@ impl Session<'_> {
         };
         if self.subscriptions.len() >= config.max_channels_per_client {
             let limit = config.max_channels_per_client;
+            line!(self.hub.log.limits, info, peer = %self.client.peer(), limit, "a client wants too many channels");
             return refuse(
                 "LimitReached",
                 &format!("a connection may be on {limit} channels"),
@@ -364,11 +393,14 @@ impl Session<'_> {
                 let app = &config.app;
                 let socket_id = self.client.id().to_string();
                 let auth = request.auth.as_deref().unwrap_or("");
-                if !auth::channel_auth_is_valid(&app.key, &app.secret, &socket_id, channel, auth) {
+                let signed = request.signed_channel();
+                if !auth::channel_auth_is_valid(&app.key, &app.secret, &socket_id, &signed, auth) {
+                    line!(self.hub.log.auth, info, peer = %self.client.peer(), channel,
+                        "refused a subscription: its signature is not valid");
                     let what = if auth.is_empty() { "needs auth" } else { "got an auth that is not valid" };
                     return refuse(
                         "AuthError",
-                        &format!("{channel} {what}; sign \"{socket_id}:{channel}\""),
+                        &format!("{channel} {what}; sign \"{socket_id}:{signed}\""),
                         401,
                     );
                 }
@@ -401,7 +433,7 @@ impl Session<'_> {
         if protocol::channel_kind(channel) != ChannelKind::Private {
             return refuse("client events go to private channels only");
         }
-        let data = event.data.map_or("null", |data| data.get());
+        let data = &*protocol::client_data(event.data);
         if data.len() > config.max_event_data_bytes {
             return refuse(&format!(
                 "the data of an event has at most {} bytes",
@@ -411,6 +443,7 @@ impl Session<'_> {
         if !self.events.take(Instant::now()) {
             add(&self.hub.counters.rate_limited, 1);
             let limit = config.client_events_per_second;
+            line!(self.hub.log.limits, info, peer = %self.client.peer(), limit, "too many client events a second");
             return self.error(Some(code::RATE_LIMIT), &format!("at most {limit} client events a second"));
         }
         if let Some(handler) = &config.on_client_event {
@@ -421,7 +454,7 @@ impl Session<'_> {
         }
         add(&self.hub.counters.published, 1);
         let frame = protocol::event_frame(&event.event, Some(channel), data);
-        self.hub.channels.publish(channel, &frame, Some(self.client.id()));
+        self.hub.channels.publish(channel, &frame, Some(self.client.id()), &mut self.patience);
     }
 
     fn error(&self, code: Option<u16>, message: &str) {
@@ -439,10 +472,12 @@ fn linger(hub: &Shared, client: &Client) {
     let mut unread = [0; 256];
     while Instant::now() < until {
         match io::Read::read(&mut stream, &mut unread) {
-            Ok(n) if n > 0 => {}
-            _ => return,
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(_) => break,
         }
     }
+    client.abort();
 }
 
 /// As many tokens a second, and as many at once.

@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 const MAX_HEADERS: usize = 64;
+/// Of the line before a chunk: its length, and what else may stand there.
+const MAX_CHUNK_LINE: usize = 1024;
 
 /// How large a request may be and how long it may take.
 #[derive(Debug, Clone, Copy)]
@@ -87,33 +89,100 @@ impl<'a> Reader<'a> {
             }
         }
         arm(Instant::now() + self.limits.request_timeout);
-        let (mut request, body_len, continue_100) = loop {
+        let (mut request, body, continue_100) = loop {
             if let Some(head) = parse_head(&self.buffer)? {
-                let Head { request, head_len, body_len, continue_100 } = head;
+                let Head { request, head_len, body, continue_100 } = head;
                 self.buffer.drain(..head_len);
-                break (request, body_len, continue_100);
+                break (request, body, continue_100);
             }
             if self.buffer.len() >= self.limits.head_bytes {
                 return Err(refuse(431, "the head of the request is too large"));
             }
             self.fill_or_refuse()?;
         };
-        if body_len > self.limits.body_bytes as u64 {
-            return Err(refuse(413, &format!("the body may have at most {} bytes", self.limits.body_bytes)));
-        }
-        let body_len = body_len as usize;
-        if continue_100 && self.buffer.len() < body_len {
-            let _ = (&mut &*self.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        while self.buffer.len() < body_len {
-            self.fill_or_refuse()?;
-        }
-        let rest = self.buffer.split_off(body_len);
-        request.body = std::mem::replace(&mut self.buffer, rest);
+        let go_on = || {
+            if continue_100 {
+                let _ = (&mut &*self.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+        };
+        request.body = match body {
+            Body::Length(len) => {
+                let len = self.within_limit(len)?;
+                if self.buffer.len() < len {
+                    go_on();
+                }
+                self.take(len)?
+            }
+            Body::Chunked => {
+                if self.buffer.is_empty() {
+                    go_on();
+                }
+                self.take_chunks()?
+            }
+        };
         if self.buffer.is_empty() {
             self.buffer = Vec::new();
         }
         Ok(request)
+    }
+
+    fn within_limit(&self, len: u64) -> Result<usize, Refused> {
+        let most = self.limits.body_bytes;
+        let too_large = || refuse(413, &format!("the body may have at most {most} bytes"));
+        usize::try_from(len).ok().filter(|len| *len <= most).ok_or_else(too_large)
+    }
+
+    fn take(&mut self, len: usize) -> Result<Vec<u8>, Refused> {
+        while self.buffer.len() < len {
+            self.fill_or_refuse()?;
+        }
+        let rest = self.buffer.split_off(len);
+        Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    /// A body in chunks (RFC 9112, 7.1): each with its length before it, the last one empty, then lines that nobody here
+    /// needs, and an empty one.
+    fn take_chunks(&mut self) -> Result<Vec<u8>, Refused> {
+        let malformed = || refuse(400, "the chunks of the body are malformed");
+        let mut body = Vec::new();
+        loop {
+            let (line_len, chunk_len) = loop {
+                match httparse::parse_chunk_size(&self.buffer) {
+                    Ok(httparse::Status::Complete(size)) => break size,
+                    Ok(httparse::Status::Partial) if self.buffer.len() < MAX_CHUNK_LINE => {
+                        self.fill_or_refuse()?;
+                    }
+                    _ => return Err(malformed()),
+                }
+            };
+            self.take(line_len)?;
+            if chunk_len == 0 {
+                break;
+            }
+            let len = self.within_limit(chunk_len.saturating_add(body.len() as u64))? - body.len();
+            body.extend_from_slice(&self.take(len)?);
+            if self.take(2)? != b"\r\n" {
+                return Err(malformed());
+            }
+        }
+        let mut trailers = 0;
+        loop {
+            let line = match self.buffer.iter().position(|b| *b == b'\n') {
+                Some(end) => self.take(end + 1)?,
+                None if self.buffer.len() < self.limits.head_bytes => {
+                    self.fill_or_refuse()?;
+                    continue;
+                }
+                None => return Err(malformed()),
+            };
+            trailers += line.len();
+            if line == b"\r\n" {
+                return Ok(body);
+            }
+            if trailers > self.limits.head_bytes {
+                return Err(malformed());
+            }
+        }
     }
 
     fn fill_or_refuse(&mut self) -> Result<(), Refused> {
@@ -140,8 +209,15 @@ impl<'a> Reader<'a> {
 struct Head {
     request: Request,
     head_len: usize,
-    body_len: u64,
+    body: Body,
     continue_100: bool,
+}
+
+/// How long a body is.
+#[derive(Debug, PartialEq, Eq)]
+enum Body {
+    Length(u64),
+    Chunked,
 }
 
 #[inline(never)]
@@ -169,6 +245,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
     let mut upgrade = Upgrade::default();
     let (mut wants_upgrade, mut says_websocket) = (false, false);
     let mut body_len = None;
+    let mut chunked = false;
     let mut continue_100 = false;
     for header in parsed.headers {
         let value = String::from_utf8_lossy(header.value);
@@ -196,8 +273,11 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
                 }
                 body_len = Some(len);
             }
+            "transfer-encoding" if !chunked && minor >= 1 && value.eq_ignore_ascii_case("chunked") => {
+                chunked = true
+            }
             "transfer-encoding" => {
-                return Err(refuse(411, "send a content-length: transfer-encoding is not served"));
+                return Err(refuse(501, "the one transfer-encoding that is served is chunked"));
             }
             "expect" => continue_100 |= has("100-continue"),
             _ => {}
@@ -206,7 +286,13 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
     if wants_upgrade && says_websocket && minor >= 1 {
         request.upgrade = Some(upgrade);
     }
-    Ok(Some(Head { request, head_len, body_len: body_len.unwrap_or(0), continue_100 }))
+    let body = match (chunked, body_len) {
+        (false, len) => Body::Length(len.unwrap_or(0)),
+        (true, None) => Body::Chunked,
+        // Another way to smuggle requests.
+        (true, Some(_)) => return Err(refuse(400, "both content-length and transfer-encoding")),
+    };
+    Ok(Some(Head { request, head_len, body, continue_100 }))
 }
 
 fn parse_query(raw: &str) -> Vec<(String, String)> {
@@ -220,7 +306,7 @@ fn parse_query(raw: &str) -> Vec<(String, String)> {
 }
 
 /// `%41` to `A`; what is not a valid escape stays as it is.
-fn percent_decode(text: &str, plus_is_space: bool) -> String {
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -263,6 +349,15 @@ impl Response {
 
     pub(crate) fn json(body: String) -> Response {
         Response::new(200, "application/json", body.into_bytes())
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Why, for a log.
+    pub(crate) fn first_line(&self) -> String {
+        String::from_utf8_lossy(&self.body).lines().next().unwrap_or("").chars().take(200).collect()
     }
 
     /// With one more header, a whole line of it.
@@ -312,10 +407,10 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
-        411 => "Length Required",
         413 => "Content Too Large",
         426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         _ => "Error",
     }
@@ -373,7 +468,9 @@ mod tests {
         check_refused("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400);
         check_refused("POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", 400);
         check_refused("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400);
-        check_refused("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411);
+        check_refused("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501);
+        check_refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 501);
+        check_refused("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400);
         check_refused(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65)), 431);
     }
 }

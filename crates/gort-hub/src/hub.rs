@@ -4,12 +4,15 @@ use crate::channel::Channels;
 use crate::client::{Client, GOING_DOWN};
 use crate::config::Config;
 use crate::conn::{self, AcceptError};
+use crate::log::{Log, line};
 use crate::protocol::{self, code};
 use crate::rt;
 use crate::rt::net::{TcpListener, TcpStream};
 use crate::rt::sync::{Condvar, Mutex};
+use crate::slots::{Entered, Evicted, Place, Slots};
 use crate::stats::{Counters, Stats, add};
 use crate::sync::lock;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -24,8 +27,8 @@ const SHARDS: usize = 64;
 
 /// The longest pause of an accept loop that has no file descriptors.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// How often the operator hears of the same trouble.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// How finely a drain spreads the closing of connections.
+const CLOSE_STEP: Duration = Duration::from_millis(5);
 
 /// A WebSocket hub on one address. Cheap to clone: all clones are the same hub.
 ///
@@ -76,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) instance: u32,
     pub(crate) channels: Channels,
     pub(crate) counters: Counters,
+    pub(crate) log: Log,
+    slots: Arc<Slots>,
     pub(crate) ping: Arc<[u8]>,
     pub(crate) pong: Arc<[u8]>,
     listener: TcpListener,
@@ -85,7 +90,10 @@ pub(crate) struct Shared {
     /// All connections, by number.
     clients: Vec<Mutex<HashMap<u64, Arc<Client>>>>,
     sockets: AtomicUsize,
+    /// `/healthz` says so.
     draining: AtomicBool,
+    /// Nobody is accepted any more.
+    closing: AtomicBool,
     gone: Condvar,
     gone_lock: Mutex<()>,
 }
@@ -97,14 +105,17 @@ impl Hub {
     ///
     /// [`HubError::Bind`].
     pub fn bind(addr: SocketAddr, config: Config) -> Result<Hub, HubError> {
-        let bound = TcpListener::bind(addr).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let bound = listen(addr, config.socket_buffer_bytes)
+            .and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (local_addr, listener) = bound.map_err(|source| HubError::Bind { addr, source })?;
         Ok(Hub {
             shared: Arc::new(Shared {
+                slots: Slots::new(config.max_http_connections, config.max_http_per_address),
                 config,
                 instance: RandomState::new().hash_one(local_addr) as u32,
                 channels: Channels::new(),
                 counters: Counters::default(),
+                log: Log::default(),
                 ping: protocol::ping(),
                 pong: protocol::pong(),
                 listener,
@@ -114,6 +125,7 @@ impl Hub {
                 clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
                 sockets: AtomicUsize::new(0),
                 draining: AtomicBool::new(false),
+                closing: AtomicBool::new(false),
                 gone: Condvar::new(),
                 gone_lock: Mutex::new(()),
             }),
@@ -139,14 +151,13 @@ impl Hub {
     pub fn serve(&self) -> io::Result<()> {
         let hub = &self.shared;
         let mut backoff = Duration::ZERO;
-        let mut reports = Reports::default();
         loop {
             match hub.listener.accept() {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     backoff = Duration::ZERO;
-                    hub.admit(stream);
+                    hub.admit(stream, from);
                 }
-                Err(_) if hub.is_draining() => return Ok(()),
+                Err(_) if hub.is_closing() => return Ok(()),
                 Err(e) => {
                     add(&hub.counters.accept_errors, 1);
                     match AcceptError::of(&e) {
@@ -154,9 +165,7 @@ impl Hub {
                         AcceptError::Broken => return Err(e),
                         AcceptError::Exhausted(why) => {
                             backoff = (backoff * 2).clamp(Duration::from_millis(5), BACKOFF_MAX);
-                            if let Some(line) = reports.line(&format!("cannot accept: {why}")) {
-                                (hub.config.reporter)(&line);
-                            }
+                            line!(hub.log.accept, error, "cannot accept connections: {why}");
                             rt::sleep(backoff);
                         }
                     }
@@ -175,8 +184,10 @@ impl Hub {
         self.shared.stats()
     }
 
-    /// Goes down: accepts nobody more, closes every connection with 4200, and waits until all have hung up. Those
-    /// that have not after `timeout` are cut off.
+    /// Goes down: `/healthz` says 503 for [`drain_delay`](Config::drain_delay) while all else goes on; then nobody more is
+    /// accepted, every connection is closed with 4200, over [`drain_spread`](Config::drain_spread), and it waits until
+    /// all have hung up. Those that have not after `timeout`, which is for all of it, are cut off. The delay takes a third
+    /// of it at most, the closing half of the rest.
     ///
     /// # Blocking
     ///
@@ -185,11 +196,11 @@ impl Hub {
         let hub = &self.shared;
         let until = Instant::now() + timeout;
         hub.draining.store(true, Ordering::SeqCst);
+        rt::sleep(hub.config.drain_delay.min(timeout / 3));
+        hub.closing.store(true, Ordering::SeqCst);
         hub.listener.close();
         let at_start = hub.sockets.load(Ordering::SeqCst);
-        for client in hub.all_clients() {
-            client.close(code::RECONNECT, GOING_DOWN);
-        }
+        hub.close_all(until);
         hub.wait_for_sockets(until);
         let forced = hub.sockets.load(Ordering::SeqCst);
         if forced > 0 {
@@ -208,9 +219,30 @@ impl Shared {
         self.draining.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Tells all clients to come back elsewhere: one after the other, since they do so at once.
+    fn close_all(&self, until: Instant) {
+        let clients: Vec<Arc<Client>> = self.all_clients().collect();
+        let start = Instant::now();
+        let spread = self.config.drain_spread.min(until.saturating_duration_since(start) / 2);
+        for (i, client) in clients.iter().enumerate() {
+            let due = spread.mul_f64(i as f64 / clients.len() as f64);
+            // A timer for each of a hundred thousand would be many.
+            let early = due.saturating_sub(start.elapsed());
+            if early >= CLOSE_STEP {
+                rt::sleep(early);
+            }
+            client.close(code::RECONNECT, GOING_DOWN);
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             channels: self.channels.count(),
+            http_connections: self.slots.count(),
             draining: self.is_draining(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
             ..self.counters.snapshot()
@@ -218,37 +250,60 @@ impl Shared {
     }
 
     /// Starts the goroutine of a new connection, or turns it away.
-    fn admit(self: &Arc<Self>, stream: TcpStream) {
+    fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         // Frames are whole when they are written; waiting for more only delays them. If this fails the peer is gone.
         let _ = stream.set_nodelay(true);
-        let http = &self.counters.http_connections;
-        if http.fetch_add(1, Ordering::SeqCst) >= self.config.max_http_connections {
-            http.fetch_sub(1, Ordering::SeqCst);
-            add(&self.counters.refused, 1);
-            let busy = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            // The socket of a new connection has room for one line.
-            let _ = (&stream).write_all(busy);
-            return;
-        }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let client = Client::new(number, self.clone(), stream);
+        let client = Client::new(number, from, self.clone(), stream);
+        let Some(place) = self.place(&client) else { return };
         self.sockets.fetch_add(1, Ordering::SeqCst);
         lock(self.clients_of(number)).insert(number, client.clone());
-        if self.is_draining() {
+        if self.is_closing() {
             // Who drains may have looked at this shard before; if not, closing twice does no harm.
             client.close(code::RECONNECT, GOING_DOWN);
         }
         let hub = self.clone();
         rt::go(move || {
-            conn::serve(&hub, &client);
+            conn::serve(&hub, &client, place);
             hub.forget(&client);
         });
+    }
+
+    /// A place for a new connection, if need be that of one that is idle. `None` when it was refused.
+    fn place(&self, client: &Arc<Client>) -> Option<Place> {
+        let mut entered = self.slots.enter(client, false);
+        if let Entered::Wait(time) = entered {
+            rt::sleep(time);
+            entered = self.slots.enter(client, true);
+        }
+        let from = client.peer();
+        match entered {
+            Entered::Place(place, evicted) => {
+                if let Some(Evicted { client, waited }) = evicted {
+                    add(&self.counters.evicted, 1);
+                    line!(self.log.refused, info, peer = %client.peer(), idle = ?waited, %from,
+                        "closed an idle HTTP connection to make room");
+                    // That waits until its goroutine has left.
+                    rt::go(move || client.end());
+                }
+                Some(place)
+            }
+            Entered::Refused(whose, limit) => {
+                add(&self.counters.refused, 1);
+                line!(self.log.refused, warn, %from, limit, "refused with 503: too many HTTP connections {whose}");
+                let busy = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                // The socket of a new connection has room for one line.
+                let _ = client.stream().write_all(busy);
+                None
+            }
+            Entered::Wait(_) => unreachable!("nobody is given time"),
+        }
     }
 
     fn forget(&self, client: &Client) {
         lock(self.clients_of(client.number())).remove(&client.number());
         self.sockets.fetch_sub(1, Ordering::SeqCst);
-        if self.is_draining() {
+        if self.is_closing() {
             let _order = lock(&self.gone_lock);
             self.gone.notify_all();
         }
@@ -277,39 +332,15 @@ impl Shared {
     }
 }
 
-/// Says the same thing once in a while only, with how often it was left out.
-#[derive(Debug, Default)]
-struct Reports {
-    last: Option<Instant>,
-    left_out: u64,
-}
-
-impl Reports {
-    fn line(&mut self, line: &str) -> Option<String> {
-        let now = Instant::now();
-        if self.last.is_some_and(|last| now - last < REPORT_EVERY) {
-            self.left_out += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(match std::mem::take(&mut self.left_out) {
-            0 => line.to_string(),
-            n => format!("{line} ({n} more times since the last report)"),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_are_rate_limited_and_counted() {
-        let mut reports = Reports::default();
-        assert_eq!(reports.line("trouble").as_deref(), Some("trouble"));
-        assert_eq!(reports.line("trouble"), None);
-        assert_eq!(reports.line("trouble"), None);
-        reports.last = Instant::now().checked_sub(REPORT_EVERY);
-        assert_eq!(reports.line("trouble").as_deref(), Some("trouble (2 more times since the last report)"));
-    }
+/// Listens on `addr`; the sockets of its connections get buffers of this size, from their first packet on.
+fn listen(addr: SocketAddr, buffer_bytes: usize) -> io::Result<TcpListener> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_send_buffer_size(&socket, buffer_bytes)?;
+    sockopt::set_socket_recv_buffer_size(&socket, buffer_bytes)?;
+    net::bind(&socket, &addr)?;
+    // The kernel takes the longest queue that the system allows instead.
+    net::listen(&socket, i32::MAX)?;
+    TcpListener::from_std(socket.into())
 }

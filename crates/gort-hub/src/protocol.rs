@@ -116,9 +116,23 @@ pub(crate) struct Subscribe {
     pub(crate) channel: String,
     #[serde(default)]
     pub(crate) auth: Option<String>,
+    /// What the server that signed wants to say about the user, mostly JSON. It is part of what is signed.
+    #[serde(default)]
+    channel_data: Option<serde_json::Value>,
 }
 
 impl Subscribe {
+    /// What stands for the channel in the text that is signed. There is no colon in a channel's name, so this can be no
+    /// other channel.
+    pub(crate) fn signed_channel(&self) -> Cow<'_, str> {
+        match &self.channel_data {
+            None | Some(serde_json::Value::Null) => (&*self.channel).into(),
+            Some(serde_json::Value::String(data)) if data.is_empty() => (&*self.channel).into(),
+            Some(serde_json::Value::String(data)) => format!("{}:{data}", self.channel).into(),
+            Some(data) => format!("{}:{data}", self.channel).into(),
+        }
+    }
+
     /// Some libraries send `data` as a string that holds the JSON.
     pub(crate) fn parse(data: Option<&RawValue>) -> Option<Subscribe> {
         let text = data?.get();
@@ -129,6 +143,24 @@ impl Subscribe {
             serde_json::from_str(text).ok()
         }
     }
+}
+
+/// The JSON that is meant by the data of a client event: some libraries (laravel-echo over a string, Java's) send a string
+/// that holds JSON, and those who receive it are to get that JSON, as from an object. Any other string is itself.
+pub(crate) fn client_data(data: Option<&RawValue>) -> Cow<'_, str> {
+    let text = data.map_or("null", RawValue::get);
+    if text.starts_with('"')
+        && let Ok(inner) = serde_json::from_str::<String>(text)
+        && serde_json::from_str::<serde::de::IgnoredAny>(&inner).is_ok()
+    {
+        return inner.into();
+    }
+    text.into()
+}
+
+/// Whether the name is the protocol's own: an event of that name would be taken for one of the hub's.
+pub(crate) fn is_reserved(event: &str) -> bool {
+    event.starts_with("pusher:") || event.starts_with("pusher_internal:")
 }
 
 /// One event of the HTTP API.
@@ -250,6 +282,24 @@ mod tests {
         }
     }
 
+    /// A string of JSON is that JSON; every other string, and every other value, is itself.
+    #[test]
+    fn data_of_client_events() {
+        let check = |json: &str, expected: &str| {
+            let raw: &RawValue = serde_json::from_str(json).unwrap();
+            assert_eq!(client_data(Some(raw)), expected, "{json}");
+        };
+        check(r#"{"a":1}"#, r#"{"a":1}"#);
+        check(r#""{\"a\": \"ü\"}""#, r#"{"a": "ü"}"#);
+        check(r#""[1]""#, "[1]");
+        check(r#""12""#, "12");
+        check(r#""plain text""#, r#""plain text""#);
+        check(r#""{""#, r#""{""#);
+        check(r#""""#, r#""""#);
+        check("12", "12");
+        assert_eq!(client_data(None), "null");
+    }
+
     #[test]
     fn subscribe_as_object_and_as_text() {
         let parse = |json: &str| Subscribe::parse(serde_json::from_str::<Incoming<'_>>(json).unwrap().data);
@@ -258,6 +308,13 @@ mod tests {
         let string = parse(r#"{"event":"pusher:subscribe","data":"{\"channel\":\"a\"}"}"#).unwrap();
         assert_eq!((string.channel.as_str(), string.auth), ("a", None));
         assert!(parse(r#"{"event":"pusher:subscribe"}"#).is_none());
+        let signed = |data: &str| {
+            let event = format!(r#"{{"event":"e","data":{{"channel":"a","channel_data":{data}}}}}"#);
+            parse(&event).unwrap().signed_channel().into_owned()
+        };
+        assert_eq!(signed(r#""{\"user_id\":\"1\"}""#), r#"a:{"user_id":"1"}"#);
+        assert_eq!(signed(r#"{"user_id":"1"}"#), r#"a:{"user_id":"1"}"#);
+        assert_eq!((signed("null").as_str(), signed(r#""""#).as_str()), ("a", "a"));
         assert!(parse(r#"{"event":"pusher:subscribe","data":[1]}"#).is_none());
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) connections: AtomicUsize,
-    pub(crate) http_connections: AtomicUsize,
     pub(crate) connections_total: AtomicU64,
     pub(crate) messages_in: AtomicU64,
     pub(crate) messages_out: AtomicU64,
@@ -17,6 +16,7 @@ pub(crate) struct Counters {
     pub(crate) timed_out: AtomicU64,
     pub(crate) rate_limited: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) evicted: AtomicU64,
     pub(crate) panics: AtomicU64,
     pub(crate) accept_errors: AtomicU64,
 }
@@ -51,6 +51,8 @@ pub struct Stats {
     pub rate_limited: u64,
     /// Connections refused because there were too many.
     pub refused: u64,
+    /// Idle HTTP connections closed to make room for others.
+    pub evicted: u64,
     /// Connections ended by a panic.
     pub panics: u64,
     /// Times that `accept` failed, for want of file descriptors for example.
@@ -72,7 +74,6 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             connections: self.connections.load(Ordering::Relaxed),
-            http_connections: self.http_connections.load(Ordering::Relaxed),
             connections_total: get(&self.connections_total),
             messages_in: get(&self.messages_in),
             messages_out: get(&self.messages_out),
@@ -81,6 +82,7 @@ impl Counters {
             timed_out: get(&self.timed_out),
             rate_limited: get(&self.rate_limited),
             refused: get(&self.refused),
+            evicted: get(&self.evicted),
             panics: get(&self.panics),
             accept_errors: get(&self.accept_errors),
             goroutines: rt::num_goroutine(),

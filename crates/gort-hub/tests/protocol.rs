@@ -54,7 +54,7 @@ fn the_sender_can_be_left_out() {
 
 #[test]
 fn events_of_one_publisher_arrive_in_order() {
-    let hub = hub(|config| config.max_queued_messages = 10_000);
+    let hub = hub(|_| {});
     let mut clients: Vec<Client> = (0..5).map(|_| hub.connect()).collect();
     clients.iter_mut().for_each(|client| client.subscribe("a"));
     let mut http = Http::connect(hub.addr);
@@ -72,7 +72,7 @@ fn events_of_one_publisher_arrive_in_order() {
 // Joining, leaving and publishing race on one name: nobody misses what is published while subscribed.
 #[test]
 fn a_channel_that_dies_and_comes_back_loses_nothing() {
-    let hub = hub(|config| config.max_queued_messages = 10_000);
+    let hub = hub(|_| {});
     std::thread::scope(|scope| {
         for me in 0..6 {
             let hub = &hub;
@@ -150,6 +150,44 @@ fn private_channels_need_the_right_signature() {
     client.subscribe("private-encrypted-a");
     hub.publish("private-a", "e", "2");
     assert_eq!(client.event()["data"], 2);
+}
+
+/// What a server says about a user is part of what it signs, on private channels too.
+#[test]
+fn channel_data_is_part_of_the_signature() {
+    let hub = hub(|_| {});
+    let mut client = hub.connect();
+    let data = r#"{"user_id":"7"}"#;
+    let sign = |what: &str| json!(auth::channel_auth(KEY, SECRET, &client.socket_id, what));
+    let with = sign(&format!("private-a:{data}"));
+    let without = sign("private-a");
+    let mut check = |auth: &Value, data: Value, answer: &str| {
+        let subscribe = json!({"channel": "private-a", "auth": auth, "channel_data": data});
+        client.send(json!({"event": "pusher:subscribe", "data": subscribe}));
+        client.expect(answer);
+    };
+    check(&without, json!(data), "pusher:subscription_error");
+    check(&with, Value::Null, "pusher:subscription_error");
+    check(&with, json!(r#"{"user_id":"8"}"#), "pusher:subscription_error");
+    check(&with, json!(data), "pusher_internal:subscription_succeeded");
+}
+
+/// A string of JSON arrives as that JSON (laravel-echo over a string, the Java library), any other string as itself.
+#[test]
+fn a_client_event_whose_data_is_a_string() {
+    let hub = hub(|_| {});
+    let (mut one, mut two) = (hub.connect(), hub.connect());
+    one.subscribe("private-a");
+    two.subscribe("private-a");
+    for (sent, arrives) in [
+        (json!({"text": "a"}), json!({"text": "a"})),
+        (json!(r#"{"text":"a"}"#), json!({"text": "a"})),
+        (json!("plain"), json!("plain")),
+        (json!("{not json"), json!("{not json")),
+    ] {
+        one.send(json!({"event": "client-e", "channel": "private-a", "data": sent}));
+        assert_eq!(two.expect("client-e")["data"], arrives);
+    }
 }
 
 #[test]

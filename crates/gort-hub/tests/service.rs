@@ -26,7 +26,7 @@ fn sluggish(hub: &common::TestHub) -> Client {
 #[test]
 fn a_slow_consumer_is_closed_with_4100_and_the_others_get_everything() {
     let hub = hub(|config| {
-        config.max_queued_messages = 64;
+        config.max_queued_bytes = 640_000;
         config.close_timeout = Duration::from_secs(10);
     });
     let mut slow = sluggish(&hub);
@@ -137,6 +137,39 @@ fn a_drain_cuts_off_who_does_not_hang_up() {
     drop(stubborn);
 }
 
+/// Before it stops accepting, a drain says for a while that it is one; and the clients do not all come back in one moment.
+#[test]
+fn a_drain_is_announced_and_spread() {
+    let hub = hub(|config| {
+        config.drain_delay = Duration::from_secs(1);
+        config.drain_spread = Duration::from_secs(1);
+    });
+    let mut clients: Vec<Client> = (0..20).map(|_| hub.connect()).collect();
+    let draining = hub.hub.clone();
+    let drain = std::thread::spawn(move || draining.drain(PATIENCE));
+    hub.until("it drains", |stats| stats.draining);
+    // Everything else goes on.
+    assert_eq!(Http::connect(hub.addr).get("/healthz"), (503, "draining\n".into()));
+    let mut late = hub.connect();
+    late.subscribe("a");
+    hub.publish("a", "e", "1");
+    late.expect("e");
+    clients.push(late);
+    let ended: Vec<Instant> = std::thread::scope(|scope| {
+        let wait = |mut client: Client| {
+            scope.spawn(move || {
+                assert_eq!(client.closed(), 4200);
+                Instant::now()
+            })
+        };
+        let all: Vec<_> = clients.drain(..).map(wait).collect();
+        all.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let apart = *ended.iter().max().unwrap() - *ended.iter().min().unwrap();
+    assert!(apart >= Duration::from_millis(500), "all within {apart:?}");
+    assert_eq!(drain.join().unwrap().forced, 0);
+}
+
 /// Runs this same test in a child process, which sees the variable.
 fn is_child(variable: &str) -> bool {
     std::env::var_os(variable).is_some()
@@ -193,8 +226,8 @@ fn out_of_file_descriptors_it_waits_reports_and_serves_on() {
 
 fn hub_with_few_descriptors() {
     gort::start().unwrap();
-    let mut config = Config::new(format!("3:{KEY}:s").parse().unwrap());
-    config.reporter = Arc::new(|line| println!("REPORT {line}"));
+    common::log_to(|line| println!("REPORT {line}"));
+    let config = Config::new(format!("3:{KEY}:s").parse().unwrap());
     let hub = Hub::bind("127.0.0.1:0".parse().unwrap(), config).unwrap();
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
     setrlimit(Resource::Nofile, Rlimit { current: Some(open + 20), maximum: Some(FdLimit::now().hard) })

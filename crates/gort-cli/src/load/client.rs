@@ -2,6 +2,7 @@
 
 use super::{LoadError, Tally};
 use crate::rt::net::{self, TcpStream};
+use gort_hub::auth;
 use gort_hub::ws::{Decoder, Message, Role, masked_pong_frame, masked_text_frame};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -86,8 +87,9 @@ impl Client {
     fn handshake(&mut self, to: SocketAddr, key: &str) -> Result<(), LoadError> {
         let io = |source| LoadError::Connect { addr: to, source };
         let request = format!(
-            "GET /app/{key}?protocol=7&client=gort-load&version={} HTTP/1.1\r\nhost: {to}\r\nconnection: Upgrade\r\n\
+            "GET /app/{}?protocol=7&client=gort-load&version={} HTTP/1.1\r\nhost: {to}\r\nconnection: Upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {WS_KEY}\r\n\r\n",
+            auth::percent_encode(key),
             env!("CARGO_PKG_VERSION")
         );
         self.send(request.as_bytes()).map_err(io)?;

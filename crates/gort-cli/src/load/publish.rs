@@ -67,7 +67,7 @@ impl Http {
         let stream =
             net::TcpStream::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
-        Ok(Http { stream, path: format!("/apps/{}/events", plan.app.id) })
+        Ok(Http { stream, path: format!("/apps/{}/events", auth::percent_encode(&plan.app.id)) })
     }
 
     fn post(&mut self, plan: &LoadPlan, channel: &str, data: &str) -> Result<(), LoadError> {

@@ -64,6 +64,43 @@ impl Drop for TestHub {
     }
 }
 
+/// Every line of the hub's log in this process, as `LEVEL message name=value…`, to `to`.
+pub(crate) fn log_to(to: impl Fn(String) + Send + Sync + 'static) {
+    tracing::subscriber::set_global_default(LogTo(Box::new(to))).expect("one in a process");
+}
+
+struct LogTo(Box<dyn Fn(String) + Send + Sync>);
+
+impl tracing::Subscriber for LogTo {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                match field.name() {
+                    "message" => self.0.insert_str(0, &format!(" {value:?}")),
+                    name => self.0.push_str(&format!(" {name}={value:?}")),
+                }
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        (self.0)(format!("{}{}", event.metadata().level(), text.0));
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+    fn enter(&self, _: &tracing::Id) {}
+    fn exit(&self, _: &tracing::Id) {}
+}
+
 /// Calls `look` until it gives something.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -245,7 +282,15 @@ impl Http {
         n
     }
 
-    /// True once the server has ended the connection.
+    /// The same, without waiting.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !matches!(seen, Err(ref e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Waits until the server has ended the connection.
     pub(crate) fn is_ended(&mut self) -> bool {
         !matches!(self.stream.read(&mut [0; 64]), Ok(n) if n > 0)
     }
