@@ -196,7 +196,7 @@ fn idle_publishers_keep_nobody_out() {
         assert_eq!(http.post_event(&event).0, 200);
         http
     };
-    let mut kept: Vec<Http> = (0..4).map(|_| publisher()).collect();
+    let kept: Vec<Http> = (0..4).map(|_| publisher()).collect();
     let mut fifth = publisher();
     until_ended(&kept, 1);
     hub.connect().ping();

@@ -1,13 +1,14 @@
 //! Clients that read and clients that do not: the first are never cut off, the second cost little, and not for long.
 mod common;
 
-use common::{Client, Http, KEY, SECRET, TestHub, hub, now_s, until};
+use common::{Client, Http, KEY, PATIENCE, SECRET, TestHub, hub, now_s, until};
+use gort_hub::Config;
 use gort_hub::auth::signed_query;
 use gort_hub::ws::masked_text_frame;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PING: &str = r#"{"event":"pusher:ping","data":{}}"#;
 
@@ -72,8 +73,8 @@ fn publishes(n: usize, channel: &str, data: &str) -> Vec<u8> {
     (0..n).map(request).collect::<String>().into_bytes()
 }
 
-fn check_pipelined(n: usize, data: &str) {
-    let hub = hub(|_| {});
+fn check_pipelined(n: usize, data: &str, tune: impl FnOnce(&mut Config)) {
+    let hub = hub(tune);
     let mut client = hub.connect();
     client.subscribe("a");
     let mut http = Http::connect(hub.addr);
@@ -92,8 +93,14 @@ fn check_pipelined(n: usize, data: &str) {
 /// Publishers give way to a subscriber that reads everything, also when they have more for it than its queue holds.
 #[test]
 fn four_hundred_pipelined_publishes() {
-    check_pipelined(400, "x");
-    check_pipelined(400, &"x".repeat(10_000));
+    check_pipelined(400, "x", |_| {});
+    let large = "x".repeat(10_000);
+    check_pipelined(400, &large, |_| {});
+    // Three events, and hardly one in the kernel: most of the time the publisher waits.
+    check_pipelined(400, &large, |config| {
+        config.max_queued_bytes = 35_000;
+        config.socket_buffer_bytes = 4096;
+    });
 }
 
 /// A client on a channel that reads nothing from then on.
@@ -154,7 +161,7 @@ fn clients_that_stop_reading_cost_little_and_not_for_long() {
 fn a_client_that_reads_too_slowly() {
     let hub = hub(|config| {
         config.max_queued_bytes = 100_000;
-        config.slow_timeout = Duration::from_millis(100);
+        config.slow_timeout = Duration::from_millis(500);
         config.socket_buffer_bytes = 8192;
     });
     let mut slow = stopped(&hub, "a");
@@ -162,14 +169,16 @@ fn a_client_that_reads_too_slowly() {
     fast.subscribe("a");
     let mut stream = slow.ws.get_ref().try_clone().unwrap();
     let drip = thread::spawn(move || {
-        let mut some = [0; 1000];
+        let mut some = [0; 4000];
         while matches!(stream.read(&mut some), Ok(n) if n > 0) {
             thread::sleep(Duration::from_millis(5));
         }
     });
     let mut http = Http::connect(hub.addr);
     let data = "x".repeat(10_000);
+    let start = Instant::now();
     while hub.hub.stats().slow_consumers == 0 {
+        assert!(start.elapsed() < PATIENCE, "it holds everybody back");
         assert_eq!(http.post_event(&json!({"name": "e", "channel": "a", "data": data})).0, 200);
         fast.expect("e");
     }
