@@ -2,6 +2,7 @@
 
 use super::start::StartError;
 use crate::stack::slab;
+use crate::stack::tls::Wanted;
 use crate::sys::fatal::say;
 use crate::sys::{cgroup, thread};
 use std::path::Path;
@@ -38,6 +39,7 @@ pub(crate) enum ThreadLocals {
 pub(crate) struct Config {
     pub(crate) gomaxprocs: Option<usize>,
     pub(crate) stack_bytes: Option<usize>,
+    pub(crate) static_tls_bytes: Option<usize>,
     pub(crate) thread_cap: Option<usize>,
     pub(crate) blocking_limit: Option<usize>,
     pub(crate) thread_locals: Option<ThreadLocals>,
@@ -49,6 +51,7 @@ impl Config {
         Config {
             gomaxprocs: None,
             stack_bytes: None,
+            static_tls_bytes: None,
             thread_cap: None,
             blocking_limit: None,
             thread_locals: None,
@@ -60,6 +63,7 @@ impl Config {
     pub(crate) fn is_default(&self) -> bool {
         self.gomaxprocs.is_none()
             && self.stack_bytes.is_none()
+            && self.static_tls_bytes.is_none()
             && self.thread_cap.is_none()
             && self.blocking_limit.is_none()
             && self.thread_locals.is_none()
@@ -88,9 +92,16 @@ impl Config {
         (asked > 0).then(|| asked.min(MAX_PROCS))
     }
 
-    /// The bytes of a default slot.
+    /// The bytes of a default stack.
     pub(crate) fn stack(&self) -> usize {
-        self.stack_bytes.or_else(|| env_bytes("GORT_STACK")).unwrap_or(slab::DEFAULT_SLOT_BYTES)
+        self.stack_bytes.or_else(|| env_bytes("GORT_STACK")).unwrap_or(slab::DEFAULT_STACK_BYTES)
+    }
+
+    /// What becomes of the static TLS that libc keeps free. `GORT_DEBUG=tlssurplus=0` leaves it, for tests.
+    pub(crate) fn static_tls(&self) -> Wanted {
+        let reserve = self.static_tls_bytes.or_else(|| env_bytes("GORT_STATIC_TLS")).unwrap_or(0);
+        let take = debug_knob("tlssurplus").is_none_or(|v| v != "0");
+        Wanted { reserve, take, ended: super::own_attr::thread_ended }
     }
 
     pub(crate) fn cap(&self) -> usize {

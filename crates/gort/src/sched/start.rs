@@ -43,6 +43,11 @@ pub(crate) fn fixed() -> &'static Fixed {
     FIXED.get().expect("the runtime was started")
 }
 
+/// How goroutines' thread-locals lie; `None` in shared mode, and before the start.
+pub(crate) fn layout() -> Option<&'static Layout> {
+    FIXED.get()?.layout.as_ref()
+}
+
 /// OS threads that wait in `run`, for a main goroutine that has not ended. That counts down itself: its caller may come to see the
 /// end much later, and meanwhile nothing is wrong.
 static RUNNERS: AtomicUsize = AtomicUsize::new(0);
@@ -75,7 +80,10 @@ pub enum StartError {
 
 impl From<LayoutError> for StartError {
     fn from(e: LayoutError) -> StartError {
-        StartError::Unsupported(e.to_string())
+        match e {
+            LayoutError::Unknown(_) => StartError::Unsupported(e.to_string()),
+            LayoutError::Room { .. } => StartError::Invalid(e.to_string()),
+        }
     }
 }
 
@@ -108,10 +116,21 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The bytes of address space for a goroutine's stack and its thread-locals, rounded up to a power of two, from 16 KiB to 1 GiB. Default: `GORT_STACK` (as in
-    /// `64K` or `1M`), else 256 KiB.
+    /// The bytes of a goroutine's stack, rounded up to a power of two, from 16 KiB to 1 GiB. They are address space; memory is used
+    /// as it is touched. The goroutine's thread-locals, however large, and a guard come on top. Default: `GORT_STACK` (as in `64K`
+    /// or `1M`), else 256 KiB.
     pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
         self.0.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Keeps room for the thread-locals of libraries that are opened later and have *initial-exec* ones: so many bytes at least, of
+    /// the 1.6 KB or so that libc has for all of them. Goroutines see them as threads do. A parked goroutine takes a page more
+    /// then, and [`swap_idle_stacks`](RuntimeBuilder::swap_idle_stacks) does nothing. Default: `GORT_STATIC_TLS` (as in `512` or
+    /// `1K`), else 0: `dlopen` of such a library fails, as libc says it: "cannot allocate memory in static TLS block". Libraries that the
+    /// program is linked with, or that were opened before the start, are not concerned, nor are other thread-locals.
+    pub fn reserve_static_tls(mut self, bytes: usize) -> RuntimeBuilder {
+        self.0.static_tls_bytes = Some(bytes);
         self
     }
 
@@ -291,16 +310,14 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         slab::force_mprotect_guards();
     }
     let bytes = config.stack();
-    let class = slab::class_for(bytes).ok_or_else(|| {
-        StartError::Invalid(format!(
-            "a stack of {bytes} bytes is more than the largest, {}",
-            slab::MAX_SLOT_BYTES
-        ))
-    })?;
+    let class = slab::class_for(bytes).map_err(StartError::Invalid)?;
     let layout = match config.mode() {
-        ThreadLocals::Own => Some(Layout::discover()?),
+        ThreadLocals::Own => Some(Layout::discover(config.static_tls())?),
         ThreadLocals::Shared => None,
     };
+    if let Some(layout) = &layout {
+        slab::make_room(layout.block_bytes());
+    }
     let mode = match &layout {
         None => FsMode::Shared,
         Some(_) if fs::has_fsgsbase() => FsMode::Wrfsbase,
@@ -346,6 +363,12 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     p::make(count);
     procs::num_cpu(); // before a goroutine may bind its thread
     procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());
+    if config::debug_knob("logtls").is_some_and(|v| v == "1")
+        && let Some(layout) = &self::fixed().layout
+    {
+        let (bytes, surplus) = (layout.block_bytes(), layout.surplus());
+        say(format_args!("a goroutine's block of thread-locals has {bytes} bytes; {surplus}"));
+    }
     if config::debug_knob("logprocs").is_some_and(|v| v == "1") {
         let limits = Limits::now();
         let cgroup = limits.cgroup.map_or("none".to_string(), |limit| format!("{limit} CPUs"));

@@ -297,8 +297,8 @@ impl Builder {
         self
     }
 
-    /// The bytes of address space to reserve for the stack and the goroutine's thread-locals, rounded up to a power of two;
-    /// memory is used as it is touched. Default: 256 KiB, or `GORT_STACK`.
+    /// The bytes of the stack, rounded up to a power of two, at least 16 KiB. They are address space; memory is used as it is
+    /// touched. The goroutine's thread-locals and a guard come on top. Default: 256 KiB, or `GORT_STACK`.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self
@@ -338,12 +338,10 @@ impl Builder {
         }
         let class = match self.stack_size {
             None => None,
-            Some(bytes) => Some(slab::class_for(bytes).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("a stack of {bytes} bytes is more than the largest, {}", slab::MAX_SLOT_BYTES),
-                )
-            })?),
+            Some(bytes) => {
+                let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+                Some(slab::class_for(bytes).map_err(invalid)?)
+            }
         };
         Ok(Options { name: self.name, class })
     }
@@ -593,6 +591,9 @@ pub(crate) extern "sysv64" fn entry(arg: usize) -> ! {
     // SAFETY: `attach` passes the goroutine's descriptor.
     let g: &'static G = unsafe { &*(arg as *const G) };
     direct::arrive();
+    if let Some(layout) = &fixed().layout {
+        layout.begin();
+    }
     let vtable = g.vtable.get().expect("set at its start");
     // SAFETY: this is the goroutine, for the first time.
     unsafe { (vtable.run)(g) };

@@ -1,11 +1,24 @@
 //! Where stacks come from: slots in big slabs, one mapping each.
 //!
-//! A slot is a power of two of address space, committed by touching it. Its lowest page is a guard, made without
-//! splitting the mapping where the kernel can (`sys/map.rs`), so the number of slots is bounded by memory, not
-//! by `vm.max_map_count`. Slots of one size form a class; the slabs of a class are never unmapped (a slot that is
-//! given up gives its pages back, and the address space is used again).
+//! ```text
+//!   low                                                                            end, low of the next
+//!   ┌──────────────────┬─────────────── what was asked for, or more ──┬───────────────┐
+//!   │ guard, 64 KiB    │ stack, grows down ◀──────────────────────────│ block         │
+//!   └──────────────────┴──────────────────────────────────────────────┴───────────────┘
+//! ```
+//! A slot is address space, committed by touching it. Its stack is a power of two, as that was asked for; the block of thread-locals
+//! and the guard come on top. All that lies between two stacks is a block or a guard. The guard is made without splitting the
+//! mapping where the kernel can (`sys/map.rs`), so the number of slots is bounded by memory, not by `vm.max_map_count`. Slots of
+//! one size form a class; the slabs of a class are never unmapped (a slot that is given up gives its pages back, and the address
+//! space is used again).
 //!
-//! Between two slots a page is left out. Were they a power of two apart, the tops of all stacks would share a few sets of the TLB, and a thousand
+//! # The width of a guard
+//! Compilers probe big frames page by page, but not all do: a frame of C without probes that is larger than the guard reaches
+//! the slot below. A guard costs no memory but the entries of a page table, of which there is one of 4 KiB for each 2 MiB of
+//! slots; so its width is a matter of that.
+//!
+//! # The distance of two slots
+//! is an odd number of pages. Were it a power of two, the tops of all stacks would share a few sets of the TLB, and a thousand
 //! goroutines that take turns would miss it each time.
 //!
 //! A slot in the free list has either no block (fresh, or given up) or a block whose thread-locals keep their
@@ -19,18 +32,27 @@ use crate::sys::sync::{AtomicUsize, Ordering::*};
 use std::io;
 use std::num::NonZeroUsize;
 
-/// The default slot: reserved address space, of which a parked goroutine holds two pages.
-pub(crate) const DEFAULT_SLOT_BYTES: usize = 256 << 10;
-/// The smallest slot: the block, a page or two of stack, a guard.
-pub(crate) const MIN_SLOT_BYTES: usize = 16 << 10;
-/// The largest slot.
-pub(crate) const MAX_SLOT_BYTES: usize = 1 << 30;
+/// The default stack: reserved address space, of which a parked goroutine holds a page.
+pub(crate) const DEFAULT_STACK_BYTES: usize = 256 << 10;
+/// The smallest stack.
+pub(crate) const MIN_STACK_BYTES: usize = 16 << 10;
+/// The largest stack.
+pub(crate) const MAX_STACK_BYTES: usize = 1 << 30;
 /// What is mapped at once, unless a slot is larger.
 const SLAB_BYTES: usize = 64 << 20;
-/// The guard below each stack; compilers probe big frames page by page.
-pub(crate) const GUARD_BYTES: usize = PAGE;
-const MIN_SHIFT: u32 = MIN_SLOT_BYTES.trailing_zeros();
-const CLASSES: usize = (MAX_SLOT_BYTES.trailing_zeros() - MIN_SHIFT) as usize + 1;
+/// The guard below each stack, see the module's head.
+pub(crate) const GUARD_BYTES: usize = 64 << 10;
+const MIN_SHIFT: u32 = MIN_STACK_BYTES.trailing_zeros();
+const CLASSES: usize = (MAX_STACK_BYTES.trailing_zeros() - MIN_SHIFT) as usize + 1;
+
+/// The bytes above each stack, for the block: an odd number of pages.
+static ROOM: AtomicUsize = AtomicUsize::new(PAGE);
+
+/// Every slot has room for a block of `bytes` above its stack. Before the first slot is made.
+pub(crate) fn make_room(bytes: usize) {
+    let pages = bytes.div_ceil(PAGE) | 1;
+    ROOM.fetch_max(pages * PAGE, Relaxed);
+}
 
 /// A stack slot; whoever holds this owns its memory.
 #[derive(Debug)]
@@ -44,7 +66,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     fn new(low: usize, class: u8) -> Slot {
-        let end = low + class_bytes(class);
+        let end = low + slot_bytes(class);
         let low = NonZeroUsize::new(low).expect("nothing is mapped at 0");
         Slot { low, class, block: Block { tp: 0, stack_top: end } }
     }
@@ -53,8 +75,9 @@ impl Slot {
         self.low.get()
     }
 
+    /// All of it, guard and block included.
     pub(crate) fn bytes(&self) -> usize {
-        class_bytes(self.class)
+        slot_bytes(self.class)
     }
 
     pub(crate) fn class(&self) -> u8 {
@@ -94,6 +117,7 @@ impl Slot {
             return true;
         }
         let bounds = Bounds { low: self.low(), end: self.range().end, guard: GUARD_BYTES };
+        assert!(layout.block_bytes() <= ROOM.load(Relaxed), "no room was made for the block");
         // SAFETY: without a block the slot's pages are fresh or were decommitted, so they are zero, and ours.
         match unsafe { layout.build(bounds) } {
             Some(block) => {
@@ -145,14 +169,26 @@ impl Slot {
     }
 }
 
-fn class_bytes(class: u8) -> usize {
-    MIN_SLOT_BYTES << class
+/// The stack of a class; a slot's may be somewhat larger.
+fn stack_bytes(class: u8) -> usize {
+    MIN_STACK_BYTES << class
 }
 
-/// The class whose slots have room for `bytes`; `None` if that is more than the largest.
-pub(crate) fn class_for(bytes: usize) -> Option<u8> {
-    let bytes = bytes.clamp(MIN_SLOT_BYTES, usize::MAX / 2).next_power_of_two();
-    (bytes <= MAX_SLOT_BYTES).then(|| (bytes.trailing_zeros() - MIN_SHIFT) as u8)
+/// From one slot to the next.
+fn slot_bytes(class: u8) -> usize {
+    GUARD_BYTES + stack_bytes(class) + ROOM.load(Relaxed)
+}
+
+/// The class whose stacks have `bytes`.
+///
+/// # Errors
+/// A sentence, if that is more than the largest.
+pub(crate) fn class_for(bytes: usize) -> Result<u8, String> {
+    if bytes > MAX_STACK_BYTES {
+        return Err(format!("a stack of {bytes} bytes is more than the largest, {MAX_STACK_BYTES}"));
+    }
+    let bytes = bytes.max(MIN_STACK_BYTES).next_power_of_two();
+    Ok((bytes.trailing_zeros() - MIN_SHIFT) as u8)
 }
 
 /// The slots of one size.
@@ -197,7 +233,7 @@ pub(crate) fn advice() -> &'static str {
 
 /// A slot of `class`: a used one if there is one (most recently freed first), else a fresh one.
 pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
-    let stride = class_bytes(class) + PAGE;
+    let stride = slot_bytes(class);
     let mut c = CLASS[class as usize].lock();
     if let Some(slot) = c.free.pop() {
         FREE[class as usize].store(c.free.len(), Relaxed);
@@ -211,7 +247,7 @@ pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
         c.slabs.push(base..base + slab);
     }
     let low = c.next;
-    // SAFETY: the slot's lowest page lies in a slab that was mapped for slots, and this one is not used yet.
+    // SAFETY: the slot's low end lies in a slab that was mapped for slots, and this one is not used yet.
     unsafe { map::guard(low, GUARD_BYTES, guards()) }?;
     c.next += stride;
     drop(c);
@@ -255,30 +291,48 @@ pub(crate) fn counts() -> (usize, usize) {
 mod tests {
     use super::*;
 
-    /// Sizes round up to a class, and absurd ones are refused.
+    /// Sizes round up to a class, and absurd ones are refused with both figures.
     #[test]
     fn classes() {
-        assert_eq!(class_for(0).map(class_bytes), Some(MIN_SLOT_BYTES));
-        assert_eq!(class_for(MIN_SLOT_BYTES + 1).map(class_bytes), Some(2 * MIN_SLOT_BYTES));
-        assert_eq!(class_for(DEFAULT_SLOT_BYTES).map(class_bytes), Some(DEFAULT_SLOT_BYTES));
-        assert_eq!(class_for(MAX_SLOT_BYTES).map(class_bytes), Some(MAX_SLOT_BYTES));
-        assert_eq!(class_for(MAX_SLOT_BYTES + 1), None);
-        assert_eq!(class_for(usize::MAX), None);
+        for (asked, given) in [
+            (0, MIN_STACK_BYTES),
+            (MIN_STACK_BYTES + 1, 2 * MIN_STACK_BYTES),
+            (DEFAULT_STACK_BYTES, DEFAULT_STACK_BYTES),
+            (MAX_STACK_BYTES, MAX_STACK_BYTES),
+        ] {
+            assert_eq!(class_for(asked).map(stack_bytes), Ok(given));
+        }
+        for asked in [MAX_STACK_BYTES + 1, usize::MAX] {
+            let e = class_for(asked).unwrap_err();
+            assert!(e.contains(&asked.to_string()) && e.contains(&MAX_STACK_BYTES.to_string()), "{e}");
+        }
     }
 
-    /// Neighbours are not a power of two apart.
+    /// A stack is as large as its class says, with the block above it and all of the guard below; and nothing but the guard lies between
+    /// a block and the stack above it.
     #[test]
-    fn tops_do_not_share_sets_of_the_tlb() {
-        let class = class_for(512 << 10).expect("small"); // no other test's
-        let [a, b] = [(); 2].map(|()| allocate(class).expect("memory"));
-        assert!(!a.low().abs_diff(b.low()).is_power_of_two());
-        assert_eq!(a.bytes(), 512 << 10);
-        free([a, b].into_iter());
+    fn block_and_guard_come_on_top() {
+        let layout = crate::stack::tls::tests::layout();
+        for asked in [1, MIN_STACK_BYTES, 100_000, DEFAULT_STACK_BYTES] {
+            let class = class_for(asked).expect("small");
+            let [mut a, mut b] = [(); 2].map(|()| allocate(class).expect("memory"));
+            for slot in [&mut a, &mut b] {
+                assert!(slot.ensure_block(layout));
+                assert!(slot.stack().len() >= asked.max(MIN_STACK_BYTES), "{slot:?}");
+                assert_eq!((slot.guard().end, slot.guard().len()), (slot.stack().start, GUARD_BYTES));
+                assert!(slot.range().end - slot.tp() < PAGE.max(layout.block_bytes()));
+            }
+            let stride = slot_bytes(class);
+            assert!((stride / PAGE) % 2 == 1 && stride.is_multiple_of(PAGE), "{stride}");
+            assert!(a.low().abs_diff(b.low()).is_multiple_of(stride));
+            free([a, b].into_iter());
+        }
     }
 
     /// A slot's memory is its own, is zero when fresh, and comes back zeroed after it was given up.
     #[test]
     fn slots_are_separate_and_come_back_clean() {
+        crate::stack::tls::tests::layout();
         let class = class_for(64 << 10).expect("small");
         let mut a = allocate(class).expect("memory");
         let b = allocate(class).expect("memory");

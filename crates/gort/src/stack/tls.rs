@@ -10,16 +10,22 @@
 //!   ┌───────┬──────────────── stack, grows down ◀──┬──────────────────┬──────────────────┐
 //!   │ guard │                                      │ static TLS       │ struct pthread   │
 //!   └───────┴──────────────────────────────────────┴──────────────────┴──────────────────┘
-//!                                                  ◀── static_size ──────────────────────▶
+//!                                                  ◀──── used ────────▶
 //! ```
 //!
 //! # How a block is made
 //! glibc's own `_dl_allocate_tls` lays the initial images and the dtv, as `pthread_create` has it do. What
 //! `pthread_create` and `start_thread` then write into a descriptor is learned from a **donor**: a real thread
 //! that copies its own block before it does anything else. Each word in which the donor differs from a bare block
-//! is one [`Patch`]: a pointer into the donor's block is relocated, the stack bounds become the slot's, the
-//! list node points to itself (a `fork` unlinks it), the tid is the block's own, rseq is marked unregistered, and
-//! the rest (stack guard, pointer guard, ctype tables) is copied.
+//! is one [`Patch`]: a pointer into the donor's block is relocated, the stack bounds become the slot's,
+//! the tid is the block's own, rseq is marked unregistered, and
+//! the rest (stack guard, pointer guard, ctype tables) is copied. A block is that of a detached thread, which nobody can join, on libc's
+//! list of threads (`listed.rs`), where it says that it is exiting: so `setuid` and its family leave it alone.
+//!
+//! # The surplus
+//! Static TLS ends with room for libraries that are opened later. If nobody can get it (`surplus.rs`), the stack begins above it, right below what is
+//! used: so block and stack share a page. `_dl_allocate_tls` writes the whole of static TLS; then it does so **aside**, in memory that is kept for that, and
+//! what is used comes from there. If room was [wanted](Wanted::reserve), it belongs to each block, and the stack begins below it.
 //!
 //! # malloc
 //! glibc's malloc keeps a cache and an arena per thread. A million goroutines must not hoard a million caches,
@@ -27,27 +33,60 @@
 //! read back at switch-out. Which words, a canary tells: those that the first `malloc` changes in a fresh
 //! block. If that does not look as expected, nothing is carried, which is right but costs memory.
 
-use crate::sys::{fs, map::PAGE};
+use super::end::End;
+use super::exit_trap;
+use super::listed::{self, List};
+use super::surplus::{self, Sizes};
+use crate::sys::fs;
+use crate::sys::lock::Lock;
+use crate::sys::map::{self, PAGE};
+use crate::sys::map_vec::MapVec;
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use thiserror::Error;
 
 /// Why goroutines cannot own their thread-locals in this process.
 #[derive(Debug, Clone, Error)]
-#[error(
-    "this libc is not laid out as gort needs it for goroutines that own their thread-locals: {0}; \
+pub(crate) enum LayoutError {
+    #[error(
+        "this libc is not laid out as gort needs it for goroutines that own their thread-locals: {0}; \
          use Runtime::builder().shared_thread_locals() (unsafe) to run without"
-)]
-pub(crate) struct LayoutError(String);
+    )]
+    Unknown(String),
+    /// More is to be reserved than there is.
+    #[error(
+        "{asked} bytes of static thread-locals cannot be reserved for libraries that are opened later: \
+         this libc has {possible} left (GLIBC_TUNABLES=glibc.rtld.optional_static_tls=N gives more)"
+    )]
+    Room { asked: usize, possible: usize },
+}
+
+impl LayoutError {
+    pub(super) fn new(why: impl Into<String>) -> LayoutError {
+        LayoutError::Unknown(why.into())
+    }
+}
+
+/// What the program wants of its blocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// Bytes of static TLS for libraries that are opened later.
+    pub(crate) reserve: usize,
+    /// Whether the surplus may be taken, if nothing is reserved.
+    pub(crate) take: bool,
+    /// Called, on a stack of its own and on the block, where a goroutine has called `pthread_exit`.
+    pub(crate) ended: extern "C" fn() -> !,
+}
 
 /// Linux never gives a thread an id at or above this; the blocks' own ids begin here.
 const FIRST_TID: u32 = 0x2000_0000;
 /// `FUTEX_TID_MASK` keeps 30 bits of a lock owner's id.
 const LAST_TID: u32 = 0x3FFF_FFF0;
 
-/// Room for the descriptor and the static TLS of the donor.
-const SNAPSHOT_WORDS: usize = 16 * 1024;
+/// The bit of `cancelhandling` in a descriptor by which a thread says that it is about to end, in every glibc.
+const EXITING: u32 = 1 << 4;
 
 type AllocateTls = unsafe extern "C" fn(*mut u8) -> *mut u8;
 type DeallocateTls = unsafe extern "C" fn(*mut u8, bool);
@@ -85,13 +124,44 @@ pub(crate) struct Layout {
     static_size: usize,
     align: usize,
     pthread_size: usize,
+    /// Bytes below the thread pointer that a block has.
+    used: usize,
+    /// Who has the rest of static TLS.
+    surplus: Surplus,
+    list: Option<List>,
     tid_off: usize,
+    cancel_off: usize,
+    links_off: isize,
     patches: Vec<Patch>,
     /// Offsets of malloc's words.
     malloc_words: Vec<isize>,
     allocate: AllocateTls,
     deallocate: DeallocateTls,
-    call_dtors: unsafe extern "C" fn(),
+    end: End,
+    ctype_init: Option<unsafe extern "C" fn()>,
+}
+
+/// Who has that part of static TLS which libc keeps free at a program's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Surplus {
+    /// A library of ours, for good: a block ends above it.
+    Taken,
+    /// Libraries that are opened later; it is a part of each block.
+    Reserved,
+    /// As `Reserved`, since it could not be taken, for this reason.
+    Left(String),
+}
+
+impl fmt::Display for Surplus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Surplus::Taken => f.write_str("what libc keeps free for later libraries is taken"),
+            Surplus::Reserved => f.write_str("what libc keeps free for later libraries is reserved for them"),
+            Surplus::Left(why) => {
+                write!(f, "what libc keeps free for later libraries could not be taken ({why})")
+            }
+        }
+    }
 }
 
 /// A thread pointer with its block, at the top of a slot.
@@ -111,30 +181,34 @@ pub(crate) struct Bounds {
     pub(crate) guard: usize,
 }
 
-fn symbol(name: &CStr) -> Result<usize, LayoutError> {
+pub(super) fn symbol(name: &CStr) -> Result<usize, LayoutError> {
     // SAFETY: dlsym reads a NUL-terminated name.
     let p = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) } as usize;
-    if p == 0 { Err(LayoutError(format!("symbol {} is missing", name.to_string_lossy()))) } else { Ok(p) }
+    if p == 0 {
+        Err(LayoutError::new(format!("symbol {} is missing", name.to_string_lossy())))
+    } else {
+        Ok(p)
+    }
 }
 
-fn require(ok: bool, what: &str) -> Result<(), LayoutError> {
-    if ok { Ok(()) } else { Err(LayoutError(what.to_string())) }
+pub(super) fn require(ok: bool, what: &str) -> Result<(), LayoutError> {
+    if ok { Ok(()) } else { Err(LayoutError::new(what)) }
 }
 
 /// The offset field of one of libthread_db's descriptors (`{ size in bits, count, offset }`).
-fn thread_db_offset(name: &CStr) -> Result<usize, LayoutError> {
+pub(super) fn thread_db_offset(name: &CStr) -> Result<usize, LayoutError> {
     // SAFETY: `_thread_db_*` field descriptors are three 32-bit words; libthread_db of every glibc reads them.
     Ok(unsafe { *(symbol(name)? as *const u32).add(2) } as usize)
 }
 
 #[inline]
-fn word(tp: usize, off: isize) -> *mut u64 {
+pub(super) fn word(tp: usize, off: isize) -> *mut u64 {
     tp.wrapping_add_signed(off) as *mut u64
 }
 
 impl Layout {
-    /// Looks at this process's libc. Starts one short-lived thread.
-    pub(crate) fn discover() -> Result<Layout, LayoutError> {
+    /// Looks at this process's libc, and takes the surplus unless it is wanted. Starts some short-lived threads.
+    pub(crate) fn discover(wanted: Wanted) -> Result<Layout, LayoutError> {
         let static_info = symbol(c"_dl_get_tls_static_info")?;
         // SAFETY: that is this function's type in every glibc; GLIBC_PRIVATE, so checked below by use.
         let static_info: StaticInfo = unsafe { std::mem::transmute(static_info) };
@@ -146,7 +220,6 @@ impl Layout {
         let pthread_size = pthread_size.next_multiple_of(64);
         require(align.is_power_of_two() && align <= PAGE, "the alignment of static TLS is odd")?;
         require(pthread_size < static_size, "static TLS is smaller than a descriptor")?;
-        require(static_size <= SNAPSHOT_WORDS * 8, "static TLS is larger than 128 KiB")?;
         // SAFETY: `fs:0x10` is the `self` field of every thread's header, readable like `fs:0`.
         let own_self = unsafe { *word(fs::read(), 0x10) } as usize;
         require(own_self == fs::read(), "the descriptor does not point to itself")?;
@@ -156,34 +229,78 @@ impl Layout {
         let tid = unsafe { *((fs::read() + tid_off) as *const i32) };
         // SAFETY: gettid has no preconditions.
         require(tid == unsafe { libc::gettid() }, "the descriptor's tid is not where libthread_db says")?;
+        let cancel_off = thread_db_offset(c"_thread_db_pthread_cancelhandling")?;
+        require(
+            cancel_off + 4 <= pthread_size && cancel_off.is_multiple_of(4),
+            "cancelhandling's offset is odd",
+        )?;
         let list_off = thread_db_offset(c"_thread_db_pthread_list")? as isize;
+        let list = listed::find(symbol(c"_rtld_global")?);
+        let (used, surplus) = share(Sizes { all: static_size, descriptor: pthread_size }, wanted)?;
+        let used = used.next_multiple_of(64).min(static_size - pthread_size);
+        if wanted.reserve != 0 {
+            list.as_ref().map_err(Clone::clone)?; // or blocks would not see those libraries
+        }
         let mut layout = Layout {
             static_size,
             align,
             pthread_size,
+            used,
+            surplus,
+            list: list.ok(),
             tid_off,
+            cancel_off,
+            links_off: list_off,
             patches: Vec::new(),
             malloc_words: Vec::new(),
-            // SAFETY: these (three) are the functions' types in every glibc since 2.34.
+            // SAFETY: these are the functions' types in every glibc since 2.34.
             allocate: unsafe { std::mem::transmute::<usize, AllocateTls>(symbol(c"_dl_allocate_tls")?) },
             // SAFETY: as above.
             deallocate: unsafe {
                 std::mem::transmute::<usize, DeallocateTls>(symbol(c"_dl_deallocate_tls")?)
             },
+            end: End::find()?,
             // SAFETY: as above.
-            call_dtors: unsafe {
-                std::mem::transmute::<usize, unsafe extern "C" fn()>(symbol(c"__call_tls_dtors")?)
+            ctype_init: unsafe {
+                symbol(c"__ctype_init").ok().map(|f| std::mem::transmute::<usize, unsafe extern "C" fn()>(f))
             },
         };
-        layout.patches = layout.learn_from_donor(list_off)?;
+        layout.patches = layout.learn_from_donor(list_off, exit_trap::buffer(wanted.ended)?)?;
         layout.check_canary()?;
         layout.malloc_words = layout.find_malloc_words()?;
+        let (mut end, begin) = (layout.end.clone(), layout.block_start());
+        // SAFETY: the block is fresh, and nobody runs on it.
+        layout.with_scratch_block(|tp| unsafe {
+            end.find_strings(tp, begin);
+            end.free(tp);
+        })?;
+        layout.end = end;
         Ok(layout)
     }
 
     /// Where static TLS begins, as an offset from the thread pointer (negative).
-    pub(crate) fn tls_start(&self) -> isize {
+    fn tls_start(&self) -> isize {
         self.pthread_size as isize - self.static_size as isize
+    }
+
+    /// Where a block begins, and the stack below it, as an offset from the thread pointer (negative).
+    pub(crate) fn block_start(&self) -> isize {
+        -(self.used as isize)
+    }
+
+    /// From there to the end of a slot, which is that of a page.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.pthread_size.next_multiple_of(self.align.max(64)) + self.used
+    }
+
+    /// Who has the rest of static TLS.
+    pub(crate) fn surplus(&self) -> &Surplus {
+        &self.surplus
+    }
+
+    /// Where the links of libc's list of threads are in a block.
+    pub(crate) fn links(&self) -> [isize; 2] {
+        [self.links_off, self.links_off + 8]
     }
 
     #[inline]
@@ -191,21 +308,99 @@ impl Layout {
         &self.malloc_words
     }
 
-    /// Lays a block at the top of the slot `bounds`.
+    /// Lays a block at the top of the slot `bounds`. `None`: no memory.
     ///
     /// # Safety
-    /// The top `block_bytes()` of the slot are writable, zeroed and unused.
+    /// The top `block_bytes()` of the slot are writable, zeroed and unused, and stay until the block is destroyed.
     pub(crate) unsafe fn build(&self, bounds: Bounds) -> Option<Block> {
         let tp = (bounds.end - self.pthread_size) & !(self.align.max(64) - 1);
-        // SAFETY: `tp` has the descriptor above it and static TLS below, inside the slot; that is what
-        // `_dl_allocate_tls` gets from `pthread_create`. It returns null if the dtv cannot be allocated.
-        if unsafe { (self.allocate)(tp as *mut u8) }.is_null() {
+        // SAFETY: the block is ours. All that libc's walks read of a descriptor that is exiting are zeroes, which mean: nothing.
+        unsafe {
+            ((tp + self.cancel_off) as *mut u32).write(EXITING);
+            // Before the images come: from here on libc sees to those of libraries that it opens.
+            self.list(tp);
+        }
+        // SAFETY: `tp` has the descriptor above it and what is used of static TLS below, inside the slot.
+        let laid = unsafe {
+            match self.surplus {
+                // That is what `_dl_allocate_tls` gets from `pthread_create`. It returns null if the dtv cannot be allocated.
+                Surplus::Reserved | Surplus::Left(_) => !(self.allocate)(tp as *mut u8).is_null(),
+                Surplus::Taken => self.lay_aside(tp),
+            }
+        };
+        if !laid {
+            // SAFETY: it was listed above.
+            unsafe { self.unlist(tp) };
             return None;
         }
         // SAFETY: the block was just laid there, and nobody runs on it.
         unsafe { self.apply(tp, bounds) };
-        let stack_top = tp.wrapping_add_signed(self.tls_start()) & !63;
-        Some(Block { tp, stack_top })
+        Some(Block { tp, stack_top: tp - self.used })
+    }
+
+    /// Has libc lay a block elsewhere, and takes what is used of it. False: no memory.
+    ///
+    /// # Safety
+    /// As [`build`](Layout::build).
+    unsafe fn lay_aside(&self, tp: usize) -> bool {
+        let from_free = ASIDE.lock().pop();
+        let Some(aside) = from_free.or_else(|| map::reserve(self.aside_bytes()).ok()) else { return false };
+        let from = (aside + self.aside_bytes() - self.pthread_size) & !(self.align.max(64) - 1);
+        // SAFETY: the memory is ours alone, and has room for all of static TLS and a descriptor, where `_dl_allocate_tls` wants them. (It writes
+        // the images and one word of the descriptor; what was there before is written anew.) The target is as the caller promises.
+        let laid = unsafe {
+            let laid = !(self.allocate)(from as *mut u8).is_null();
+            if laid {
+                let to = (tp - self.used) as *mut u8;
+                to.copy_from_nonoverlapping((from - self.used) as *const u8, self.used);
+                let dtv = *word(from, DTV) as usize;
+                word(tp, DTV).write(dtv as u64);
+                let all = from.wrapping_add_signed(self.tls_start())..from;
+                for entry in dtv_entries(dtv) {
+                    if all.contains(&*entry) {
+                        *entry = *entry + tp - from;
+                    }
+                }
+            }
+            laid
+        };
+        ASIDE.lock().push(aside);
+        laid
+    }
+
+    fn aside_bytes(&self) -> usize {
+        (self.static_size + self.align).next_multiple_of(PAGE)
+    }
+
+    /// Puts a block on libc's list of threads.
+    ///
+    /// # Safety
+    /// It is not on it, nor will its memory go before it is taken off.
+    pub(crate) unsafe fn list(&self, tp: usize) {
+        if let Some(list) = &self.list {
+            // SAFETY: the caller's promise.
+            unsafe { list.add(tp) };
+        }
+    }
+
+    /// Takes a block off the list.
+    ///
+    /// # Safety
+    /// It is on it.
+    unsafe fn unlist(&self, tp: usize) {
+        if let Some(list) = &self.list {
+            // SAFETY: the caller's promise.
+            unsafe { list.remove(tp) };
+        }
+    }
+
+    /// Takes a block off the list, if libc does nothing with that just now.
+    ///
+    /// # Safety
+    /// It is on it.
+    pub(crate) unsafe fn try_unlist(&self, tp: usize) -> bool {
+        // SAFETY: the caller's promise.
+        self.list.as_ref().is_none_or(|list| unsafe { list.try_remove(tp) })
     }
 
     /// # Safety
@@ -235,6 +430,15 @@ impl Layout {
         unsafe { *((tp + self.tid_off) as *const u32) }
     }
 
+    /// Whether the descriptor `tp` is a block's that has its own id.
+    ///
+    /// # Safety
+    /// It is a descriptor.
+    pub(crate) unsafe fn is_block(&self, tp: usize) -> bool {
+        // SAFETY: the tid's place was checked in `discover`.
+        (FIRST_TID..LAST_TID).contains(&unsafe { *((tp + self.tid_off) as *const u32) })
+    }
+
     /// Sets the tid by which owners of recursive locks are told apart.
     ///
     /// # Safety
@@ -249,8 +453,17 @@ impl Layout {
     /// # Safety
     /// The caller runs on that block, as the last user code to do so.
     pub(crate) unsafe fn run_destructors(&self) {
-        // SAFETY: this is what `start_thread` calls at a thread's end, on its block.
-        unsafe { (self.call_dtors)() };
+        // SAFETY: the caller's promise.
+        unsafe { self.end.run() };
+    }
+
+    /// A goroutine begins on the block that the FS base points to: like a thread, it sees the locale's character classes of today.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        if let Some(init) = self.ctype_init {
+            // SAFETY: `start_thread` calls it on each thread's block; it sets three pointers from the locale's.
+            unsafe { init() };
+        }
     }
 
     /// Gives back what libc allocated for a block (the dtv and dynamic blocks). The slot's memory is the caller's.
@@ -258,6 +471,11 @@ impl Layout {
     /// # Safety
     /// The block came from [`build`](Self::build), its destructors ran, and nobody uses it again.
     pub(crate) unsafe fn destroy(&self, tp: usize) {
+        // SAFETY: every block is on the list, and nobody runs on this one.
+        unsafe {
+            self.unlist(tp);
+            self.end.free(tp);
+        }
         for &off in &self.malloc_words {
             // SAFETY: inside the block; the words belong to an M, which has its own copy.
             unsafe { word(tp, off).write(0) };
@@ -267,7 +485,7 @@ impl Layout {
     }
 
     /// Compares a donor with a bare block; see the module header.
-    fn learn_from_donor(&self, list_off: isize) -> Result<Vec<Patch>, LayoutError> {
+    fn learn_from_donor(&self, list_off: isize, exit_trap: usize) -> Result<Vec<Patch>, LayoutError> {
         let donor = Snapshot::take(self)?;
         let rseq = symbol(c"__rseq_offset").ok().zip(symbol(c"__rseq_size").ok()).and_then(|(off, size)| {
             // SAFETY: public variables of glibc since 2.35: a ptrdiff_t and an unsigned int.
@@ -286,9 +504,10 @@ impl Layout {
             let seen = donor.words[i];
             let value = seen as usize;
             let in_rseq = rseq.is_some_and(|r| (r..r + 32).contains(&off));
-            let what = if off == list_off || off == list_off + 8 {
-                PatchValue::Own(list_off)
-            } else if off == self.tid_off as isize {
+            if off < self.block_start() || off == list_off || off == list_off + 8 {
+                continue; // nobody's, or written by whoever changes the list
+            }
+            let what = if off == self.tid_off as isize {
                 PatchValue::Tid
             } else if in_rseq {
                 if rseq == Some(off) { PatchValue::Rseq } else { continue }
@@ -302,15 +521,23 @@ impl Layout {
                 PatchValue::StackSize
             } else if value == donor.bounds.guard {
                 PatchValue::GuardSize
-            } else if stack.contains(&value) || value == donor.start || value == donor.arg {
-                continue; // its start routine and argument, and where pthread_exit would jump to on its stack
+            } else if stack.contains(&value) {
+                PatchValue::Const(exit_trap as u64) // where pthread_exit would jump to, in the thread's first frame
+            } else if value == donor.start || value == donor.arg {
+                continue;
             } else {
                 PatchValue::Const(seen)
             };
             patches.push(Patch { off, value: what });
         }
+        if let Some(off) = self.find_joinid(bare) {
+            patches.retain(|p| p.off != off);
+            patches.push(Patch { off, value: PatchValue::Own(0) });
+        }
         // SAFETY: nobody used the block; `true`: its memory is libc's own.
         unsafe { (self.deallocate)(bare as *mut u8, true) };
+        let trapped = patches.iter().filter(|p| p.value == PatchValue::Const(exit_trap as u64)).count();
+        require(trapped == 1, "where pthread_exit would jump to was not found")?;
         let has = |v: PatchValue| patches.iter().any(|p| p.value == v);
         require(has(PatchValue::Own(0)), "a thread's descriptor does not point to itself")?;
         require(
@@ -320,6 +547,20 @@ impl Layout {
         Ok(patches)
     }
 
+    /// The word by which a descriptor says that its thread is detached: it points to the descriptor itself then.
+    fn find_joinid(&self, bare: usize) -> Option<isize> {
+        let snapshot = || -> Vec<u64> {
+            // SAFETY: inside the bare block, which nobody runs on.
+            (0..self.pthread_size as isize / 8).map(|i| unsafe { *word(bare, 8 * i) }).collect()
+        };
+        let before = snapshot();
+        // SAFETY: a descriptor of a thread that is not there, is not exiting, and is not detached; all that this does is to mark it so.
+        let rc = unsafe { libc::pthread_detach(bare as libc::pthread_t) };
+        let after = snapshot();
+        let changed: Vec<_> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
+        (rc == 0 && changed.len() == 1 && after[changed[0]] as usize == bare).then(|| 8 * changed[0] as isize)
+    }
+
     /// A fresh block must hold this crate's own thread-locals at their initial value, at the offset they have in
     /// a real thread.
     fn check_canary(&self) -> Result<(), LayoutError> {
@@ -327,7 +568,7 @@ impl Layout {
         thread_local!(static CANARY: Cell<u64> = const { Cell::new(EXPECTED) });
         let off = CANARY.with(|c| std::ptr::from_ref(c) as usize).wrapping_sub(fs::read()) as isize;
         require(
-            (self.tls_start()..0).contains(&off),
+            (self.block_start()..0).contains(&off),
             "gort's thread-locals are not in static TLS (is it in a library loaded by dlopen?)",
         )?;
         self.with_scratch_block(|tp| {
@@ -343,8 +584,37 @@ impl Layout {
                 CANARY.with(|c| c.set(EXPECTED));
                 v
             };
-            require(seen == EXPECTED && through_fs == EXPECTED, "a fresh block does not hold initial values")
+            require(
+                seen == EXPECTED && through_fs == EXPECTED,
+                "a fresh block does not hold initial values",
+            )?;
+            self.check_dtv(tp)
         })?
+    }
+
+    /// A fresh block's dtv must have each module's thread-locals where this thread has them, or nowhere yet.
+    fn check_dtv(&self, tp: usize) -> Result<(), LayoutError> {
+        extern "C" fn look(
+            info: *mut libc::dl_phdr_info,
+            _: usize,
+            modules: *mut libc::c_void,
+        ) -> libc::c_int {
+            // SAFETY: libc passes a valid description, and what `dl_iterate_phdr` got below.
+            let (info, modules) = unsafe { (&*info, &mut *modules.cast::<Vec<(usize, usize)>>()) };
+            modules.push((info.dlpi_tls_modid, info.dlpi_tls_data as usize));
+            0
+        }
+        let mut modules: Vec<(usize, usize)> = Vec::new();
+        // SAFETY: the callback fits, and its argument lives through the call.
+        unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut modules).cast()) };
+        let own = fs::read();
+        let in_block = own - self.used..own;
+        // SAFETY: the block is ours; if a dtv looks otherwise here, this reads some words of the heap.
+        let places: Vec<usize> =
+            unsafe { dtv_entries(*word(tp, DTV) as usize) }.map(|place| *place).collect();
+        let is_right = |&(id, data): &(usize, usize)| places.get(id - 1) == Some(&(data + tp - own));
+        let mut seen = modules.iter().filter(|(id, data)| *id != 0 && in_block.contains(data)).peekable();
+        require(seen.peek().is_some() && seen.all(is_right), "a fresh block's dtv is odd")
     }
 
     /// The words that glibc's first `malloc` changes in a fresh block; none if malloc is not glibc's.
@@ -354,9 +624,9 @@ impl Layout {
             return Ok(Vec::new());
         }
         self.with_scratch_block(|tp| {
-            let count = (-self.tls_start() / 8) as usize;
+            let count = (-self.block_start() / 8) as usize;
             let mut before = vec![0u64; count];
-            let at = |i: usize| self.tls_start() + 8 * i as isize;
+            let at = |i: usize| self.block_start() + 8 * i as isize;
             // SAFETY: static TLS of the fresh block.
             before.iter_mut().enumerate().for_each(|(i, w)| *w = unsafe { *word(tp, at(i)) });
             // SAFETY: the block is fresh and ours, and only malloc and free run on it.
@@ -375,7 +645,7 @@ impl Layout {
             // The cache and the arena: two words that were null and point somewhere now, here as in this thread.
             let plausible = words.len() == 2
                 && words.iter().all(|&off| {
-                    let i = ((off - self.tls_start()) / 8) as usize;
+                    let i = ((off - self.block_start()) / 8) as usize;
                     // SAFETY: static TLS of this thread, which has allocated before.
                     before[i] == 0 && unsafe { *word(fs::read(), off) } != 0
                 });
@@ -384,16 +654,60 @@ impl Layout {
     }
 
     fn with_scratch_block<R>(&self, f: impl FnOnce(usize) -> R) -> Result<R, LayoutError> {
-        // SAFETY: null asks for memory of libc's own.
-        let tp = unsafe { (self.allocate)(std::ptr::null_mut()) } as usize;
-        require(tp != 0, "no memory for a TLS block")?;
-        let end = tp + self.pthread_size;
-        // SAFETY: fresh, and nobody runs on it.
-        unsafe { self.apply(tp, Bounds { low: end - self.static_size, end, guard: 0 }) };
-        let r = f(tp);
-        // SAFETY: nobody uses it any more. The cache of a canary's malloc (600 bytes, once) stays behind.
-        unsafe { (self.deallocate)(tp as *mut u8, true) };
-        Ok(r)
+        let bytes = self.block_bytes().next_multiple_of(PAGE);
+        let no_memory = || LayoutError::new("no memory for a TLS block");
+        let low = map::reserve(bytes).map_err(|_| no_memory())?;
+        // SAFETY: fresh memory of ours, which stays until the block is destroyed; nobody but `f` runs on it. (The cache of a canary's malloc, 600
+        // bytes, once, stays behind.)
+        unsafe {
+            let block = self.build(Bounds { low, end: low + bytes, guard: 0 });
+            let r = block.map(|block| {
+                let r = f(block.tp);
+                self.destroy(block.tp);
+                r
+            });
+            map::release(low, bytes);
+            r.ok_or_else(no_memory)
+        }
+    }
+}
+
+/// How many bytes below the thread pointer a block has, and who has the rest of static TLS.
+fn share(sizes: Sizes, wanted: Wanted) -> Result<(usize, Surplus), LayoutError> {
+    let all = sizes.all - sizes.descriptor;
+    if wanted.reserve != 0 {
+        // Where that cannot be found out, libc will say it when such a library is opened.
+        if let Ok(used) = surplus::used(sizes)
+            && all - used < wanted.reserve
+        {
+            return Err(LayoutError::Room { asked: wanted.reserve, possible: all - used });
+        }
+        return Ok((all, Surplus::Reserved));
+    }
+    if !wanted.take {
+        return Ok((all, Surplus::Left("it was asked for".into())));
+    }
+    Ok(match surplus::take(sizes) {
+        Ok(used) => (used, Surplus::Taken),
+        Err(why) => (all, Surplus::Left(why)),
+    })
+}
+
+/// Where a descriptor points to its dtv.
+const DTV: isize = 8;
+
+/// Memory to have blocks laid in, which nobody uses just now.
+static ASIDE: Lock<MapVec<usize>> = Lock::new(MapVec::new());
+
+/// The places of a dtv that point to modules' thread-locals: a count lies before the dtv, and the first of its pairs of words is no place.
+///
+/// # Safety
+/// `dtv` is one, and the caller's.
+unsafe fn dtv_entries(dtv: usize) -> impl Iterator<Item = &'static mut usize> {
+    // SAFETY: the caller's promise; `check_canary` sees whether that is how a dtv looks here.
+    unsafe {
+        let count = *((dtv - 16) as *const usize);
+        (1..=count).map(move |i| &mut *((dtv + 16 * i) as *mut usize))
     }
 }
 
@@ -496,7 +810,7 @@ impl Snapshot {
         };
         if rc != 0 {
             let e = std::io::Error::from_raw_os_error(rc);
-            return Err(LayoutError(format!("a thread could not be started to look at: {e}")));
+            return Err(LayoutError::new(format!("a thread could not be started to look at: {e}")));
         }
         let bounds =
             Bounds { low: errand.stack_low, end: errand.stack_low + errand.stack_size, guard: errand.guard };
@@ -506,19 +820,36 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use std::sync::OnceLock;
+
+    /// This process's, with room for its blocks in every slot.
+    pub(in crate::stack) fn layout() -> &'static Layout {
+        static LAYOUT: OnceLock<Layout> = OnceLock::new();
+        LAYOUT.get_or_init(|| {
+            extern "C" fn ended() -> ! {
+                std::process::abort()
+            }
+            let wanted = Wanted { reserve: 0, take: true, ended };
+            let layout = Layout::discover(wanted).expect("this libc is supported");
+            super::super::slab::make_room(layout.block_bytes());
+            layout
+        })
+    }
 
     /// The general answer: a fresh block, word by word beside the block of a fresh real thread. After
     /// relocation only what is explained here may differ.
     #[test]
     fn fresh_block_equals_fresh_thread() {
-        let layout = Layout::discover().expect("this libc is supported");
-        let donor = Snapshot::take(&layout).expect("a thread starts");
+        let layout = layout();
+        let donor = Snapshot::take(layout).expect("a thread starts");
         let memory = crate::sys::map::reserve(64 * PAGE).expect("memory");
         let bounds = Bounds { low: memory, end: memory + 64 * PAGE, guard: PAGE };
         // SAFETY: fresh memory of ours.
         let block = unsafe { layout.build(bounds) }.expect("a block");
+        assert_eq!(layout.surplus, Surplus::Taken);
+        assert!(layout.used < layout.static_size - layout.pthread_size, "nothing was taken");
         let range = donor.tp.wrapping_add_signed(layout.tls_start())..donor.tp + layout.pthread_size;
         let rseq = symbol(c"__rseq_offset").map_or(isize::MAX - 64, |p| {
             // SAFETY: a ptrdiff_t of glibc's.
@@ -527,6 +858,10 @@ mod tests {
         let mut unexplained = Vec::new();
         for (i, &theirs) in donor.words.iter().enumerate() {
             let off = layout.tls_start() + 8 * i as isize;
+            if off < layout.block_start() {
+                assert_eq!(theirs, 0, "tp{off:+} was nobody's");
+                continue;
+            }
             // SAFETY: inside the block.
             let ours = unsafe { *word(block.tp, off) };
             let v = theirs as usize;
@@ -538,7 +873,9 @@ mod tests {
             let list = thread_db_offset(c"_thread_db_pthread_list").expect("there") as isize;
             let explained = off == 8 // the dtv is each block's own
                 || off == layout.tid_off as isize
-                || off == list || off == list + 8 // points to itself, so that fork may unlink it
+                || off == list || off == list + 8 // its place on the list
+                || off == layout.cancel_off as isize / 8 * 8 // says that it is exiting
+                || ours as usize == block.tp && theirs == 0 // says that it is detached
                 || (rseq..rseq + 32).contains(&off) // not registered with the kernel
                 || v == donor.start || v == donor.arg // no start routine
                 || (donor.bounds.low..donor.bounds.end).contains(&v); // pthread_exit's jump buffer
@@ -557,7 +894,7 @@ mod tests {
     /// On glibc's own malloc the two words are found; without them each goroutine would keep a cache.
     #[test]
     fn malloc_words_are_found() {
-        let layout = Layout::discover().expect("this libc is supported");
+        let layout = layout();
         assert_eq!(layout.malloc_words().len(), 2, "{:?}", layout.malloc_words());
     }
 }

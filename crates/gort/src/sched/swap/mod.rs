@@ -45,10 +45,11 @@ use super::g::{self, G, State};
 use super::owner::Owner;
 use super::run;
 use super::service::Recruits;
-use super::start::Fixed;
+use super::start::{Fixed, fixed};
 use super::timers::NEVER;
 use crate::stack::image::{Packer, Place};
 use crate::stack::slab;
+use crate::stack::tls::{Layout, Surplus};
 use crate::sys::fatal::say;
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
@@ -128,6 +129,15 @@ pub(super) fn prepare(after: Duration, fixed: &Fixed, recruits: &mut Recruits) -
     }
     if let Err(e) = membarrier::register() {
         say(format_args!("idle stacks are not swapped out: this kernel has no membarrier for them ({e})"));
+        return Ok(None);
+    }
+    if let Some(layout) = &fixed.layout
+        && *layout.surplus() != Surplus::Taken
+    {
+        say(format_args!(
+            "idle stacks are not swapped out, as libraries may write to the blocks of all threads: {}",
+            layout.surplus()
+        ));
         return Ok(None);
     }
     let mut rewritten = vec![fixed.current_offset];
@@ -270,13 +280,20 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
         g.swap.stay();
         return true;
     };
+    // SAFETY: all blocks are on the list, but for those that are out; the packed one is ours, and unused.
+    unsafe {
+        if listing(slot).is_some_and(|layout| !layout.try_unlist(slot.tp())) {
+            shard.pool.put(block, HEAD + len);
+            g.swap.unmark();
+            return false;
+        }
+    }
     // SAFETY: the block is ours and has room; the stack is as for `pack`, and what it held is in the block from here on.
     unsafe {
         (block as *mut u16).write(len as u16);
         std::slice::from_raw_parts_mut((block + HEAD) as *mut u8, len).copy_from_slice(&scratch[..len]);
         if slot.close().is_err() {
-            open(g, slot);
-            packer().unpack(&scratch[..len], &place(g, slot), sp);
+            reopen(g, slot, &scratch[..len]);
             shard.pool.put(block, HEAD + len);
             g.swap.stay();
             return true;
@@ -307,15 +324,26 @@ fn most_packed(slot: &slab::Slot, sp: usize) -> Option<usize> {
     (pages <= LARGE).then_some((pages - pages / 4).min(MAX_BLOCK) - HEAD)
 }
 
-/// Makes a slot usable again.
+/// Brings back what a slot held.
 ///
 /// # Safety
-/// It was closed, in part or altogether.
-unsafe fn open(g: &G, slot: &slab::Slot) {
+/// It was closed, in part or altogether, and its block taken off libc's list; `from` was packed from it.
+unsafe fn reopen(g: &G, slot: &slab::Slot, from: &[u8]) {
     // SAFETY: the caller's promise.
-    if let Err(e) = unsafe { slot.open() } {
-        fatal::throw(&format!("fatal error: cannot bring the stack of goroutine {} back: {e}", g.id()));
+    unsafe {
+        if let Err(e) = slot.open() {
+            fatal::throw(&format!("fatal error: cannot bring the stack of goroutine {} back: {e}", g.id()));
+        }
+        packer().unpack(from, &place(g, slot), g.sp.load(Relaxed));
+        if let Some(layout) = listing(slot) {
+            layout.list(slot.tp());
+        }
     }
+}
+
+/// How to list the block of `slot`, if it has one.
+fn listing(slot: &slab::Slot) -> Option<&'static Layout> {
+    fixed().layout.as_ref().filter(|_| slot.tp() != 0)
 }
 
 /// Brings the stack of `g` back, if it is out, and keeps the swapper from taking it as long as `g` does not wait.
@@ -332,12 +360,7 @@ pub(super) fn bring_back(g: &'static G) {
     unsafe {
         let slot = (*g.slot.get()).as_ref().expect("it had one when it went");
         let len = usize::from((block as *const u16).read());
-        open(g, slot);
-        packer().unpack(
-            std::slice::from_raw_parts((block + HEAD) as *const u8, len),
-            &place(g, slot),
-            g.sp.load(Relaxed),
-        );
+        reopen(g, slot, std::slice::from_raw_parts((block + HEAD) as *const u8, len));
         shard.pool.put(block, HEAD + len);
     }
     shard.ins += 1;

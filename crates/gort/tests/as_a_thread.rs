@@ -1,0 +1,339 @@
+//! What libc does to threads, seen from goroutines: libraries that are opened later, locales, keys, `pthread_self()`, the end of a thread, and C frames. What
+//! changes the process, or ends it, runs in a child.
+
+mod child;
+
+use child::{play, scene};
+use gort::chan;
+use std::ffi::{CString, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::time::{Duration, Instant};
+
+/// How long something that must happen may take before it counts as a hang.
+const HANG: Duration = Duration::from_secs(60);
+
+const LIBRARY: &str = r#"
+static __thread long magic __attribute__((tls_model("initial-exec"))) = 42;
+long bump(void) { return magic++; }
+#include <string.h>
+__attribute__((noinline)) long frame(long n) { char buf[n]; memset(buf, 7, 1024); return ((volatile char *)buf)[5]; }
+"#;
+
+/// Compiles [`LIBRARY`], whose frames have no stack probes. `None` (and a sentence): there is no compiler.
+fn library() -> Option<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("gort-as-a-thread-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (source, library) = (dir.join("lib.c"), dir.join("lib.so"));
+    std::fs::write(&source, LIBRARY).unwrap();
+    let args = ["-O1", "-shared", "-fPIC", "-fno-stack-clash-protection", "-o"];
+    match Command::new("cc").args(args).arg(&library).arg(&source).status() {
+        Ok(status) => assert!(status.success()),
+        Err(e) => {
+            println!("no C compiler here ({e}): this row shows nothing");
+            return None;
+        }
+    }
+    Some(library)
+}
+
+/// Opens it and returns the function `name`.
+fn open(library: &Path, name: &str) -> Result<usize, String> {
+    let (path, name) = (CString::new(library.to_str().unwrap()).unwrap(), CString::new(name).unwrap());
+    // SAFETY: a library without constructors; what dlerror says is copied.
+    unsafe {
+        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        if handle.is_null() {
+            return Err(std::ffi::CStr::from_ptr(libc::dlerror()).to_string_lossy().into_owned());
+        }
+        Ok(libc::dlsym(handle, name.as_ptr()) as usize)
+    }
+}
+
+fn call(f: usize) -> i64 {
+    // SAFETY: `bump` has this type.
+    unsafe { std::mem::transmute::<usize, extern "C" fn() -> i64>(f)() }
+}
+
+fn late_library() {
+    let Some(library) = library() else { return };
+    const N: usize = 100;
+    let parked = Arc::new(gort::sync::WaitGroup::new());
+    parked.add(N);
+    let (tx, rx) = chan::bounded::<usize>(0);
+    let early: Vec<_> = (0..N)
+        .map(|_| {
+            let (rx, parked) = (rx.clone(), parked.clone());
+            gort::go(move || {
+                parked.done();
+                call(rx.recv().unwrap())
+            })
+        })
+        .collect();
+    parked.wait();
+    // One that runs all the time.
+    let opened = Arc::new(AtomicUsize::new(0));
+    let busy = gort::go({
+        let opened = opened.clone();
+        move || {
+            while opened.load(Acquire) == 0 {
+                std::hint::spin_loop();
+            }
+            call(opened.load(Acquire))
+        }
+    });
+    match open(&library, "bump") {
+        Err(e) => println!("refused: {e}"),
+        Ok(f) => {
+            opened.store(f, Release);
+            assert_eq!(call(f), 42, "in the goroutine that opened it");
+            assert_eq!(busy.join().unwrap(), 42, "in one that runs meanwhile");
+            assert_eq!(std::thread::spawn(move || call(f)).join().unwrap(), 42, "in a thread");
+            (0..N).for_each(|_| tx.send(f).unwrap());
+            assert!(early.into_iter().all(|h| h.join().unwrap() == 42), "in those that were parked");
+            let fresh: Vec<_> = (0..2 * N)
+                .map(|_| gort::go(move || (call(f), gort::sleep(Duration::from_millis(20))).0))
+                .collect();
+            assert!(
+                fresh.into_iter().all(|h| h.join().unwrap() >= 42),
+                "in later ones, on used slots and fresh ones"
+            );
+            println!("opened");
+        }
+    }
+    std::fs::remove_dir_all(library.parent().unwrap()).unwrap();
+    if opened.load(Acquire) == 0 {
+        std::process::exit(0); // the others wait for it
+    }
+}
+
+/// A library with initial-exec thread-locals, opened when goroutines exist, is refused in libc's own words; with room reserved, or
+/// where the room could not be taken, each goroutine sees the initial values, whatever it did at that moment.
+#[test]
+fn initial_exec_thread_locals_of_late_libraries() {
+    match scene().as_deref() {
+        Some("reserved") => {
+            return gort::Runtime::builder().reserve_static_tls(256).run(late_library).unwrap();
+        }
+        Some(_) => return gort::run(late_library),
+        None => {}
+    }
+    let refused = "cannot allocate memory in static TLS block";
+    for (scene, env, says) in [
+        ("default", &[][..], refused),
+        ("reserved", &[], "opened"),
+        ("environment", &[("GORT_STATIC_TLS", "1K")], "opened"),
+        ("left", &[("GORT_DEBUG", "tlssurplus=0")], "opened"),
+    ] {
+        let end = play("initial_exec_thread_locals_of_late_libraries", scene, env);
+        assert_eq!(end.code, Some(0), "{scene}: {}", end.text);
+        assert!(end.text.contains(says) || end.text.contains("no C compiler"), "{scene}: {}", end.text);
+    }
+}
+
+/// More room than libc has is refused at the start, with both figures; and the start can be tried again.
+#[test]
+fn room_that_there_is_not() {
+    if scene().is_some() {
+        let e = gort::Runtime::builder().reserve_static_tls(1 << 20).start().unwrap_err();
+        assert!(matches!(e, gort::StartError::Invalid(_)), "{e:?}");
+        assert!(e.to_string().contains("1048576 bytes"), "{e}");
+        let possible =
+            e.to_string().split("this libc has ").nth(1).unwrap().split(' ').next().unwrap().parse::<usize>();
+        let possible = possible.unwrap();
+        return gort::Runtime::builder().reserve_static_tls(possible).run(|| ()).unwrap();
+    }
+    let end = play("room_that_there_is_not", "room", &[]);
+    assert_eq!(end.code, Some(0), "{}", end.text);
+}
+
+/// A frame of C without stack probes that begins in the stack and ends in its guard is reported as an overflow, up to the guard's
+/// whole width.
+#[test]
+fn big_frames_of_c() {
+    const STACK: i64 = 256 << 10;
+    if let Some(bytes) = scene() {
+        let bytes: i64 = bytes.parse().unwrap();
+        return gort::run(move || {
+            let Some(library) = library() else { std::process::exit(2) };
+            let f = open(&library, "frame");
+            std::fs::remove_dir_all(library.parent().unwrap()).unwrap();
+            let Ok(f) = f else { panic!("{f:?}") };
+            // SAFETY: `frame` has this type; below its stack lies a guard.
+            let h = gort::go(move || unsafe {
+                std::mem::transmute::<usize, extern "C" fn(i64) -> i64>(f)(bytes)
+            });
+            println!("it returned {:?}", h.join());
+        });
+    }
+    if library().is_none() {
+        return;
+    }
+    for (bytes, fits) in [
+        (STACK - 4096, true),
+        (STACK + 2 * 4096, false),
+        (STACK + (48 << 10), false),
+        (STACK + (62 << 10), false),
+    ] {
+        let end = play("big_frames_of_c", &bytes.to_string(), &[("GORT_STATIC_TLS", "64")]);
+        assert_eq!(end.code, Some(if fits { 0 } else { 2 }), "{bytes}: {}", end.text);
+        let says = if fits { "it returned Ok(7)" } else { "fatal error: stack overflow" };
+        assert!(end.text.contains(says), "{bytes}: {}", end.text);
+    }
+}
+
+static DESTROYED: AtomicUsize = AtomicUsize::new(0);
+static AGAIN: AtomicUsize = AtomicUsize::new(0);
+static KEYS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// The first time it sets the value again, as destructors may: then there is another round.
+extern "C" fn destroy(value: *mut c_void) {
+    if value as usize == 1 {
+        AGAIN.fetch_add(1, SeqCst);
+        let key = KEYS[0].load(SeqCst) as libc::pthread_key_t;
+        // SAFETY: a key of the test's; the value is a number.
+        unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(2)) };
+    } else {
+        DESTROYED.fetch_add(1, SeqCst);
+    }
+}
+
+/// HelenOS/helenos#245: destructors of pthread keys run when slots are given up, in rounds; those of deleted keys do not.
+#[test]
+fn keys_of_given_up_slots() {
+    if !child::is_played(|| {
+        let key = |destructor: Option<unsafe extern "C" fn(*mut c_void)>| {
+            let mut key = 0;
+            // SAFETY: a place for the key.
+            assert_eq!(unsafe { libc::pthread_key_create(&mut key, destructor) }, 0);
+            key
+        };
+        // Beyond the first table of 32 as well.
+        let keys: Vec<_> = (0..40).map(|_| key(Some(destroy))).collect();
+        KEYS[0].store(keys[0] as usize, SeqCst);
+        let (first, last, plain, gone) = (keys[0], keys[39], key(None), key(Some(destroy)));
+        const N: usize = 4_000;
+        let parked = Arc::new(gort::sync::WaitGroup::new());
+        parked.add(N);
+        let (hold, held) = chan::bounded::<()>(0);
+        let all: Vec<_> = (0..N)
+            .map(|_| {
+                let (held, parked) = (held.clone(), parked.clone());
+                gort::go(move || {
+                    // SAFETY: the values are numbers.
+                    unsafe {
+                        libc::pthread_setspecific(first, std::ptr::without_provenance(1));
+                        libc::pthread_setspecific(last, std::ptr::without_provenance(3));
+                        libc::pthread_setspecific(plain, std::ptr::without_provenance(4));
+                        libc::pthread_setspecific(gone, std::ptr::without_provenance(5));
+                        // libc's own memory for a thread, too: a message, and a name that it has to make.
+                        libc::dlopen(c"/nowhere/at/all".as_ptr(), libc::RTLD_NOW);
+                        libc::strsignal(12_345);
+                    }
+                    parked.done();
+                    assert!(held.recv().is_err());
+                })
+            })
+            .collect();
+        parked.wait();
+        // SAFETY: the key is the test's.
+        unsafe { libc::pthread_key_delete(gone) };
+        drop(hold);
+        all.into_iter().for_each(|h| h.join().unwrap());
+        let start = Instant::now();
+        while DESTROYED.load(SeqCst) < 2 * 500 {
+            assert!(start.elapsed() < HANG, "only {} destructors ran", DESTROYED.load(SeqCst));
+            gort::sleep(Duration::from_millis(5));
+        }
+        assert!(AGAIN.load(SeqCst) >= DESTROYED.load(SeqCst) / 2 - 100, "{AGAIN:?} {DESTROYED:?}");
+    }) {
+        let end = play("keys_of_given_up_slots", "own", &[("GOMAXPROCS", "2")]);
+        assert_eq!(end.code, Some(0), "{}", end.text);
+    }
+}
+
+/// What libc says of `pthread_self()` is what it says of the thread that the goroutine is on.
+#[test]
+fn about_oneself() {
+    gort::run(|| {
+        let _stay = gort::lock_os_thread();
+        compare_with_the_kernel();
+        drop(_stay);
+        let all: Vec<_> = (0..20).map(|_| gort::go(compare_with_the_kernel)).collect();
+        all.into_iter().for_each(|h| h.join().unwrap());
+    });
+}
+
+fn compare_with_the_kernel() {
+    // SAFETY: plain calls with places for the answers.
+    unsafe {
+        let me = libc::pthread_self();
+        let (mut ours, mut kernels): (libc::cpu_set_t, libc::cpu_set_t) = std::mem::zeroed();
+        assert_eq!(libc::pthread_getaffinity_np(me, size_of::<libc::cpu_set_t>(), &mut ours), 0);
+        assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut kernels), 0);
+        assert!(libc::CPU_EQUAL(&ours, &kernels));
+        let (mut policy, mut param): (libc::c_int, libc::sched_param) = std::mem::zeroed();
+        assert_eq!(libc::pthread_getschedparam(me, &mut policy, &mut param), 0);
+        assert_eq!(policy, libc::sched_getscheduler(0));
+        let mut clock = 0;
+        assert_eq!(libc::pthread_getcpuclockid(me, &mut clock), 0);
+        let (mut a, mut b): (libc::timespec, libc::timespec) = std::mem::zeroed();
+        assert_eq!(libc::clock_gettime(clock, &mut a), 0);
+        assert_eq!(libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut b), 0);
+        let ns = |t: libc::timespec| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
+        assert!((ns(b) - ns(a)).abs() < 1_000_000_000, "{} {}", ns(a), ns(b));
+        assert_eq!(libc::pthread_kill(me, 0), 0);
+        assert_eq!(libc::pthread_detach(me), libc::EINVAL);
+        assert_eq!(libc::pthread_join(me, std::ptr::null_mut()), libc::EINVAL);
+    }
+}
+
+/// Another goroutine's `pthread_t` is no thread to the kernel: a clear error code.
+#[test]
+fn about_others() {
+    gort::run(|| {
+        let (hold, held) = chan::bounded::<()>(0);
+        let (tx, rx) = chan::bounded::<usize>(0);
+        let other = gort::go(move || {
+            // SAFETY: no preconditions.
+            tx.send(unsafe { libc::pthread_self() } as usize).unwrap();
+            assert!(held.recv().is_err());
+        });
+        let thread = rx.recv().unwrap() as libc::pthread_t;
+        // SAFETY: the other goroutine lives.
+        unsafe {
+            assert_eq!(libc::pthread_kill(thread, 0), libc::ESRCH);
+            assert_eq!(libc::pthread_cancel(thread), libc::ESRCH);
+        }
+        drop(hold);
+        other.join().unwrap();
+    });
+}
+
+/// `pthread_exit` in a goroutine, from wherever, and `pthread_cancel` of oneself, end the process with a sentence and status 2.
+#[test]
+fn threads_end_otherwise() {
+    match scene().as_deref() {
+        Some("pthread_exit") => {
+            let end = || {
+                // SAFETY: it does not return, and nothing here needs to be dropped.
+                unsafe { libc::pthread_exit(std::ptr::null_mut()) }
+            };
+            return gort::run(move || gort::go(end).join().unwrap());
+        }
+        Some("pthread_cancel") => {
+            return gort::run(|| {
+                // SAFETY: as above.
+                unsafe { libc::pthread_cancel(libc::pthread_self()) };
+            });
+        }
+        _ => {}
+    }
+    for scene in ["pthread_exit", "pthread_cancel"] {
+        let end = play("threads_end_otherwise", scene, &[]);
+        assert_eq!(end.code, Some(2), "{scene}: {}", end.text);
+        assert!(end.text.contains(&format!("fatal error: {scene} in a goroutine")), "{scene}: {}", end.text);
+    }
+}
