@@ -172,8 +172,8 @@ fn park_many() {
     release();
 }
 
-/// 200 000 goroutines are parked at once, three times `vm.max_map_count`: a stack is no mapping, and takes two pages,
-/// in shared mode one.
+/// 200 000 goroutines are parked at once, three times `vm.max_map_count`: a stack is no mapping, and takes one page,
+/// thread-locals included.
 #[test]
 fn stacks_are_no_mappings() {
     match scene().as_deref() {
@@ -181,7 +181,7 @@ fn stacks_are_no_mappings() {
         Some(_) => return shared(park_many),
         None => {}
     }
-    for (scene, most) in [("own", 9 << 10), ("shared", 4_813)] {
+    for (scene, most) in [("own", 4_813), ("shared", 4_813)] {
         let output = child("stacks_are_no_mappings", scene, &[]);
         let said = text(&output);
         assert!(output.status.success(), "{scene}: {said}");

@@ -6,8 +6,7 @@
 
 use super::tls::{LayoutError, require};
 use crate::sys::map::{self, PAGE};
-use crate::sys::program;
-use std::arch::asm;
+use crate::sys::{fs, program};
 use std::sync::OnceLock;
 
 /// libc's `struct pthread_unwind_buf`: where to go, and who was there before.
@@ -24,18 +23,11 @@ const STACK_BYTES: usize = 4 * PAGE;
 
 /// As libc's `PTR_MANGLE`.
 fn mangle(word: u64) -> u64 {
-    (word ^ pointer_guard()).rotate_left(17)
+    (word ^ fs::pointer_guard()).rotate_left(17)
 }
 
 fn demangle(word: u64) -> u64 {
-    word.rotate_right(17) ^ pointer_guard()
-}
-
-fn pointer_guard() -> u64 {
-    let guard: u64;
-    // SAFETY: the word is in every thread's header, and the same in all.
-    unsafe { asm!("mov {}, fs:0x30", out(reg) guard, options(readonly, nostack, preserves_flags)) };
-    guard
+    word.rotate_right(17) ^ fs::pointer_guard()
 }
 
 unsafe extern "C" {

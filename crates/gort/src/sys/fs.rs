@@ -25,6 +25,14 @@ pub(crate) fn read() -> usize {
     base
 }
 
+/// What glibc mixes into the addresses that it keeps for jumps: the same in all threads.
+pub(crate) fn pointer_guard() -> u64 {
+    let guard;
+    // SAFETY: the word lies in every thread's header, and in those of blocks.
+    unsafe { asm!("mov {}, fs:0x30", out(reg) guard, options(readonly, nostack, preserves_flags)) };
+    guard
+}
+
 /// Sets the FS base.
 ///
 /// # Safety
