@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +25,13 @@ func main() {
 	what := os.Args[2]
 	if os.Args[1] == "serve" {
 		serve(what)
+		return
+	}
+	if parties, ok := strings.CutPrefix(what, "shares:"); ok {
+		for _, figure := range shares(parties, n) {
+			fmt.Print(figure, " ")
+		}
+		fmt.Println()
 		return
 	}
 	each := func(run func(int) float64) func(int) []float64 {

@@ -7,6 +7,7 @@ mod process;
 mod programs;
 mod report;
 mod scaling;
+mod shares;
 mod versus;
 mod workloads;
 
@@ -52,6 +53,12 @@ enum Command {
         /// The folder to write the charts to, as NAME.svg.
         #[arg(long, value_name = "FOLDER")]
         svg: Option<PathBuf>,
+    },
+    /// How the CPU is shared by parties that can always run, on gort and on Go: the least part of its fair share that one gets.
+    Shares {
+        /// How many Ps.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4], value_parser = clap::value_parser!(u32).range(1..=64))]
+        procs: Vec<u32>,
     },
     /// One measurement in this process: prints its figures.
     #[command(hide = true)]
@@ -101,6 +108,10 @@ fn main() -> ExitCode {
         Command::Scaling { only, json, svg } => {
             scale(only.as_deref(), json.as_deref(), svg.as_deref()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Shares { procs } => shares::table(&procs).map(|table| {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }),
         Command::Child { peer, workload, n, procs } => child(&peer, &workload, n, procs),
         Command::Serve { peer, kind, procs, .. } => serve(&peer, &kind, procs),
     };
@@ -189,6 +200,9 @@ fn raise_descriptor_limit() {
 
 fn child(peer: &str, workload: &str, n: u64, procs: usize) -> Result<ExitCode> {
     let figures = match Peer::of_name(peer) {
+        Some(Peer::Gort) if workload.starts_with("shares:") => {
+            peers::shares::on_gort(&workload["shares:".len()..], n, procs)
+        }
         Some(Peer::Gort) => on_gort::measure(workload, n, procs, false),
         Some(Peer::GortShared) => on_gort::measure(workload, n, procs, true),
         Some(Peer::Tokio) => on_tokio::measure(workload, n, procs),

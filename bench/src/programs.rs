@@ -42,6 +42,17 @@ impl Programs {
             Kind::Alone | Kind::Parked => ("child", workload.name),
             Kind::Served(kind, _) => ("serve", kind),
         };
+        let mut command = self.peer(peer, [verb, what], n, procs)?;
+        command.env("GORT_SWAP", if workload.swaps { "500ms" } else { "off" });
+        Some(command)
+    }
+
+    /// As [`command`](Programs::command), for one that is no row of `versus`.
+    pub(crate) fn child(&self, peer: Peer, what: &str, n: u64, procs: u32) -> Option<Command> {
+        self.peer(peer, ["child", what], n, procs)
+    }
+
+    fn peer(&self, peer: Peer, [verb, what]: [&str; 2], n: u64, procs: u32) -> Option<Command> {
         let mut command = match peer {
             Peer::Go | Peer::Java => {
                 let built = if peer == Peer::Go { &self.go } else { &self.java }.as_ref()?;
@@ -61,7 +72,6 @@ impl Programs {
             }
         };
         command.env("RUST_BACKTRACE", "0");
-        command.env("GORT_SWAP", if workload.swaps { "500ms" } else { "off" });
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Some(command)
     }

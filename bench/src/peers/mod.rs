@@ -11,6 +11,7 @@ pub(crate) mod serve_bare;
 pub(crate) mod serve_gort;
 pub(crate) mod serve_may;
 pub(crate) mod serve_tokio;
+pub(crate) mod shares;
 
 use rustix::time::{ClockId, clock_gettime};
 use std::io::{Read, Write};

@@ -198,7 +198,8 @@ fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
         !p.is_over() && s.stopped() > 0 && (threads::are_short(s) || expired_first && s.stopped_is_first())
     };
     match why {
-        Why::SliceIsOver if p.is_over() => s.push_expired_front(g, true),
+        // The rescue lets one after the other run on a spare, so this one goes behind the others.
+        Why::SliceIsOver if p.is_over() => s.push_expired(g, true),
         Why::SliceIsOver => slice::end(p, &mut s, Some(g)),
         Why::Urgent => {
             p.interrupted_ns.set(clock::now_ns());
