@@ -192,15 +192,19 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
 fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
     let g = std::ptr::from_ref(g).cast_mut();
     let mut s = state::lock();
+    let is_short = threads::are_short(&s);
     let swaps = |s: &state::Shared| {
         let active = !p.runq.is_empty() || !state::active_is_empty() || p.timers.next_ns() <= clock::now_ns();
         let expired_first = p.turn.get().first == Class::Expired || !active;
-        !p.is_over() && s.stopped() > 0 && (threads::are_short(s) || expired_first && s.stopped_is_first())
+        !p.is_over() && s.stopped() > 0 && (is_short || expired_first && s.stopped_is_first())
     };
     match why {
         // The rescue lets one after the other run on a spare, so this one goes behind the others.
         Why::SliceIsOver if p.is_over() => s.push_expired(g, true),
         Why::SliceIsOver => slice::end(p, &mut s, Some(g)),
+        // No thread is there to run the urgent ones, and in front of the others this one would only be
+        // resumed and stopped again.
+        Why::Urgent if is_short => s.push_expired(g, true),
         Why::Urgent => {
             p.interrupted_ns.set(clock::now_ns());
             s.push_expired_front(g, true);
@@ -208,7 +212,7 @@ fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
         Why::GivesWay => s.push_expired(g, true),
     }
     // That may be `g` itself.
-    if why != Why::Urgent && swaps(&s) { s.pop_stopped() } else { None }
+    if (why != Why::Urgent || is_short) && swaps(&s) { s.pop_stopped() } else { None }
 }
 
 /// The goroutine is not stopped in the middle of computing while this lives, see [`no_preempt`].
