@@ -26,6 +26,19 @@ const CASES: &[Case] = &[
         scene: || gort::run(wait_for_ever),
         check: |end| fatal(end, &[DEADLOCK, "[chan receive]:\n"]),
     },
+    // As D1, in a process that must not be looked into, by one that has no rights there.
+    Case {
+        name: "deadlock_where_nobody_may_look",
+        scene: || {
+            // SAFETY: plain system calls. Who cannot become nobody is not root.
+            unsafe {
+                libc::setuid(65534);
+                assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 0), 0);
+            }
+            gort::run(wait_for_ever);
+        },
+        check: |end| fatal(end, &[DEADLOCK]),
+    },
     // As D1, from a sleep that ends: the detector was asleep too.
     Case {
         name: "d1_deadlock_later",

@@ -1,17 +1,26 @@
 //! Nothing can ever run again: when that is certain.
 //!
-//! Under the scheduler's lock, with all Ps idle: no goroutine queued, no timer, nobody waiting for I/O, every M asleep for want of work
+//! With all Ps idle: no goroutine queued, no timer, nobody waiting for I/O, every M asleep for want of work
 //! (so none is inside `blocking`, none computes), and no thread in the process but ours and those that wait in `run`. A foreign thread could
 //! still send, so it puts the verdict off; it is asked again later, ever more rarely.
+//!
+//! # Why the verdict is certain
+//! The kernel counts the threads, and that takes too long for the scheduler's lock. So sysmon looks under the lock, counts without it,
+//! and looks again under it:
+//! ```text
+//!   look: all asleep, nothing comes; take the Scene ──▶ count the threads ──▶ look: is it the same Scene?
+//! ```
+//! The same [`Scene`] means that no goroutine has run in between (`schedules`), and no thread of ours has come or gone. So from the first look
+//! on, only a foreign thread could have changed anything, or made another one; and the count in between says that there was none.
 
 use super::find;
 use super::netpoll;
+use super::p;
 use super::start::runners;
 use super::state::Shared;
 use super::swap;
 use super::task::num_goroutine;
 use super::timers::NEVER;
-use crate::sys::thread;
 use std::time::Duration;
 
 /// What a look found.
@@ -27,6 +36,15 @@ pub(crate) enum Verdict {
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// What is the same as long as nothing happens.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Scene {
+    /// Threads of ours, and those that wait in `run`.
+    ours: usize,
+    goroutines: usize,
+    schedules: u64,
+}
+
 /// How long to wait for the next look.
 pub(crate) struct Check {
     wait: Duration,
@@ -39,8 +57,8 @@ impl Default for Check {
 }
 
 impl Check {
-    /// Looks, under the scheduler's lock.
-    pub(crate) fn look(&mut self, s: &mut Shared) -> Verdict {
+    /// Looks, under the scheduler's lock and with all Ps idle. `None`: something can still happen, and sysmon will be woken for it.
+    pub(crate) fn look(&mut self, s: &Shared) -> Option<Scene> {
         let asleep = s.staff.idle() + s.waiting_bound;
         let somebody_acts = asleep < s.staff.threads() || find::SLEEPER.is_there();
         let something_comes =
@@ -49,15 +67,22 @@ impl Check {
         let runners = runners();
         if somebody_acts || something_comes || (goroutines == 0 && runners == 0) {
             self.wait = FIRST_WAIT;
-            return Verdict::Alive;
+            return None;
         }
         let ours = s.staff.threads() + runners + 2 + swap::threads(); // sysmon and the template thread
+        let schedules = p::all_ever().map(|p| p.stats.schedules.get()).sum();
+        Some(Scene { ours, goroutines, schedules })
+    }
+
+    /// As [`look`](Check::look), after the threads were counted since that gave `before`.
+    pub(crate) fn judge(&mut self, s: &Shared, before: Scene, threads: Option<usize>) -> Verdict {
+        let Some(now) = self.look(s) else { return Verdict::Alive };
         // Without /proc nothing is certain. A thread of ours that is just ending counts as foreign for a moment.
-        if thread::count().is_none_or(|n| n > ours) {
+        if now != before || threads.is_none_or(|n| n > now.ours) {
             self.wait = (self.wait * 2).min(LONGEST_WAIT);
             return Verdict::AskAgain(self.wait);
         }
-        Verdict::Dead(match goroutines {
+        Verdict::Dead(match now.goroutines {
             0 => "fatal error: no goroutines (main called goexit) - deadlock!",
             _ => "fatal error: all goroutines are asleep - deadlock!",
         })

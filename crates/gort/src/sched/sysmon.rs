@@ -196,16 +196,27 @@ impl Sysmon {
 
     /// Sleeps until a P leaves the idle list; looks for a deadlock before.
     fn sleep_deeply(&mut self) {
-        let deadline = {
+        let verdict = {
             let mut s = state::lock();
             if !s.all_ps_idle() {
                 return;
             }
-            let verdict = self.deadlock.look(&mut s);
+            let verdict = match self.deadlock.look(&s) {
+                None => deadlock::Verdict::Alive,
+                Some(scene) => {
+                    drop(s);
+                    let threads = thread::count();
+                    s = state::lock();
+                    if !s.all_ps_idle() {
+                        return;
+                    }
+                    self.deadlock.judge(&s, scene, threads)
+                }
+            };
             NAP.begin(SLEEPS);
             verdict
         };
-        let deadline = match deadline {
+        let deadline = match verdict {
             deadlock::Verdict::Alive => None,
             deadlock::Verdict::AskAgain(after) => Some(clock::now_ns() + after.as_nanos() as u64),
             deadlock::Verdict::Dead(message) => super::fatal::throw_with_dump(message),

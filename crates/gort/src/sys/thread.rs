@@ -1,5 +1,7 @@
 //! Threads of this process, as the kernel sees them.
 
+use std::ffi::CStr;
+
 /// The kernel's id of this thread.
 pub(crate) fn tid() -> i32 {
     // SAFETY: gettid has no preconditions.
@@ -70,9 +72,12 @@ pub(crate) fn short_slices() {
     }
 }
 
-/// How many threads the process has; `None` if /proc is not there.
+/// How many threads the process has; `None` if /proc is not there. Allocates nothing.
 pub(crate) fn count() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+    const NUM_THREADS: usize = 17; // counted from the state, the first word behind the name
+    with_stat(c"/proc/self/stat", |stat| {
+        std::str::from_utf8(stat).ok()?.split(' ').nth(NUM_THREADS)?.parse().ok()
+    })
 }
 
 /// How many CPUs this thread may run on.
@@ -129,10 +134,15 @@ pub(crate) fn is_asleep(tid: i32) -> Option<bool> {
     let zeros = path[16..26].iter().take_while(|&&d| d == b'0').count();
     text[..16].copy_from_slice(&path[..16]);
     text[16..31 - zeros].copy_from_slice(&path[16 + zeros..31]);
-    let mut stat = [0u8; 256];
+    with_stat(CStr::from_bytes_until_nul(&text).ok()?, |stat| Some(*stat.first()? == b'S'))
+}
+
+/// Calls `f` with what stands in a `stat` file of /proc from the state on. Allocates nothing.
+fn with_stat<T>(path: &CStr, f: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    let mut stat = [0u8; 512];
     // SAFETY: the path ends with a zero, the buffer is as long as said, the descriptor is closed again.
     let len = unsafe {
-        let fd = libc::open(text.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if fd < 0 {
             return None;
         }
@@ -140,15 +150,26 @@ pub(crate) fn is_asleep(tid: i32) -> Option<bool> {
         libc::close(fd);
         len
     };
-    let stat = &stat[..usize::try_from(len).unwrap_or(0)];
+    let stat = &stat[..usize::try_from(len).ok()?];
     // "tid (name) S ...": the name may hold anything.
-    let end = stat.iter().rposition(|&b| b == b')');
-    Some(*stat.get(end? + 2)? == b'S')
+    let end = stat.iter().rposition(|&b| b == b')')?;
+    f(stat.get(end + 2..)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// There are as many threads as /proc lists. (Other tests' threads come and go.)
+    #[test]
+    fn threads_are_counted() {
+        let listed = || std::fs::read_dir("/proc/self/task").expect("/proc is there").count();
+        let agree = || {
+            let (before, counted, after) = (listed(), count().expect("/proc is there"), listed());
+            before == after && before == counted
+        };
+        assert!((0..10_000).any(|_| agree()));
+    }
 
     /// A thread that waits is asleep, one that runs (this one) is not, one that is not there is not.
     #[test]
