@@ -198,6 +198,28 @@ fn pdeathsig_waits_for_the_locked_goroutine() {
     child::ends_well_in_both_modes("pdeathsig_waits_for_the_locked_goroutine", "2");
 }
 
+/// Below an M's signal stack nobody can write.
+#[test]
+fn signal_stacks_are_guarded() {
+    if child::is_played(|| {
+        let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+        // SAFETY: asks, into a place of our own.
+        assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &mut stack) }, 0);
+        assert_eq!(stack.ss_flags & libc::SS_DISABLE, 0);
+        let (_reads, writes) = std::io::pipe().unwrap();
+        for below in [1, 4096, 20_000] {
+            let at = stack.ss_sp.wrapping_byte_sub(below);
+            // SAFETY: the kernel looks whether it may read there.
+            let n = unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&writes), at, 1) };
+            let error = std::io::Error::last_os_error().raw_os_error();
+            assert_eq!((n, error), (-1, Some(libc::EFAULT)), "{below} bytes below");
+        }
+    }) {
+        return;
+    }
+    child::ends_well_in_both_modes("signal_stacks_are_guarded", "1");
+}
+
 /// Something closes all descriptors that it does not know: one error says so, at once, whoever finds out.
 #[test]
 fn somebody_closes_all_descriptors() {

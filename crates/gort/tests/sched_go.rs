@@ -1113,3 +1113,42 @@ fn join_with_a_timeout() {
     .join()
     .unwrap();
 }
+
+/// A `Clone` that panics under `#[inherit]` panics where the child was to be started: nothing waits for that child, and what it was given is
+/// dropped.
+#[test]
+fn a_clone_that_panics_starts_nobody() {
+    struct Fails(std::cell::Cell<bool>);
+    impl Clone for Fails {
+        fn clone(&self) -> Fails {
+            assert!(!self.0.get(), "no clone");
+            Fails(self.0.clone())
+        }
+    }
+    gort::goroutine_local! {
+        #[inherit]
+        static FAILS: Fails = Fails(std::cell::Cell::new(false));
+    }
+    if is_played(|| {
+        FAILS.with(|f| f.0.set(true));
+        let given = Arc::new(());
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            gort::scope(|s| {
+                let given = given.clone();
+                s.go(move || drop(given));
+            });
+        }));
+        assert!(caught.is_err());
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let given = given.clone();
+            gort::go(move || drop(given))
+        }));
+        assert!(caught.is_err());
+        assert_eq!(Arc::strong_count(&given), 1);
+        FAILS.with(|f| f.0.set(false));
+        gort::scope(|s| s.go(|| FAILS.with(|f| assert!(!f.0.get()))).join().unwrap());
+    }) {
+        return;
+    }
+    ends_well_in_both_modes("a_clone_that_panics_starts_nobody", "2");
+}

@@ -85,11 +85,20 @@ impl Context {
     }
 
     /// A child that the returned [`Cancel`] can end.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     pub fn with_cancel(&self) -> (Context, Cancel) {
         self.cancellable(Kind::Cancel, self.0.deadline)
     }
 
     /// A child that is over after `timeout`, with [`ContextError::DeadlineExceeded`].
+    ///
+    /// # Blocking
+    ///
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
+    /// M: no. P: no.
     ///
     /// # Examples
     ///
@@ -112,6 +121,11 @@ impl Context {
 
     /// Like [`with_timeout`](Context::with_timeout), with a [`cause`](Context::cause) for the case that the
     /// time runs out.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
+    /// M: no. P: no.
     pub fn with_timeout_cause(
         &self,
         timeout: Duration,
@@ -125,12 +139,22 @@ impl Context {
 
     /// A child that is over at `deadline`, with [`ContextError::DeadlineExceeded`]; or at the parent's, if
     /// that is earlier. A deadline that has passed ends it at once.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
+    /// M: no. P: no.
     pub fn with_deadline(&self, deadline: Instant) -> (Context, Cancel) {
         self.deadlined(deadline, None)
     }
 
     /// Like [`with_deadline`](Context::with_deadline), with a [`cause`](Context::cause) for the case that the
     /// deadline passes.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
+    /// M: no. P: no.
     pub fn with_deadline_cause(
         &self,
         deadline: Instant,
@@ -180,12 +204,20 @@ impl Context {
 
     /// Why the context is done; `None` while it is not. Once it says something, it says the same for ever,
     /// and [`done`](Context::done) is disconnected.
+    ///
+    /// # Blocking
+    ///
+    /// G: yes, for the moment in which another one is ending the context; else no. M: no. P: no.
     pub fn err(&self) -> Option<ContextError> {
         self.outcome().map(|outcome| outcome.err)
     }
 
     /// What ended the context: what was given to [`Cancel::cancel_cause`], here or above, whichever came
     /// first; otherwise the same as [`err`](Context::err).
+    ///
+    /// # Blocking
+    ///
+    /// G: yes, for the moment in which another one is ending the context; else no. M: no. P: no.
     pub fn cause(&self) -> Option<Arc<dyn Error + Send + Sync>> {
         self.outcome().map(|outcome| outcome.cause.clone())
     }

@@ -193,18 +193,16 @@ fn with_locals<R>(f: impl FnOnce(&mut Locals) -> R) -> R {
     }
 }
 
-/// Gives `child`, which the caller makes, clones of what is to be inherited.
+/// Clones of the caller's values, for a child that is to inherit them. Panics if a `Clone` does.
 #[inline]
-pub(crate) fn inherit(child: &G) {
-    let Some(parent) = m::current().and_then(|m| m.g()) else { return };
+pub(crate) fn inherited() -> Option<Box<Locals>> {
+    let parent = m::current()?.g()?;
     // SAFETY: the goroutine's own.
-    if unsafe { (*parent.locals.get()).is_some() } {
-        inherit_from(parent, child);
-    }
+    if unsafe { (*parent.locals.get()).is_some() } { inherited_from(parent) } else { None }
 }
 
 #[cold]
-fn inherit_from(parent: &G, child: &G) {
+fn inherited_from(parent: &G) -> Option<Box<Locals>> {
     // Cloning is user code and may use the locals: note first, clone then. Values stay where they are meanwhile.
     // SAFETY: the goroutine's own.
     let noted: Vec<(usize, *const dyn Any, CloneValue)> = unsafe { (*parent.locals.get()).as_deref() }
@@ -213,15 +211,13 @@ fn inherit_from(parent: &G, child: &G) {
         .filter_map(|e| Some((e.key, std::ptr::from_ref(&*e.value), e.clone?)))
         .collect();
     if noted.is_empty() {
-        return;
+        return None;
     }
     let clones = noted.into_iter().map(|(key, value, clone)| {
         // SAFETY: values live until their goroutine ends, and that is the caller.
         Entry { key, value: clone(unsafe { &*value }), clone: Some(clone) }
     });
-    let locals = Box::new(Locals(clones.collect()));
-    // SAFETY: the child is its maker's until it is queued.
-    unsafe { *child.locals.get() = Some(locals) };
+    Some(Box::new(Locals(clones.collect())))
 }
 
 /// Drops the values of `g`, which is the caller and at its end. Destructors may make new ones; those are dropped too.

@@ -180,6 +180,8 @@ unsafe fn make<F: FnOnce() -> T, T>(
     refs: u8,
     at: &'static Location<'static>,
 ) -> &'static G {
+    // User code, which may panic: before anything is made.
+    let locals = local::inherited();
     let class = options.class.unwrap_or(fixed().class);
     let (g, id, parent) = match pinned() {
         Some(here) => (here.p.take_g(), here.p.new_id(), here.m.g().map_or(0, G::id)),
@@ -200,7 +202,8 @@ unsafe fn make<F: FnOnce() -> T, T>(
     if let Some(name) = options.name {
         g.set_name(Some(name));
     }
-    local::inherit(g);
+    // SAFETY: ours until it is queued.
+    unsafe { *g.locals.get() = locals };
     g
 }
 

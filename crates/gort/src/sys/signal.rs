@@ -3,6 +3,13 @@
 use crate::sys::map;
 use crate::sys::sync::{AtomicU32, Ordering::Relaxed};
 
+/// What is written before it, a handler that interrupts this thread sees before what is written after it:
+/// the compiler keeps the order, and a thread's own stores the processor does not reorder for it.
+#[inline(always)]
+pub(crate) fn fence() {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
 /// A handler of ours.
 pub(crate) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
@@ -124,15 +131,20 @@ pub(crate) fn block_again() {
 
 /// Bytes of an M's signal stack: room for a report with a backtrace, and for the kernel's frame with AVX-512.
 const ALT_STACK_BYTES: usize = 64 << 10;
+/// Bytes below it that nobody may touch: handlers of the program's run there too, and may need more.
+const ALT_GUARD_BYTES: usize = 64 << 10;
 
-/// The alternate signal stack of one thread; given back on drop, on that thread.
+/// The alternate signal stack of one thread, with its guard below; given back on drop, on that thread.
 pub(crate) struct AltStack(usize);
 
 impl AltStack {
     /// Makes this thread's signal handlers run on a stack of their own. Without memory the old one stays.
     pub(crate) fn install() -> Option<AltStack> {
-        let base = map::reserve(ALT_STACK_BYTES).ok()?;
-        let ss = libc::stack_t { ss_sp: base as *mut _, ss_flags: 0, ss_size: ALT_STACK_BYTES };
+        let base = map::reserve(ALT_GUARD_BYTES + ALT_STACK_BYTES).ok()?;
+        // SAFETY: fresh memory of ours. Without memory for the split of a mapping there is no guard.
+        let _ = unsafe { map::guard(base, ALT_GUARD_BYTES, map::guard_kind()) };
+        let ss_sp = (base + ALT_GUARD_BYTES) as *mut _;
+        let ss = libc::stack_t { ss_sp, ss_flags: 0, ss_size: ALT_STACK_BYTES };
         // SAFETY: the memory is ours and lives until the drop.
         unsafe { libc::sigaltstack(&ss, std::ptr::null_mut()) };
         Some(AltStack(base))
@@ -145,7 +157,7 @@ impl Drop for AltStack {
         // SAFETY: the stack is switched off before its memory goes.
         unsafe {
             libc::sigaltstack(&ss, std::ptr::null_mut());
-            map::release(self.0, ALT_STACK_BYTES);
+            map::release(self.0, ALT_GUARD_BYTES + ALT_STACK_BYTES);
         }
     }
 }

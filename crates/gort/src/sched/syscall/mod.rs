@@ -33,8 +33,8 @@ use super::state::{self, WAKE};
 use super::trace::{self, EventKind::*};
 use super::wake::nap::NAPS;
 use super::{netpoll, procs, ready, sysmon, threads};
-use crate::sys::clock;
 use crate::sys::sync::Ordering::*;
+use crate::sys::{clock, signal};
 use word::Stay;
 
 /// Runs `f`, which may block the thread: files, `getaddrinfo`, foreign code. Other goroutines go on meanwhile.
@@ -91,6 +91,7 @@ fn enter(m: &'static M, g: &'static G) {
     g.set_reason(WaitReason::None, sysmon::coarse_ns());
     // From here on until the exit is over no signal takes our P, which we do not have.
     m.in_blocking.store(true, Relaxed);
+    signal::fence();
     g.set_state(State::Blocked);
     let p = m.p.take().expect("a goroutine that runs has a P");
     trace::point(SyscallBegin, Some(g), Some(m), Some(p));
@@ -113,6 +114,7 @@ fn exit(m: &'static M, g: &'static G) {
             trace::point(Resume, Some(g), Some(m), m.p.get());
         }
     }
+    signal::fence();
     m.in_blocking.store(false, Relaxed);
     g.set_state(State::Running);
 }
