@@ -1,6 +1,7 @@
 //! The runtime's names, in one place: what the rest of the program calls `rt::…`.
 
-pub(crate) use gort::{blocking, chan, go, net, num_goroutine, run, sleep_until, sync};
+pub(crate) use gort::{blocking, chan, go, net, num_goroutine, sleep_until, sync};
+pub(crate) use gort_cli_rt::run;
 
 /// OS threads of the runtime.
 pub(crate) fn threads() -> usize {

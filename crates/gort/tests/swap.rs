@@ -538,7 +538,7 @@ fn a_touch_from_outside_is_reported() {
     }
 }
 
-/// `GORT_SWAP` overrules the program; what cannot be read is said.
+/// `GORT_SWAP` overrules a program that has promised what swapping needs, and no other; what cannot be read is said.
 #[test]
 fn the_environment_turns_it_on_and_off() {
     let swaps = || {
@@ -565,7 +565,13 @@ fn the_environment_turns_it_on_and_off() {
     }
     for (scene, env, wanted, says) in [
         ("plain", None, "off", ""),
-        ("plain", Some("10ms"), "on", ""),
+        (
+            "plain",
+            Some("10ms"),
+            "off",
+            "GORT_SWAP is ignored: this program has not promised what swapping needs",
+        ),
+        ("plain", Some("off"), "off", ""),
         ("at once", None, "on", ""),
         ("never", None, "off", ""),
         ("never", Some("10ms"), "on", ""),

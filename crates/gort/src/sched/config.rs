@@ -113,11 +113,22 @@ impl Config {
         self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT"))
     }
 
-    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules the program: a duration, or `off`.
+    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules a program that has promised what
+    /// that needs: a duration, or `off`.
     pub(crate) fn swap_after(&self) -> Option<Duration> {
         let read = |text: &str| if text == "off" { Some(None) } else { parse_duration(text).map(Some) };
         let not = "neither a duration nor off (examples: 500ms, 5s, off)";
-        env_parsed("GORT_SWAP", read, not).unwrap_or(self.swap_after)
+        let asked = env_parsed("GORT_SWAP", read, not);
+        let Some(after) = self.swap_after else {
+            if asked.flatten().is_some() {
+                say(format_args!(
+                    "GORT_SWAP is ignored: this program has not promised what swapping needs \
+                     (RuntimeBuilder::swap_idle_stacks)"
+                ));
+            }
+            return None;
+        };
+        asked.unwrap_or(Some(after)).filter(|&after| after != Duration::MAX)
     }
 
     pub(crate) fn mode(&self) -> ThreadLocals {
