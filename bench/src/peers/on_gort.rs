@@ -53,7 +53,8 @@ pub(super) fn in_runtime<R: Send>(procs: usize, shared: bool, f: impl FnOnce() -
         // SAFETY: what runs here holds no thread-local across a park.
         builder = unsafe { builder.shared_thread_locals() };
     }
-    // SAFETY: no benchmark lends its goroutines' stacks or thread-locals to others. Off unless GORT_SWAP asks for it.
+    // SAFETY: no benchmark lends its goroutines' stacks or thread-locals to others. Off unless
+    // GORT_SWAP asks for it.
     builder = unsafe { builder.swap_idle_stacks(std::time::Duration::MAX) };
     builder.run(f).expect("the runtime starts")
 }

@@ -22,9 +22,10 @@
 //! belong to the stack slot and are used again with it, as in a thread pool; [`goroutine_local!`] is fresh for each.
 //!
 //! # Forks
-//! A child that was forked after the start, and has not called `exec`, has no runtime: what waits, starts goroutines, sets a timer or does
-//! I/O panics there with a sentence. Dropping and closing what came from gort is harmless, to the child and to the parent; plain code, `exec`,
-//! `_exit` and `exit` work. A goroutine that comes to its end there ends the process, with status 2.
+//! A child that was forked after the start, and has not called `exec`, has no runtime: what waits,
+//! starts goroutines, sets a timer or does I/O panics there with a sentence. Dropping and closing
+//! what came from gort is harmless, to the child and to the parent; plain code, `exec`, `_exit` and
+//! `exit` work. A goroutine that comes to its end there ends the process, with status 2.
 //!
 //! # Starting
 //! [`run`] starts the runtime if need be; [`start`] does only that; [`Runtime::builder`] has the knobs. There is one runtime a

@@ -134,7 +134,8 @@ fn assembly_is_in_three_files() {
     }
 }
 
-/// A panic on one of the scheduler's threads must not go unnoticed: all come from `service.rs`, but for the one that reports a fatal error.
+/// A panic on one of the scheduler's threads must not go unnoticed: all come from `service.rs`, but
+/// for the one that reports a fatal error.
 #[test]
 fn the_schedulers_threads_come_from_one_place() {
     for (name, text) in texts().iter().filter(|(name, _)| name.starts_with("sched/")) {

@@ -1,5 +1,6 @@
-//! A forked child that has not called `exec`: the runtime is dead in it, plain code works, and whatever it does to what it has
-//! from gort, the parent does not notice. Each scene has a process of its own.
+//! A forked child that has not called `exec`: the runtime is dead in it, plain code works, and
+//! whatever it does to what it has from gort, the parent does not notice. Each scene has a process
+//! of its own.
 
 mod child;
 
@@ -244,8 +245,9 @@ fn all_is_refused() {
     assert_eq!(&byte, b"d", "the child has read it");
 }
 
-/// What needs a runtime panics with a sentence in the child, instead of waiting for ever or doing something to the parent: in the child
-/// of a goroutine, of one inside `blocking`, and of a plain thread.
+/// What needs a runtime panics with a sentence in the child, instead of waiting for ever or doing
+/// something to the parent: in the child of a goroutine, of one inside `blocking`, and of a plain
+/// thread.
 #[test]
 fn what_needs_a_runtime_is_refused() {
     if is_played(|| {
@@ -259,7 +261,8 @@ fn what_needs_a_runtime_is_refused() {
     ends_well("what_needs_a_runtime_is_refused", "2");
 }
 
-/// Files, threads, processes, and what of gort does not wait, work in the child; `exit`, `exec` and another fork too.
+/// Files, threads, processes, and what of gort does not wait, work in the child; `exit`, `exec` and
+/// another fork too.
 #[test]
 fn plain_code_works() {
     if is_played(|| {
@@ -308,7 +311,8 @@ fn forked_in_child(f: impl FnOnce()) -> i32 {
     })
 }
 
-/// A goroutine that goes on to its end in a child has nobody to give its result to: that is said, and the child ends.
+/// A goroutine that goes on to its end in a child has nobody to give its result to: that is said,
+/// and the child ends.
 #[test]
 fn a_goroutine_that_ends_in_a_child_is_an_error() {
     let ends: [(&str, fn()); 3] =
@@ -333,7 +337,8 @@ fn a_goroutine_that_ends_in_a_child_is_an_error() {
     }
 }
 
-/// Whatever other threads were doing at that moment, with whichever lock of gort's: a child that drops what it has comes to its end.
+/// Whatever other threads were doing at that moment, with whichever lock of gort's: a child that
+/// drops what it has comes to its end.
 #[test]
 fn forked_in_the_middle_of_others_work() {
     if is_played(|| {

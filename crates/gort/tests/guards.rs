@@ -1,5 +1,6 @@
-//! Guards that belong to one goroutine and are kept in a thread-local, which belongs to the slot (in shared mode, to the thread): whoever
-//! drops them later, nothing happens to it. Each scene has a process of its own.
+//! Guards that belong to one goroutine and are kept in a thread-local, which belongs to the slot
+//! (in shared mode, to the thread): whoever drops them later, nothing happens to it. Each scene has
+//! a process of its own.
 
 mod child;
 
@@ -26,7 +27,8 @@ fn is_shared() -> bool {
     child::scene().as_deref() == Some("shared")
 }
 
-/// The thread id by which libc tells owners of locks apart: the goroutine's own, or the thread's while locked to that.
+/// The thread id by which libc tells owners of locks apart: the goroutine's own, or the thread's
+/// while locked to that.
 fn libcs_tid() -> i32 {
     let mutex = UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER);
     // SAFETY: a mutex of our own; glibc notes the owner in its third word.
@@ -46,8 +48,8 @@ fn kernels_tid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Starts goroutines one after the other, on the one P, until one finds what was kept there. That one goes on with `f`. None does in shared
-/// mode if the thread has ended.
+/// Starts goroutines one after the other, on the one P, until one finds what was kept there. That
+/// one goes on with `f`. None does in shared mode if the thread has ended.
 fn by_the_next(f: fn()) -> bool {
     (0..100).any(|_| {
         let next = gort::go(move || {
@@ -61,7 +63,8 @@ fn by_the_next(f: fn()) -> bool {
     })
 }
 
-/// An `OsThreadLock` that was kept locks nobody else and unlocks nobody, and no block gets a thread's id from it.
+/// An `OsThreadLock` that was kept locks nobody else and unlocks nobody, and no block gets a
+/// thread's id from it.
 #[test]
 fn a_kept_lock_is_not_the_next_ones() {
     if is_played(|| {
@@ -107,7 +110,8 @@ fn a_kept_lock_does_not_unlock() {
     ends_well("a_kept_lock_does_not_unlock", "1");
 }
 
-/// A result that is dropped by its own goroutine runs user code later than all else: what it locks does not stay in the block.
+/// A result that is dropped by its own goroutine runs user code later than all else: what it locks
+/// does not stay in the block.
 #[test]
 fn locked_by_the_last_destructor() {
     struct Locks;
@@ -153,7 +157,8 @@ fn a_kept_no_preempt_is_not_the_next_ones() {
     ends_well("a_kept_no_preempt_is_not_the_next_ones", "1");
 }
 
-/// Slots that are given back run destructors, and so do threads that end: guards that are kept there do no harm.
+/// Slots that are given back run destructors, and so do threads that end: guards that are kept
+/// there do no harm.
 #[test]
 fn kept_where_a_slot_or_a_thread_ends() {
     static DROPPED: AtomicUsize = AtomicUsize::new(0);

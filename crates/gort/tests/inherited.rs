@@ -1,5 +1,6 @@
-//! What a process inherits and the runtime relies on: masks, ignored signals, limits. And what a child of a goroutine inherits: nothing
-//! that the runtime has set for itself. Each scene has a process of its own.
+//! What a process inherits and the runtime relies on: masks, ignored signals, limits. And what a
+//! child of a goroutine inherits: nothing that the runtime has set for itself. Each scene has a
+//! process of its own.
 
 mod child;
 
@@ -46,8 +47,8 @@ fn status_of_a_forked_child(names: &str) -> String {
     String::from_utf8(grep.output().unwrap().stdout).unwrap()
 }
 
-/// The daemon's pattern: all signals are blocked as the runtime starts. Goroutines are preempted all the same, and a forked child that executes
-/// something has the mask of the process.
+/// The daemon's pattern: all signals are blocked as the runtime starts. Goroutines are preempted
+/// all the same, and a forked child that executes something has the mask of the process.
 #[test]
 fn all_signals_are_blocked() {
     if scene().is_some() {
@@ -162,7 +163,8 @@ fn children_inherit_nothing_of_an_m() {
     }
 }
 
-/// A child that is to die with the thread that made it lives as long as its goroutine is locked to that.
+/// A child that is to die with the thread that made it lives as long as its goroutine is locked to
+/// that.
 #[test]
 fn pdeathsig_waits_for_the_locked_goroutine() {
     if child::is_played(|| {
@@ -220,7 +222,8 @@ fn signal_stacks_are_guarded() {
     child::ends_well_in_both_modes("signal_stacks_are_guarded", "1");
 }
 
-/// Something closes all descriptors that it does not know: one error says so, at once, whoever finds out.
+/// Something closes all descriptors that it does not know: one error says so, at once, whoever
+/// finds out.
 #[test]
 fn somebody_closes_all_descriptors() {
     if let Some(scene) = scene() {

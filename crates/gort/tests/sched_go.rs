@@ -1114,8 +1114,8 @@ fn join_with_a_timeout() {
     .unwrap();
 }
 
-/// A `Clone` that panics under `#[inherit]` panics where the child was to be started: nothing waits for that child, and what it was given is
-/// dropped.
+/// A `Clone` that panics under `#[inherit]` panics where the child was to be started: nothing waits
+/// for that child, and what it was given is dropped.
 #[test]
 fn a_clone_that_panics_starts_nobody() {
     struct Fails(std::cell::Cell<bool>);

@@ -538,7 +538,8 @@ fn a_touch_from_outside_is_reported() {
     }
 }
 
-/// `GORT_SWAP` overrules a program that has promised what swapping needs, and no other; what cannot be read is said.
+/// `GORT_SWAP` overrules a program that has promised what swapping needs, and no other; what cannot
+/// be read is said.
 #[test]
 fn the_environment_turns_it_on_and_off() {
     let swaps = || {

@@ -97,8 +97,8 @@ impl Context {
     ///
     /// # Blocking
     ///
-    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
-    /// M: no. P: no.
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts;
+    /// else no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -124,8 +124,8 @@ impl Context {
     ///
     /// # Blocking
     ///
-    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
-    /// M: no. P: no.
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts;
+    /// else no. M: no. P: no.
     pub fn with_timeout_cause(
         &self,
         timeout: Duration,
@@ -142,8 +142,8 @@ impl Context {
     ///
     /// # Blocking
     ///
-    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
-    /// M: no. P: no.
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts;
+    /// else no. M: no. P: no.
     pub fn with_deadline(&self, deadline: Instant) -> (Context, Cancel) {
         self.deadlined(deadline, None)
     }
@@ -153,8 +153,8 @@ impl Context {
     ///
     /// # Blocking
     ///
-    /// G: yes, if the time has passed already, while another one is cancelling the same contexts; else no.
-    /// M: no. P: no.
+    /// G: yes, if the time has passed already, while another one is cancelling the same contexts;
+    /// else no. M: no. P: no.
     pub fn with_deadline_cause(
         &self,
         deadline: Instant,

@@ -62,8 +62,8 @@ impl Descriptor {
         Descriptor(ManuallyDrop::new(fd))
     }
 
-    /// Whether closing it may wait for the peer. Asked each time: the option belongs to the socket, comes with it from a
-    /// listener or from std, and is set past us too.
+    /// Whether closing it may wait for the peer. Asked each time: the option belongs to the socket,
+    /// comes with it from a listener or from std, and is set past us too.
     fn lingers(&self) -> bool {
         rustix::net::sockopt::socket_linger(&*self.0).is_ok_and(|time| time.is_some_and(|t| !t.is_zero()))
     }

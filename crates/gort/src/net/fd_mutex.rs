@@ -302,8 +302,8 @@ impl FdMutex {
         true
     }
 
-    /// As [`close`](FdMutex::close), where no other thread is: in a forked child. Takes no lock, and
-    /// nobody has to leave. False if somebody else has closed it.
+    /// As [`close`](FdMutex::close), where no other thread is: in a forked child. Takes no lock,
+    /// and nobody has to leave. False if somebody else has closed it.
     #[must_use]
     pub(super) fn close_alone(&self) -> bool {
         self.state.fetch_or(CLOSED | DESTROYED, AcqRel) & CLOSED == 0

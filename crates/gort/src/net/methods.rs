@@ -45,9 +45,9 @@ macro_rules! common_methods {
         /// as anybody has it: other handles, and a process that was forked meanwhile, until it executes.
         ///
         /// # Blocking
-        /// G: yes, until calls in flight have left, which they do at once. M: no, but that of the last handle to a
-        /// connection with a [linger time](crate::net::TcpStream::set_linger), as inside [`blocking`](crate::blocking).
-        /// P: no. A drop is the same.
+        /// G: yes, until calls in flight have left, which they do at once. M: no, but that of the
+        /// last handle to a connection with a [linger time](crate::net::TcpStream::set_linger), as
+        /// inside [`blocking`](crate::blocking). P: no. A drop is the same.
         pub fn close(&self) {
             self.fd.close();
         }

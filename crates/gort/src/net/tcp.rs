@@ -122,13 +122,14 @@ impl TcpStream {
         self.fd.peek_stream(buf)
     }
 
-    /// With a time, a drop or close of the last handle waits until the peer has all that was sent, for that long at most; what is
-    /// left then goes on in the background. Zero resets the connection at once. `None` is the default: nobody waits,
-    /// the kernel sends what is left in the background.
+    /// With a time, a drop or close of the last handle waits until the peer has all that was sent,
+    /// for that long at most; what is left then goes on in the background. Zero resets the
+    /// connection at once. `None` is the default: nobody waits, the kernel sends what is left in
+    /// the background.
     ///
     /// # Blocking
-    /// G: no. M: no. P: no. The [`close`](Self::close), or drop, that waits: G: yes. M: yes, as inside
-    /// [`blocking`](crate::blocking). P: no.
+    /// G: no. M: no. P: no. The [`close`](Self::close), or drop, that waits: G: yes. M: yes, as
+    /// inside [`blocking`](crate::blocking). P: no.
     ///
     /// # Errors
     /// The kernel's, and `NotConnected` after [`close`](Self::close).

@@ -7,10 +7,13 @@
 //! 1. A descriptor is registered once, for everything, edge-triggered: after that, no wait costs an `epoll_ctl`.
 //! 2. [`Poller::wake`] ends a wait that is on, or else the next one that may sleep. While a wake is pending, further
 //!    ones cost one atomic operation (`waker.rs`).
-//! 3. A forked child shares the instance and the eventfd with its parent; it does nothing to either.
-//! 4. A wait allocates nothing. `EINTR` is given to the caller: only it knows how long is still to sleep.
-//! 5. Without the instance or the eventfd nobody would be woken any more. Whoever finds that somebody has closed one of
-//!    them (a library that closes all descriptors it does not know) ends the process, with the reason.
+//! 3. A forked child shares the instance and the eventfd with its parent; it does nothing to
+//!    either.
+//! 4. A wait allocates nothing. `EINTR` is given to the caller: only it knows how long is still to
+//!    sleep.
+//! 5. Without the instance or the eventfd nothing would be woken any more. The first call that finds
+//!    one of them closed (by a library that closes all descriptors it does not know) ends the
+//!    process, with the reason.
 //!
 //! # Rejected
 //! Level triggering with one-shot re-arming: one `epoll_ctl` per wait of a goroutine. Rounding time-outs to

@@ -113,8 +113,8 @@ impl Config {
         self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT"))
     }
 
-    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules a program that has promised what
-    /// that needs: a duration, or `off`.
+    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules a program that has
+    /// promised what that needs: a duration, or `off`.
     pub(crate) fn swap_after(&self) -> Option<Duration> {
         let read = |text: &str| if text == "off" { Some(None) } else { parse_duration(text).map(Some) };
         let not = "neither a duration nor off (examples: 500ms, 5s, off)";

@@ -33,8 +33,8 @@ pub(crate) static SLEEPER: Line<PollSleeper> = Line::new(PollSleeper::new(Atomic
 /// When the netpoller was asked last.
 static LAST_POLL_NS: AtomicU64 = AtomicU64::new(0);
 
-/// From here on the kernel rounds a wait in the poll by a thousandth whatever the thread's slack is, which is more than
-/// that usually.
+/// From here on the kernel rounds a wait in the poll by a thousandth whatever the thread's slack
+/// is, which is more than that usually.
 const ROUGH_NS: u64 = 50_000_000;
 
 /// Looks at other Ps before giving up, as in Go.

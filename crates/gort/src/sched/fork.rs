@@ -1,14 +1,15 @@
 //! What `fork` does in the middle of the runtime: the handlers of `pthread_atfork`.
 //!
 //! In the child the runtime is dead (`sys/fork.rs`). The one thread there, an M's or not, is made a
-//! plain thread: it has no M any more ([`M::bind`]), so all that gort does for goroutines is closed,
-//! and what it does for threads looks whether this is a child.
+//! plain thread: it has no M any more ([`M::bind`]), so all that gort does for goroutines is
+//! closed, and what it does for threads looks whether this is a child.
 //!
 //! A goroutine that was forked has nobody to come back to. When it ends, the process does
-//! ([`goroutine_ended`]): by then its closure has returned, and should have called `exec` or `_exit`.
+//! ([`goroutine_ended`]): by then its closure has returned, and should have called `exec` or
+//! `_exit`.
 //!
-//! A child by the bare system call has no such handlers, and so an M. It is told at the next step that
-//! would reach into the parent: `Poller` refuses, and a wait for I/O or time ends the process.
+//! A child by the bare system call has no such handlers, and so an M. It is told at the next step
+//! that would reach into the parent: `Poller` refuses, and a wait for I/O or time ends the process.
 
 use super::m::{self, M};
 use super::preempt::handler;

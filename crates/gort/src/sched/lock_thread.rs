@@ -21,8 +21,8 @@ pub struct OsThreadLock {
 /// is the real one meanwhile.
 ///
 /// A goroutine that ends while it is locked takes its thread with it; so does one whose guard was dropped by unwinding, or
-/// forgotten, or outlives it (in a `thread_local!`, which the next goroutine on that stack comes to have: dropped there, the guard does
-/// nothing). On a plain thread this does nothing.
+/// forgotten, or outlives it (in a `thread_local!`, which the next goroutine on that stack comes to
+/// have: dropped there, the guard does nothing). On a plain thread this does nothing.
 ///
 /// # Blocking
 ///
@@ -81,7 +81,8 @@ fn restore_tid(g: &G) {
     }
 }
 
-/// The goroutine ends, after its last user code: its block goes to others without the thread's id. The thread ends in `run::retire`.
+/// The goroutine ends, after its last user code: its block goes to others without the thread's id.
+/// The thread ends in `run::retire`.
 pub(crate) fn at_end(g: &G) {
     if g.is_locked_to_thread() {
         restore_tid(g);

@@ -1,18 +1,21 @@
 //! To which goroutine a guard belongs.
 //!
-//! Thread-locals belong to the stack slot and outlive the goroutine. A guard that is kept in one is dropped by the next goroutine on that
-//! slot, by the one that gives the slot back, or, in shared mode, by whichever comes to that thread, or as the thread ends. None
-//! of these may undo what the guard has done to a goroutine: that one has ended, and its end has undone it.
+//! Thread-locals belong to the stack slot and outlive the goroutine. A guard that is kept in one is
+//! dropped by the next goroutine on that slot, by the one that gives the slot back, or, in shared
+//! mode, by whichever comes to that thread, or as the thread ends. None of these may undo what the
+//! guard has done to a goroutine: that one has ended, and its end has undone it.
 //!
 //! # The rule
-//! What a guard changes in a goroutine's descriptor, it changes back through [`Owner::goroutine`], which gives the descriptor to the owner alone.
-//! For everybody else the drop does nothing. It does not panic: destructors of thread-locals must not.
+//! What a guard changes in a goroutine's descriptor, it changes back through [`Owner::goroutine`],
+//! which gives the descriptor to the owner alone. For everybody else the drop does nothing. It does
+//! not panic: destructors of thread-locals must not.
 
 use super::g::G;
 use super::m;
 use std::marker::PhantomData;
 
-/// The goroutine that runs now, or the plain thread. A guard that has one does not go to another thread.
+/// The goroutine that runs now, or the plain thread. A guard that has one does not go to another
+/// thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner {
     /// The goroutine's number, which no other one ever has; 0 for a plain thread.

@@ -1,13 +1,14 @@
 //! The runtime's own threads: Ms, sysmon, the template thread, the swapper.
 //!
 //! # A panic there
-//! is a fault of the runtime, or of somebody who has taken away what it stands on. Without the thread
-//! the process would limp on: a P that nobody runs, timers that nobody fires. So it is a fatal error.
+//! is a fault of the runtime, or of somebody who has taken away what it stands on. Without the
+//! thread the process would limp on: a P that nobody runs, timers that nobody fires. So it is a
+//! fatal error.
 //!
 //! # A start that fails
 //! Threads that the runtime has from its start are made before anything is settled, and wait
-//! ([`Recruits`]). When the last step that can fail is done they begin; if one fails they end, and the
-//! start can be tried again.
+//! ([`Recruits`]). When the last step that can fail is done they begin; if one fails they end, and
+//! the start can be tried again.
 
 use super::fatal;
 use std::any::Any;
@@ -30,7 +31,8 @@ pub(super) fn spawn(
     })
 }
 
-/// The thread `name` has panicked. The hook has said where; who has replaced it hears at least this.
+/// The thread `name` has panicked. The hook has said where; who has replaced it hears at least
+/// this.
 #[cold]
 fn end_of(name: &str, payload: &(dyn Any + Send)) -> ! {
     let text = payload.downcast_ref::<&str>().copied();
@@ -101,8 +103,8 @@ mod tests {
         assert_eq!(rx.recv(), Ok(3));
     }
 
-    /// A panic on a thread of the runtime ends the process with status 2, and says which and why, also
-    /// where the program has silenced panics. In a process of its own.
+    /// A panic on a thread of the runtime ends the process with status 2, and says which and why,
+    /// also where the program has silenced panics. In a process of its own.
     #[test]
     fn a_panic_is_the_end() {
         const CHILD: &str = "GORT_TEST_SERVICE_PANICS";

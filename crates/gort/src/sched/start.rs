@@ -70,7 +70,8 @@ pub enum StartError {
     /// This libc is not laid out as goroutines with their own thread-locals need it.
     #[error("{0}")]
     Unsupported(String),
-    /// This process is a forked child of one in which the runtime was started; in a child it is dead.
+    /// This process is a forked child of one in which the runtime was started; in a child it is
+    /// dead.
     #[error("{}", crate::sys::fork::sentence("the start of the runtime"))]
     Forked,
     /// The system refused something (descriptors, threads, memory).
@@ -162,9 +163,9 @@ impl RuntimeBuilder {
     /// Swaps out the stacks and thread-locals of goroutines that have been parked for `after`: what they hold is packed, to some 40
     /// bytes where many wait in the same place, and their pages go back to the system, until they run again. That takes some 10 µs of CPU out, and 6 of time for the first wake-up; a goroutine that
     /// waits takes 1.3 KB then instead of 9.3, page tables included. While goroutines run, the swapper looks every `after / 2`, between
-    /// 1 ms and 1 s. The environment's `GORT_SWAP` overrules this: `off`, or a duration as in `500us`, `500ms`, `5s` or `2m`.
-    /// [`Duration::MAX`] is off unless that says so. Default: off, whatever `GORT_SWAP` says: the promise below is the
-    /// program's, not of those who run it.
+    /// 1 ms and 1 s. The environment's `GORT_SWAP` overrules this: `off`, or a duration as in
+    /// `500us`, `500ms`, `5s` or `2m`. [`Duration::MAX`] is off unless that says so. Default: off,
+    /// whatever `GORT_SWAP` says: the promise below is the program's, not of those who run it.
     ///
     /// Swapped out are those who wait for I/O, in `sleep`, in `join`, in `send` and `recv` of channels, and in all of [`sync`](crate::sync); without a deadline, but for
     /// I/O. Not those in `select`, behind another's operation on the same socket, at the limit of `blocking`, at the channels of timers, in `block_on`, with a [`scope`](crate::scope) open, with an

@@ -1,20 +1,22 @@
 //! Whether this process is a forked child of one in which the runtime was started.
 //!
-//! A child has one thread, a copy of the memory, and the parent's open files, the epoll instance and
-//! the eventfd behind the runtime among them. So the runtime is dead in it: nobody else runs, and
-//! what it did to those files it would do to the parent. What gort does in a child:
+//! A child has one thread, a copy of the memory, and the parent's open files, the epoll instance
+//! and the eventfd behind the runtime among them. So the runtime is dead in it: nobody else runs,
+//! and what it did to those files it would do to the parent. What gort does in a child:
 //!
 //! | | |
 //! | --- | --- |
 //! | waits, starts of goroutines, timers, I/O | panic with a sentence ([`refuse`]) |
 //! | drops, unlocks, wake-ups | change this process's memory at most: there is nobody to be told |
-//! | raw locks that another thread held as the process was forked | are never free again: who drops something takes none, who waits for one for a second panics |
+//!
+//! Raw locks that another thread held as the process was forked are never free again. What drops
+//! something takes none; what waits for one for a second panics.
 //!
 //! # How it is known
 //! By a word on a page that the kernel gives a child as zeroes (`MADV_WIPEONFORK`, Linux 4.14):
-//! however the child was made, without `pthread_atfork`'s handlers too. Older kernels have the handler
-//! ([`become_child`]). A child that shares its parent's memory until it calls `exec` (`vfork`,
-//! `posix_spawn`) is none.
+//! however the child was made, without `pthread_atfork`'s handlers too. Older kernels have the
+//! handler ([`become_child`]). A child that shares its parent's memory until it calls `exec`
+//! (`vfork`, `posix_spawn`) is none.
 //!
 //! Looks are for slow paths and for what ends in a system call anyway.
 

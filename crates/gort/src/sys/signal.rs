@@ -3,8 +3,9 @@
 use crate::sys::map;
 use crate::sys::sync::{AtomicU32, Ordering::Relaxed};
 
-/// What is written before it, a handler that interrupts this thread sees before what is written after it:
-/// the compiler keeps the order, and a thread's own stores the processor does not reorder for it.
+/// What is written before it, a handler that interrupts this thread sees before what is written
+/// after it: the compiler keeps the order, and a thread's own stores the processor does not reorder
+/// for it.
 #[inline(always)]
 pub(crate) fn fence() {
     std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
@@ -94,8 +95,8 @@ pub(crate) unsafe fn chain(
     }
 }
 
-/// Signals whose handlers the runtime relies on: who overflows its stack, or computes for long, gets
-/// them on its own thread.
+/// Signals whose handlers the runtime relies on: who overflows its stack, or computes for long,
+/// gets them on its own thread.
 const OURS: [libc::c_int; 3] = [libc::SIGURG, libc::SIGSEGV, libc::SIGBUS];
 
 /// Those of [`OURS`] that this process had blocked when the runtime's threads began: bit by bit.
@@ -116,7 +117,8 @@ pub(crate) fn unblock_ours() {
     BLOCKED.store(bits, Relaxed);
 }
 
-/// Blocks what [`unblock_ours`] has unblocked: for a forked child, that the mask is the process's again.
+/// Blocks what [`unblock_ours`] has unblocked: for a forked child, that the mask is the process's
+/// again.
 pub(crate) fn block_again() {
     let bits = BLOCKED.load(Relaxed);
     // SAFETY: a set of our own.
@@ -131,17 +133,20 @@ pub(crate) fn block_again() {
 
 /// Bytes of an M's signal stack: room for a report with a backtrace, and for the kernel's frame with AVX-512.
 const ALT_STACK_BYTES: usize = 64 << 10;
-/// Bytes below it that nobody may touch: handlers of the program's run there too, and may need more.
+/// Bytes below it that nobody may touch: handlers of the program's run there too, and may need
+/// more.
 const ALT_GUARD_BYTES: usize = 64 << 10;
 
-/// The alternate signal stack of one thread, with its guard below; given back on drop, on that thread.
+/// The alternate signal stack of one thread, with its guard below; given back on drop, on that
+/// thread.
 pub(crate) struct AltStack(usize);
 
 impl AltStack {
     /// Makes this thread's signal handlers run on a stack of their own. Without memory the old one stays.
     pub(crate) fn install() -> Option<AltStack> {
         let base = map::reserve(ALT_GUARD_BYTES + ALT_STACK_BYTES).ok()?;
-        // SAFETY: fresh memory of ours. Without memory for the split of a mapping there is no guard.
+        // SAFETY: fresh memory of ours. Without memory for the split of a mapping there is no
+        // guard.
         let _ = unsafe { map::guard(base, ALT_GUARD_BYTES, map::guard_kind()) };
         let ss_sp = (base + ALT_GUARD_BYTES) as *mut _;
         let ss = libc::stack_t { ss_sp, ss_flags: 0, ss_size: ALT_STACK_BYTES };

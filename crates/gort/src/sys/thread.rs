@@ -8,8 +8,8 @@ pub(crate) fn tid() -> i32 {
     unsafe { libc::gettid() }
 }
 
-/// The kernel ends this thread's sleeps as precisely as it can while this lives (the usual slack is 50 µs).
-/// Not for good, where user code runs: children of a thread inherit its slack.
+/// The kernel ends this thread's sleeps as precisely as it can while this lives (the usual slack is
+/// 50 µs). Not for good, where user code runs: children of a thread inherit its slack.
 #[must_use]
 pub(crate) struct PreciseSleep {
     slack_before: libc::c_int,

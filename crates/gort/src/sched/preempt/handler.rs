@@ -6,10 +6,12 @@
 //! # What the handler checks
 //! | question                                                    | else                                                   |
 //! | ----------------------------------------------------------- | ------------------------------------------------------ |
-//! | did this process send it, to this thread, for this P and turn? (Where the system had no memory for the sender's name: for this P and turn?) | not ours: the previous handler's; or late: nothing |
+//! | did this process send it, to this thread, for this P and turn? | not ours: the previous handler's; or late: nothing |
 //! | does the M run a goroutine, with a P?                        | it is in the scheduler, or inside `blocking`          |
 //! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
 //! | is the thread not pinned, the goroutine not `no_preempt`?   | noted for the rescue; sysmon asks again               |
+//!
+//! Where the kernel had no room to say who has sent it, what was asked for this P and slice decides.
 //!
 //! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
 
@@ -37,8 +39,8 @@ pub(in super::super) fn install() {
     ENABLED.store(true, Release);
 }
 
-/// In a forked child, where nobody is stopped: `SIGURG` leads where it did before, also for what the child
-/// comes to execute.
+/// In a forked child, where nobody is stopped: `SIGURG` leads where it did before, also for what
+/// the child comes to execute.
 pub(in super::super) fn uninstall() {
     if let Some(previous) = PREVIOUS.get() {
         signal::uninstall(libc::SIGURG, on_signal, previous);

@@ -223,8 +223,8 @@ pub struct NoPreempt {
 }
 
 /// Keeps the calling goroutine from being preempted by a signal until the guard is dropped: for code that must not be interrupted
-/// by `SIGURG`, such as system calls that do not restart. Guards nest. On a plain thread this does nothing, nor does a guard
-/// that outlives its goroutine, in a `thread_local!`.
+/// by `SIGURG`, such as system calls that do not restart. Guards nest. On a plain thread this does
+/// nothing, nor does a guard that outlives its goroutine, in a `thread_local!`.
 ///
 /// The goroutine keeps its P meanwhile, so others may have to wait: keep it short. Calls of gort that park do so as always.
 ///

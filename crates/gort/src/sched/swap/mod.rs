@@ -119,7 +119,8 @@ pub(super) fn look_again() {
     }
 }
 
-/// Prepares swapping out whoever has been parked for `after`; [`begin`] is the rest. Where the kernel cannot do that, says so: `None`.
+/// Prepares swapping out whoever has been parked for `after`; [`begin`] is the rest. Where the
+/// kernel cannot do that, says so: `None`.
 pub(super) fn prepare(after: Duration, fixed: &Fixed, recruits: &mut Recruits) -> io::Result<Option<Packer>> {
     if slab::guards() != GuardKind::Install {
         say(format_args!(
