@@ -49,7 +49,8 @@
 //! make it long, and each wait for it has an end:
 //!
 //! - A publisher first offers its frame to everybody and then waits for those that are full. A client is cut off (4100)
-//!   when nothing was written to it for `slow_timeout`, or when publishers have waited for it `PATIENCE` times as long
+//!   when it has been full and nothing was written to it for `slow_timeout` (those that stop together are cut off
+//!   together), or when publishers have waited for it `PATIENCE` times as long
 //!   altogether; it regains a tenth of the time. So one slow client costs its publishers five seconds once, and then
 //!   9 % of the time at most. A publisher has the same patience for all clients together: when it is used up, whoever
 //!   is full is cut off at once. So many slow clients cost one publisher no more than one does.
@@ -153,8 +154,8 @@ struct Outbox {
     queue: VecDeque<Arc<[u8]>>,
     /// What the queue costs, with what the writer has taken from it and not yet written.
     cost: usize,
-    /// Counts writes: whoever waits sees by it whether something moves.
-    writes: u32,
+    /// When the kernel last took something.
+    written: Instant,
     /// Waiters at `room`.
     waiting: u32,
     /// Since when offers are refused.
@@ -216,7 +217,7 @@ impl Client {
             writing: false,
             queue: VecDeque::new(),
             cost: 0,
-            writes: 0,
+            written: Instant::now(),
             waiting: 0,
             full: None,
             patience: Patience::new(hub.config.slow_timeout),
@@ -313,7 +314,7 @@ impl Client {
             let now = Instant::now();
             let client = out.patience.left(now).saturating_sub(now.saturating_duration_since(since));
             let publisher = publisher.left(now).saturating_sub(now.saturating_duration_since(began));
-            Some(client.min(publisher))
+            Some((since, client.min(publisher)))
         });
         publisher.spend(began, Instant::now());
         open
@@ -327,43 +328,41 @@ impl Client {
     /// G: yes. M: no. P: no.
     pub(crate) fn wait_to_read(self: &Arc<Self>) -> bool {
         let half = self.hub.config.max_queued_bytes / 2;
-        self.wait_for_room(self.hub.config.pong_timeout, |out| (out.cost > half).then_some(Duration::MAX))
+        let mut began = None;
+        self.wait_for_room(self.hub.config.pong_timeout, |out| {
+            (out.cost > half).then(|| (*began.get_or_insert_with(Instant::now), Duration::MAX))
+        })
     }
 
-    /// Waits as long as `patience` gives a time and the connection is open. It is cut off when nothing was written for
-    /// `no_progress`, or when the time is over; both only if its socket takes nothing.
+    /// Waits as long as `patience` says since when, and for how long still, and the connection is open. It is cut off when
+    /// nothing was written for `no_progress`, or when the time is over; both only if its socket takes nothing.
     fn wait_for_room(
         self: &Arc<Self>,
         no_progress: Duration,
-        mut patience: impl FnMut(&mut Outbox) -> Option<Duration>,
+        mut patience: impl FnMut(&mut Outbox) -> Option<(Instant, Duration)>,
     ) -> bool {
         let mut out = lock(&self.out);
-        let mut seen = out.writes;
-        let mut until = None;
+        let mut not_before = None;
         while out.phase == Phase::Open {
-            let Some(left) = patience(&mut out) else { return true };
+            let Some((since, left)) = patience(&mut out) else { return true };
             let now = Instant::now();
-            let until = until.get_or_insert(now + no_progress.min(left));
-            if now >= *until {
-                let moved = std::mem::replace(&mut seen, out.writes) != out.writes;
-                if moved && !left.is_zero() {
-                    *until = now + no_progress.min(left);
-                } else if is_writable(&self.stream) {
-                    // We are behind, not the peer.
-                    *until = now + no_progress;
-                    out.full = out.full.map(|_| now);
-                } else {
-                    let queued_bytes = out.cost;
-                    let writer = self.cut_off(&mut out);
-                    drop(out);
-                    start(writer);
-                    line!(self.hub.log.slow, warn, peer = %self.peer, socket_id = %self.id(), queued_bytes,
-                        "slow consumer: closed with 4100");
-                    return false;
-                }
+            let time = (since.max(out.written) + no_progress).saturating_duration_since(now).min(left);
+            let time = not_before.map_or(time, |at: Instant| time.max(at.saturating_duration_since(now)));
+            if !time.is_zero() {
+                out = self.wait(out, time);
+            } else if is_writable(&self.stream) {
+                // We are behind, not the peer.
+                not_before = Some(now + no_progress);
+                out.full = out.full.map(|_| now);
+            } else {
+                let queued_bytes = out.cost;
+                let writer = self.cut_off(&mut out);
+                drop(out);
+                start(writer);
+                line!(self.hub.log.slow, warn, peer = %self.peer, socket_id = %self.id(), queued_bytes,
+                    "slow consumer: closed with 4100");
+                return false;
             }
-            let wait = until.saturating_duration_since(now);
-            out = self.wait(out, wait);
         }
         false
     }
@@ -475,11 +474,14 @@ impl Client {
         let mut batch: Vec<Arc<[u8]>> = Vec::new();
         // Bytes of the batch that the kernel has.
         let mut written = 0;
+        let mut wrote = false;
         loop {
             let done = whole_frames(&batch, &mut written);
             add(&self.hub.counters.messages_out, done as u64);
             let mut out = lock(&self.out);
-            out.writes = out.writes.wrapping_add(1);
+            if wrote {
+                out.written = Instant::now();
+            }
             out.cost -= batch.drain(..done).map(|frame| cost(&frame)).sum::<usize>();
             if out.cost <= half {
                 if let Some(since) = out.full.take() {
@@ -514,7 +516,10 @@ impl Client {
             }
             drop(out);
             match write_once(&self.stream, &batch, written) {
-                Ok(n) => written += n,
+                Ok(n) => {
+                    written += n;
+                    wrote = true;
+                }
                 Err(_) => {
                     self.abort();
                     let mut out = lock(&self.out);
