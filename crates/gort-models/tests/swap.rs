@@ -130,6 +130,51 @@ fn without_fences_somebody_does() {
     without_fences(|| model(3, swapper_against_scheduler));
 }
 
+/// What is below the live stack goes while the goroutine, which names no lock and writes no word, waits: for the first time, or for the second.
+#[test]
+fn nobody_runs_on_what_is_given_back() {
+    model(3, held_against_scheduler);
+}
+
+/// The fences are what keeps them apart here, too.
+#[test]
+#[should_panic(expected = "Concurrent")]
+fn without_fences_somebody_runs_on_it() {
+    without_fences(|| model(3, held_against_scheduler));
+}
+
+fn held_against_scheduler() {
+    let parked = Parked::new();
+    parked.word.stay();
+    let run = |parked: &Parked| {
+        parked.waits.store(false, Release);
+        fence(SeqCst);
+        if !parked.word.is_home() {
+            parked.bring_back();
+        }
+        parked.touch(|word| word + 1);
+        parked.waits.store(true, Release);
+    };
+    let trimmer = {
+        let parked = parked.clone();
+        thread::spawn(move || {
+            if parked.word.hold() {
+                fence(SeqCst);
+                let _packed = parked.packed.lock().unwrap();
+                if parked.word.claim_below(|| parked.waits.load(Acquire)) {
+                    parked.touch(|word| word);
+                    parked.word.unmark();
+                }
+            }
+        })
+    };
+    run(&parked);
+    run(&parked);
+    trimmer.join().unwrap();
+    run(&parked);
+    assert!(parked.word.is_home() && !parked.word.is_out());
+}
+
 /// A waker writes into the stack under the lock that the goroutine has named, then the goroutine runs; the swapper has two tries.
 #[test]
 fn a_waker_reaches_into_a_stack_that_stays() {

@@ -168,9 +168,8 @@ fn big_frames_of_c() {
             println!("it returned {:?}", h.join());
         });
     }
-    if library().is_none() {
-        return;
-    }
+    let Some(probe) = library() else { return };
+    std::fs::remove_dir_all(probe.parent().unwrap()).unwrap();
     for (bytes, fits) in [
         (STACK - 4096, true),
         (STACK + 2 * 4096, false),
@@ -288,6 +287,50 @@ fn compare_with_the_kernel() {
         assert_eq!(libc::pthread_detach(me), libc::EINVAL);
         assert_eq!(libc::pthread_join(me, std::ptr::null_mut()), libc::EINVAL);
     }
+}
+
+unsafe extern "C" {
+    fn isalpha(c: libc::c_int) -> libc::c_int;
+    fn toupper(c: libc::c_int) -> libc::c_int;
+}
+
+/// What a character of Latin 1 is.
+fn look() -> (bool, libc::c_int) {
+    // SAFETY: any byte may be asked for.
+    unsafe { (isalpha(0xe4) != 0, toupper(0xe4)) }
+}
+
+fn another_locale() {
+    assert_eq!(look(), (false, 0xe4));
+    let many = || -> Vec<_> {
+        let pause = Duration::from_millis(10);
+        let all: Vec<_> = (0..300).map(|_| gort::go(move || (gort::sleep(pause), look()).1)).collect();
+        all.into_iter().map(|h| h.join().unwrap()).collect()
+    };
+    assert!(many().into_iter().all(|seen| !seen.0));
+    // SAFETY: a name; nobody else asks for the locale meanwhile.
+    assert!(!unsafe { libc::setlocale(libc::LC_ALL, c"de_DE".as_ptr()) }.is_null(), "it was made");
+    let in_a_thread = std::thread::spawn(look).join().unwrap();
+    assert_eq!(in_a_thread, (true, 0xc4));
+    assert!(many().into_iter().all(|seen| seen == in_a_thread), "goroutines on used slots see the old one");
+}
+
+/// After `setlocale` a goroutine that begins sees the new character classes, as a thread does, whether its slot is a used one or not.
+#[test]
+fn character_classes_of_today() {
+    if scene().is_some() {
+        return gort::run(another_locale);
+    }
+    let dir = std::env::temp_dir().join(format!("gort-locale-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let made =
+        Command::new("localedef").args(["-i", "de_DE", "-f", "ISO-8859-1"]).arg(dir.join("de_DE")).output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return println!("no localedef here, or nothing to make a locale from: this row shows nothing");
+    }
+    let end = play("character_classes_of_today", "own", &[("LOCPATH", dir.to_str().unwrap())]);
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
 /// Another goroutine's `pthread_t` is no thread to the kernel: a clear error code.

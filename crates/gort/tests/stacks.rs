@@ -228,6 +228,69 @@ fn short_goroutines_share_a_handful_of_stacks() {
     assert!(stacks < 200, "{stacks} stacks");
 }
 
+/// Touches some 170 KiB of stack.
+fn deep() {
+    const FRAMES: usize = 600;
+    assert_eq!(recurse(FRAMES), FRAMES);
+}
+
+fn once_deep() {
+    const N: usize = 400;
+    let before = resident();
+    let parked = Arc::new(gort::sync::WaitGroup::new());
+    parked.add(N);
+    let (hold, held) = chan::bounded::<()>(0);
+    let (never, nobody) = chan::bounded::<()>(0);
+    let all: Vec<_> = (0..N)
+        .map(|i| {
+            let (held, nobody, parked) = (held.clone(), nobody.clone(), parked.clone());
+            gort::go(move || {
+                let own = std::hint::black_box([i; 32]);
+                deep();
+                parked.done();
+                // One kind of wait names the lock of its channel, the other does not.
+                if i % 2 == 0 {
+                    assert!(held.recv().is_err());
+                } else {
+                    gort::select! {
+                        recv(held) -> m => assert!(m.is_err()),
+                        recv(nobody) -> _ => unreachable!(),
+                    }
+                }
+                assert!(own.iter().all(|&o| o == i), "what was alive has changed");
+                deep();
+                assert!(own.iter().all(|&o| o == i));
+            })
+        })
+        .collect();
+    parked.wait();
+    let peak = resident() - before;
+    assert!(peak > N * (100 << 10), "{peak} bytes: they were not deep");
+    let start = Instant::now();
+    while resident() - before > N * (16 << 10) {
+        assert!(start.elapsed() < HANG, "{} of {peak} bytes are still there", resident() - before);
+        gort::sleep(Duration::from_millis(20));
+    }
+    drop(hold);
+    all.into_iter().for_each(|h| h.join().unwrap());
+    drop(never);
+}
+
+/// Goroutines that were deep once give back what lies below their live stacks when they have been parked for a while, also where
+/// nobody swaps; what is alive stays.
+#[test]
+fn pages_below_the_live_stack_come_back() {
+    match scene().as_deref() {
+        Some("shared") => return shared(once_deep),
+        Some(_) => return gort::run(once_deep),
+        None => {}
+    }
+    for scene in ["own", "shared"] {
+        let output = child("pages_below_the_live_stack_come_back", scene, &[("GORT_DEBUG", "trimms=200")]);
+        assert!(output.status.success(), "{scene}: {}", text(&output));
+    }
+}
+
 /// After a peak the memory of most stacks goes back to the system.
 #[test]
 fn memory_comes_back_after_a_peak() {

@@ -345,10 +345,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         class,
         thread_cap: config.cap(),
     };
-    let swapper = match config.swap_after() {
-        Some(after) => swap::prepare(after, &fixed, &mut recruits)?,
-        None => None,
-    };
+    let packer = swap::prepare(config.swap_after(), &fixed, &mut recruits)?;
     // From here on nothing fails: a start that has failed can be tried again.
     let fixed_cap = fixed.thread_cap.min(MOST_THREADS);
     FIXED.set(fixed).unwrap_or_else(|_| unreachable!("set once, under STARTING"));
@@ -359,9 +356,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     overflow::install(fatal::judge_fault);
     signal::wrap_setxid(m::on_own_block);
     state::lock().reserve(fixed_cap);
-    if let Some(packer) = swapper {
-        swap::begin(packer);
-    }
+    swap::begin(packer);
     p::make(count);
     procs::num_cpu(); // before a goroutine may bind its thread
     procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());

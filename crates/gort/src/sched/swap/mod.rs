@@ -10,6 +10,10 @@
 //!     packs [sp, end of the slot) (`stack/image.rs`)                  else, under the shard's lock:
 //!     guards the whole slot, which frees its pages                      takes the guards away, unpacks
 //! ```
+//! Without being asked, the same thread gives back what lies *below* the live stack of who has been parked for longer than
+//! [`TRIM_AFTER`]: a goroutine that was once deep would keep those pages. It looks at each wait once, and marks as before; nothing is
+//! packed, as nothing there is alive.
+//!
 //! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its part of a page table (512 at 256 KiB a
 //! slot), libc's own allocation for a block (some 320), and what makes it differ from others that wait in the same place: some 40 bytes here.
 //!
@@ -40,6 +44,7 @@
 
 mod word;
 
+use super::config;
 use super::fatal;
 use super::g::{self, G, State};
 use super::owner::Owner;
@@ -60,7 +65,7 @@ use crate::sys::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{clock, futex};
 use std::io;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use word::SwapWord;
 
@@ -101,6 +106,9 @@ pub(crate) fn is_on() -> bool {
     ON.load(Relaxed)
 }
 
+/// Whether the thread is there.
+static LOOKING: Line<AtomicBool> = Line::new(AtomicBool::new(false));
+
 /// How often sysmon has looked: it does, more than once, whenever goroutines have run.
 static LOOKS: AtomicU64 = AtomicU64::new(0);
 /// 1: the swapper sleeps until that changes.
@@ -109,7 +117,7 @@ static ASLEEP: AtomicU32 = AtomicU32::new(0);
 /// Goroutines may have run since the swapper has looked. sysmon calls this at each look of its own.
 #[inline]
 pub(super) fn look_again() {
-    if !is_on() {
+    if !LOOKING.load(Relaxed) {
         return;
     }
     // One of us sees the other: the swapper writes ASLEEP, and then reads LOOKS.
@@ -119,17 +127,48 @@ pub(super) fn look_again() {
     }
 }
 
-/// Prepares swapping out whoever has been parked for `after`; [`begin`] is the rest. Where the
-/// kernel cannot do that, says so: `None`.
-pub(super) fn prepare(after: Duration, fixed: &Fixed, recruits: &mut Recruits) -> io::Result<Option<Packer>> {
+/// What lies below the live stack goes back when its goroutine has been parked for so long. `GORT_DEBUG=trimms=N` sets it in milliseconds.
+const TRIM_AFTER: Duration = Duration::from_secs(20);
+/// So many times as long as a look at all took passes until the next one, where nobody is swapped out.
+const REST: u32 = 100;
+
+/// Makes the thread that looks at parked goroutines, which swaps out each that has been parked for
+/// `after`, if that is asked for; [`begin`] is the rest. Where the kernel cannot do that, says so
+/// and goes on without: `None`.
+pub(super) fn prepare(
+    after: Option<Duration>,
+    fixed: &Fixed,
+    recruits: &mut Recruits,
+) -> io::Result<Option<Packer>> {
+    let packer = match after {
+        Some(_) => make_packer(fixed)?,
+        None => None,
+    };
+    let trim_ms = config::debug_knob("trimms").and_then(|ms| ms.parse().ok());
+    let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(NEVER);
+    let after_ns = after.filter(|_| packer.is_some()).map_or(NEVER, ns);
+    let trim_ns = ns(trim_ms.map_or(TRIM_AFTER, Duration::from_millis));
+    recruits.add("gort-swapper", 256 << 10, move || {
+        // Here, since that may take the kernel some milliseconds. (The second time it is nothing.)
+        if membarrier::register().is_err() {
+            return LOOKING.store(false, Relaxed);
+        }
+        let marked = Vec::with_capacity(BATCH);
+        Swapper { after_ns, trim_ns, looked_ns: 0, marked, scratch: [0; MAX_BLOCK] }.work()
+    })?;
+    Ok(packer)
+}
+
+/// What swapping out needs, where the kernel and libc allow it.
+fn make_packer(fixed: &Fixed) -> io::Result<Option<Packer>> {
+    if let Err(e) = membarrier::register() {
+        say(format_args!("idle stacks are not swapped out: this kernel has no membarrier for them ({e})"));
+        return Ok(None);
+    }
     if slab::guards() != GuardKind::Install {
         say(format_args!(
             "idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has)"
         ));
-        return Ok(None);
-    }
-    if let Err(e) = membarrier::register() {
-        say(format_args!("idle stacks are not swapped out: this kernel has no membarrier for them ({e})"));
         return Ok(None);
     }
     if let Some(layout) = &fixed.layout
@@ -143,25 +182,24 @@ pub(super) fn prepare(after: Duration, fixed: &Fixed, recruits: &mut Recruits) -
     }
     let mut rewritten = vec![fixed.current_offset];
     rewritten.extend(fixed.malloc_words.iter().flatten());
-    let Some(packer) = Packer::new(fixed.layout.as_ref(), &rewritten) else {
-        return Err(io::ErrorKind::OutOfMemory.into());
-    };
-    let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-    recruits.add("gort-swapper", 256 << 10, move || {
-        Swapper { after_ns, marked: Vec::with_capacity(BATCH), scratch: [0; MAX_BLOCK] }.work()
-    })?;
-    Ok(Some(packer))
+    match Packer::new(fixed.layout.as_ref(), &rewritten) {
+        Some(packer) => Ok(Some(packer)),
+        None => Err(io::ErrorKind::OutOfMemory.into()),
+    }
 }
 
 /// The runtime starts.
-pub(super) fn begin(packer: Packer) {
-    PACKER.set(packer).unwrap_or_else(|_| unreachable!("the runtime starts once"));
-    ON.store(true, Relaxed);
+pub(super) fn begin(packer: Option<Packer>) {
+    LOOKING.store(true, Relaxed);
+    if let Some(packer) = packer {
+        PACKER.set(packer).unwrap_or_else(|_| unreachable!("the runtime starts once"));
+        ON.store(true, Relaxed);
+    }
 }
 
 /// How many threads are for this.
 pub(super) fn threads() -> usize {
-    usize::from(is_on())
+    usize::from(LOOKING.load(Relaxed))
 }
 
 /// Whether somebody may be out: also when the swapper has had to give up.
@@ -176,14 +214,26 @@ fn packer() -> &'static Packer {
 /// The thread's own.
 struct Swapper {
     after_ns: u64,
-    marked: Vec<&'static G>,
+    trim_ns: u64,
+    /// When it looked last.
+    looked_ns: u64,
+    marked: Vec<(&'static G, Aim)>,
     scratch: [u8; MAX_BLOCK],
+}
+
+/// What somebody was marked for.
+#[derive(Clone, Copy)]
+enum Aim {
+    SwapOut,
+    /// To give back what is below the live stack.
+    Trim,
 }
 
 impl Swapper {
     fn work(mut self) {
-        let nap = Duration::from_nanos((self.after_ns / 2).clamp(1_000_000, 1_000_000_000));
+        let nap = Duration::from_nanos((self.after_ns.min(self.trim_ns) / 2).clamp(1_000_000, 1_000_000_000));
         loop {
+            let begin = Instant::now();
             let looks = LOOKS.load(SeqCst);
             let next_ns = match self.look_at_all() {
                 Ok(next_ns) => next_ns,
@@ -191,10 +241,13 @@ impl Swapper {
                     say(format_args!(
                         "no more idle stacks are swapped out: the kernel refuses the fence that this needs ({e})"
                     ));
+                    LOOKING.store(false, Relaxed);
                     return ON.store(false, Relaxed);
                 }
             };
-            std::thread::sleep(nap);
+            // Who has asked for swapping wants it soon.
+            let rest = if self.after_ns == NEVER { begin.elapsed() * REST } else { Duration::ZERO };
+            std::thread::sleep(nap.max(rest));
             ASLEEP.store(1, SeqCst);
             if LOOKS.load(SeqCst) != looks {
                 ASLEEP.store(0, SeqCst);
@@ -207,20 +260,34 @@ impl Swapper {
         }
     }
 
-    /// Swaps out whoever may go and has waited for long enough; says when the next one will have, if nobody runs.
+    /// Deals with whoever has waited for long enough; says when the next one will have, if nobody runs.
     fn look_at_all(&mut self) -> io::Result<u64> {
         let mut next_ns = NEVER;
         let mut result = Ok(());
         let now = clock::now_ns();
+        let looked_ns = std::mem::replace(&mut self.looked_ns, now);
         g::for_each(|g| {
-            if g.state() != State::Waiting || !g.swap.may_go() {
+            if g.state() != State::Waiting {
                 return;
             }
-            let due_ns = g.since_ns().saturating_add(self.after_ns);
-            if now < due_ns {
+            let since_ns = g.since_ns();
+            let trim_ns = since_ns.saturating_add(self.trim_ns);
+            let out_ns = if g.swap.may_go() { since_ns.saturating_add(self.after_ns) } else { NEVER };
+            let aim = if out_ns <= now {
+                Some(Aim::SwapOut)
+            } else {
+                Some(Aim::Trim).filter(|_| (looked_ns..=now).contains(&trim_ns))
+            };
+            for due_ns in [out_ns, trim_ns].into_iter().filter(|&due_ns| due_ns > now) {
                 next_ns = next_ns.min(due_ns);
-            } else if result.is_ok() && g.swap.mark() {
-                self.marked.push(g);
+            }
+            let Some(aim) = aim.filter(|_| result.is_ok()) else { return };
+            let marked = match aim {
+                Aim::SwapOut => g.swap.mark(),
+                Aim::Trim => g.swap.hold(),
+            };
+            if marked {
+                self.marked.push((g, aim));
                 if self.marked.len() == BATCH {
                     result = self.swap_out_marked().map(|all| {
                         if !all {
@@ -241,15 +308,37 @@ impl Swapper {
             return Ok(true);
         }
         if let Err(e) = membarrier::fence_heavy() {
-            self.marked.drain(..).for_each(|g| {
+            self.marked.drain(..).for_each(|(g, _)| {
                 let _shard = shard(g).lock();
                 g.swap.unmark();
             });
             return Err(e);
         }
         let scratch = &mut self.scratch;
-        Ok(self.marked.drain(..).fold(true, |all, g| try_swap_out(g, scratch) & all))
+        Ok(self.marked.drain(..).fold(true, |all, (g, aim)| match aim {
+            Aim::SwapOut => try_swap_out(g, scratch) & all,
+            Aim::Trim => {
+                trim(g);
+                all
+            }
+        }))
     }
+}
+
+/// Gives back what is below the live stack of `g`, which is marked.
+fn trim(g: &'static G) {
+    let _shard = shard(g).lock();
+    if !g.swap.claim_below(|| g.state() == State::Waiting && !run::is_frozen()) {
+        return;
+    }
+    // SAFETY: `g` waits, and whoever resumes it waits for the shard's lock: so nobody changes its slot, or is on its stack; below where that was
+    // suspended nothing is alive.
+    unsafe {
+        if let Some(slot) = (*g.slot.get()).as_ref() {
+            slot.decommit_below(g.sp.load(Relaxed));
+        }
+    }
+    g.swap.unmark();
 }
 
 /// Swaps `g` out, which is marked. False: the channel that it waits at is in use; another time.

@@ -1,4 +1,4 @@
-//! Whether a parked goroutine's stack is in its slot.
+//! Whether a parked goroutine's stack is in its slot, and whose it is.
 //!
 //! # States
 //! ```text
@@ -9,7 +9,13 @@
 //!     │    when it runs again        does not take it after all│                               │
 //!     └─── the stack is too large ─────────────────────────────┘                               │
 //!     └─── whoever resumes it, or reaches into it ─────────────────────────────────────────────┘
+//!
+//!            looked at long after              under the shard's lock
+//!   STAYS ───────────────────────▶ HELD ─────────────────────────────▶ STAYS again
 //! ```
+//! HELD is for who gives back what lies *below* the live stack; MARKED does for that, too. Nothing above is touched, so it does not matter who
+//! knows addresses there.
+//!
 //! MAY_GO and MARKED carry the address of a lock under which others use a place in the stack, OUT that of the packed stack.
 //!
 //! | state  | whose is the stack                          | who moves it on                                                  |
@@ -18,6 +24,7 @@
 //! | MAY_GO | as long as it waits, nobody's but under the lock that it named | the goroutine, when it runs; the swapper       |
 //! | MARKED | the same                                    | whoever holds the shard's lock                                   |
 //! | OUT    | there is none                               | the same                                                         |
+//! | HELD   | as STAYS; what is below it nobody's         | the same, or the goroutine, when it runs                         |
 //!
 //! # Why nobody runs on a stack that goes away
 //! Two parties each write a word and look at the other's: who resumes sets the goroutine's state to Running, then looks whether the
@@ -30,6 +37,12 @@
 //! swapper looks at the state first and at the word then. If that still says MARKED, the mark belongs to the wait that the state
 //! tells of, and the argument above is about whoever resumes it from that one.
 //!
+//! One that STAYS writes nothing in between, so HELD may be from an earlier wait. That does no harm: nobody has taken it back, so everybody who looks
+//! after the heavy fence sees it; whoever resumes the goroutine from the wait that the swapper has seen looks after that
+//! fence (had it looked before, the swapper would have seen Running); so it takes the lock. What must not be is a second
+//! mark, for which there was no fence yet, in place of the one that was taken back: so all marks are set by one thread, which has
+//! done with those of one fence before it sets the next.
+//!
 //! Model: `crates/gort-models/tests/swap.rs`.
 
 use crate::sys::sync::{AtomicUsize, Ordering::*};
@@ -40,8 +53,10 @@ const MAY_GO: usize = 1;
 const OUT: usize = 2;
 const MARKED: usize = 3;
 const TAG: usize = 3;
-/// In those states the stack is gone, or about to go.
+/// In those states the stack is gone, or about to go, or held.
 const AWAY: usize = 2;
+/// OUT, with no place.
+const HELD: usize = OUT;
 
 /// See the module's head.
 pub(crate) struct SwapWord(AtomicUsize);
@@ -65,16 +80,16 @@ impl SwapWord {
         self.0.store(STAYS, Relaxed);
     }
 
-    /// Who resumes the goroutine, after the light fence: the stack is there, and stays.
+    /// Who resumes the goroutine, after the light fence: the stack is there, and stays. What somebody did below it is over.
     #[inline]
     pub(crate) fn is_home(&self) -> bool {
-        self.0.load(Relaxed) & AWAY == 0
+        self.0.load(Acquire) & AWAY == 0
     }
 
     /// Who holds the lock that was named: the stack is not there. (If it is, it stays as long as the lock is held.)
     #[inline]
     pub(crate) fn is_out(&self) -> bool {
-        self.0.load(Relaxed) & TAG == OUT
+        place_of(self.0.load(Relaxed)).is_some()
     }
 
     /// The swapper's guess that it may go.
@@ -86,6 +101,21 @@ impl SwapWord {
     pub(crate) fn mark(&self) -> bool {
         let now = self.0.load(Relaxed);
         now & TAG == MAY_GO && self.0.compare_exchange(now, now | MARKED, Relaxed, Relaxed).is_ok()
+    }
+
+    /// As [`mark`](SwapWord::mark), for what is below the live stack alone.
+    pub(crate) fn hold(&self) -> bool {
+        let now = self.0.load(Relaxed);
+        now & AWAY == 0 && self.0.compare_exchange(now, now | AWAY, Relaxed, Relaxed).is_ok()
+    }
+
+    /// As [`claim`](SwapWord::claim), for what is below the live stack alone.
+    pub(crate) fn claim_below(&self, waits: impl FnOnce() -> bool) -> bool {
+        if !waits() {
+            self.unmark();
+            return false;
+        }
+        is_marked(self.0.load(Relaxed))
     }
 
     /// The swapper's second step, under the shard's lock: the stack is its own, but for who holds the lock at this address (0: for
@@ -102,8 +132,8 @@ impl SwapWord {
     /// Under the shard's lock: not now. The goroutine itself may have written the word meanwhile.
     pub(crate) fn unmark(&self) {
         let now = self.0.load(Relaxed);
-        if now & TAG == MARKED {
-            let _ = self.0.compare_exchange(now, now & !TAG | MAY_GO, Relaxed, Relaxed);
+        if is_marked(now) {
+            let _ = self.0.compare_exchange(now, now & !AWAY, Release, Relaxed);
         }
     }
 
@@ -115,7 +145,14 @@ impl SwapWord {
 
     /// Under the shard's lock: where it is packed.
     pub(crate) fn out(&self) -> Option<usize> {
-        let now = self.0.load(Relaxed);
-        (now & TAG == OUT).then_some(now & !TAG)
+        place_of(self.0.load(Relaxed))
     }
+}
+
+fn is_marked(word: usize) -> bool {
+    word == HELD || word & TAG == MARKED
+}
+
+fn place_of(word: usize) -> Option<usize> {
+    (word & TAG == OUT && word != HELD).then_some(word & !TAG)
 }
