@@ -11,6 +11,7 @@
 //! the start can be tried again.
 
 use super::fatal;
+use crate::sys::thread;
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +24,8 @@ pub(super) fn spawn(
     stack_bytes: usize,
     f: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let thread = std::thread::Builder::new().name(name.clone()).stack_size(stack_bytes);
+    let thread = std::thread::Builder::new().name(name.clone());
+    let thread = thread.stack_size(thread::stack_size(stack_bytes));
     thread.spawn(move || {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
             end_of(&name, &*payload);

@@ -162,7 +162,7 @@ impl RuntimeBuilder {
 
     /// Swaps out the stacks and thread-locals of goroutines that have been parked for `after`: what they hold is packed, to some 40
     /// bytes where many wait in the same place, and their pages go back to the system, until they run again. That takes some 10 µs of CPU out, and 6 of time for the first wake-up; a goroutine that
-    /// waits takes 1.3 KB then instead of 9.3, page tables included. While goroutines run, the swapper looks every `after / 2`, between
+    /// waits takes 1.3 KB then instead of 5.3, page tables included. While goroutines run, the swapper looks every `after / 2`, between
     /// 1 ms and 1 s. The environment's `GORT_SWAP` overrules this: `off`, or a duration as in
     /// `500us`, `500ms`, `5s` or `2m`. [`Duration::MAX`] is off unless that says so. Default: off,
     /// whatever `GORT_SWAP` says: the promise below is the program's, not of those who run it.

@@ -8,6 +8,20 @@ pub(crate) fn tid() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// What to ask for so that a thread has a stack of `bytes`: libc takes its static thread-locals, however many, from that.
+pub(crate) fn stack_size(bytes: usize) -> usize {
+    type StaticInfo = unsafe extern "C" fn(*mut usize, *mut usize);
+    let (mut size, mut align) = (0, 0);
+    // SAFETY: a name of libc's; that is this function's type in every glibc, and it writes two numbers.
+    unsafe {
+        let info = libc::dlsym(libc::RTLD_DEFAULT, c"_dl_get_tls_static_info".as_ptr());
+        if !info.is_null() {
+            std::mem::transmute::<*mut libc::c_void, StaticInfo>(info)(&mut size, &mut align);
+        }
+    }
+    bytes + size
+}
+
 /// The kernel ends this thread's sleeps as precisely as it can while this lives (the usual slack is
 /// 50 µs). Not for good, where user code runs: children of a thread inherit its slack.
 #[must_use]

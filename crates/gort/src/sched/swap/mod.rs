@@ -14,7 +14,7 @@
 //! [`TRIM_AFTER`]: a goroutine that was once deep would keep those pages. It looks at each wait once, and marks as before; nothing is
 //! packed, as nothing there is alive.
 //!
-//! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its part of a page table (512 at 256 KiB a
+//! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its part of a page table (650 at 256 KiB a
 //! slot), libc's own allocation for a block (some 320), and what makes it differ from others that wait in the same place: some 40 bytes here.
 //!
 //! # Pointers into a stack that is not there
