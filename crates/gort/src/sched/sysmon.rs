@@ -88,12 +88,14 @@ const TRIM_EVERY_NS: u64 = 100_000_000;
 pub(super) fn make(recruits: &mut Recruits) -> std::io::Result<()> {
     COARSE_NS.store(clock::now_ns(), Relaxed);
     recruits.add("gort-sysmon", 256 << 10, || {
-        std::mem::forget(thread::PreciseSleep::begin()); // for good: nobody is born here
+        std::mem::forget(thread::PreciseSleep::begin()); // for good: no thread is made here
         thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
         let seen = vec![Seen::default(); p::ALL_PS];
-        Sysmon { seen, slice_ns, follows_limits, ..Sysmon::default() }.watch()
+        // The start has just looked at them; a goroutine that does would come before the main one.
+        let last_limits_ns = clock::now_ns();
+        Sysmon { seen, slice_ns, follows_limits, last_limits_ns, ..Sysmon::default() }.watch()
     })
 }
 

@@ -440,7 +440,7 @@ mod tests {
     fn stacks_of_a_kind_share_their_frames() {
         const WORDS: usize = 100;
         let packer = Packer::new(None, &[]).expect("memory");
-        let class = slab::class_for(16 << 10).expect("small");
+        let class = slab::class_for(512 << 10).expect("small"); // no other test's: all without blocks
         let code = packer.program.code.clone();
         let mut slots = Vec::new();
         let mut packed_len = |kind: usize, differs: u64| {
@@ -498,7 +498,7 @@ mod tests {
         const WORDS: usize = 60;
         for known_words in [0, 1, WORDS - 1, WORDS, WORDS + 1, 3 * WORDS] {
             let packer = Packer::new(None, &[]).expect("memory");
-            let slot = slab::allocate(slab::class_for(16 << 10).expect("small")).expect("memory");
+            let slot = slab::allocate(slab::class_for(2 << 20).expect("small")).expect("memory");
             let (place, sp) = (place(&slot), slot.stack_top() - 8 * WORDS);
             // SAFETY: the test's own slot, on which nobody runs.
             unsafe { ((sp + 40) as *mut u64).write(7) };
