@@ -57,3 +57,35 @@ fn the_ring_moves_beside_a_chain_and_hogs() {
     let end = play("the_ring_moves_beside_a_chain_and_hogs", "scene", &[("GOMAXPROCS", "1")]);
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
+
+/// More goroutines that only compute than may be stopped freely with their threads: those past the
+/// limit begin too, soon. Counted in preemptions.
+#[test]
+fn a_crowd_is_let_in() {
+    const HOGS: usize = 300;
+    const PREEMPTIONS: u64 = 4_000;
+    if scene().is_some() {
+        return gort::run(|| {
+            let begun = Arc::new(AtomicU64::new(0));
+            let stop = Arc::new(AtomicBool::new(false));
+            let hogs: Vec<_> = (0..HOGS)
+                .map(|_| {
+                    let (begun, stop) = (begun.clone(), stop.clone());
+                    gort::go(move || {
+                        begun.fetch_add(1, Relaxed);
+                        while !stop.load(Relaxed) {}
+                    })
+                })
+                .collect();
+            while begun.load(Relaxed) < HOGS as u64 && preemptions() < PREEMPTIONS {
+                gort::sleep(std::time::Duration::from_millis(5));
+            }
+            stop.store(true, Relaxed);
+            let (begun, preemptions) = (begun.load(Relaxed), preemptions());
+            hogs.into_iter().for_each(|h| h.join().unwrap());
+            assert_eq!(begun, HOGS as u64, "in {preemptions} preemptions");
+        });
+    }
+    let end = play("a_crowd_is_let_in", "scene", &[("GOMAXPROCS", "1")]);
+    assert_eq!(end.code, Some(0), "{}", end.text);
+}

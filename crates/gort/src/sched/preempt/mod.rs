@@ -195,7 +195,11 @@ fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
     let is_short = threads::are_short(&s);
     let swaps = |s: &state::Shared| {
         let active = !p.runq.is_empty() || !state::active_is_empty() || p.timers.next_ns() <= clock::now_ns();
-        let expired_first = p.turn.get().first == Class::Expired || !active;
+        let expired_first = match p.turn.get().first {
+            Class::Expired => true,
+            Class::Newcomers => false,
+            Class::Active | Class::Readable => !active,
+        };
         !p.is_over() && s.stopped() > 0 && (is_short || expired_first && s.stopped_is_first())
     };
     match why {
