@@ -54,7 +54,8 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         svg: Option<PathBuf>,
     },
-    /// How the CPU is shared by parties that can always run, on gort and on Go: the least part of its fair share that one gets.
+    /// How the CPU is shared by parties that can always run, on gort and on Go: the least part of
+    /// its fair share that one gets.
     Shares {
         /// How many Ps.
         #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4], value_parser = clap::value_parser!(u32).range(1..=64))]

@@ -1,8 +1,9 @@
 //! How the CPU is shared by parties that can always run: mixtures on gort and on Go.
 //!
-//! A party's share is what it gets done beside the others, divided by what it gets done alone on one
-//! P: so many Ps' worth of time. Of `n` parties on `p` Ps the fair share of each is `p / n`, and one at
-//! most. A mixture's figure is that of the party that gets the smallest part of its fair share.
+//! A party's share is what it gets done beside the others, divided by what it gets done alone on
+//! one P: so many Ps' worth of time. Of `n` parties on `p` Ps the fair share of each is `p / n`,
+//! and one at most. A mixture's figure is that of the party that gets the smallest part of its fair
+//! share.
 
 use crate::programs::Programs;
 use crate::workloads::Peer;

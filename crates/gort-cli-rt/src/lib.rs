@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-/// As [`gort::run`]; who runs the program may ask by `GORT_SWAP` that idle stacks are swapped out.
+/// As [`gort::run`]; whoever runs the program may ask by `GORT_SWAP` that idle stacks are swapped
+/// out.
 pub fn run<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     let builder = gort::Runtime::builder();
     // SAFETY: neither `gort-cli` nor the libraries under it let other threads use a goroutine's

@@ -40,7 +40,8 @@ pub(crate) struct HubArgs {
     /// [default: 1024, or a quarter of the limit on open files].
     #[arg(long, value_name = "N")]
     pub(crate) max_http: Option<NonZeroUsize>,
-    /// Of them, how many one address may have [default: half; behind a proxy, all that the proxy may need].
+    /// Of them, how many one address may have [default: half; behind a proxy, all that the proxy
+    /// may need].
     #[arg(long, value_name = "N")]
     pub(crate) max_http_per_address: Option<NonZeroUsize>,
     /// Channels a connection may be on.
@@ -58,7 +59,8 @@ pub(crate) struct HubArgs {
     /// Bytes that may wait for one client, 64 a message added; publishers wait for it then.
     #[arg(long, value_name = "BYTES", default_value = "1048576")]
     pub(crate) max_queue_bytes: NonZeroUsize,
-    /// Close a client with 4100 that publishers wait for and that takes nothing for so long, or too little in five times that.
+    /// Close a client with 4100 that publishers wait for and that takes nothing for so long, or too
+    /// little in five times that.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) slow_timeout: Duration,
     /// Bytes of each of a connection's two buffers in the kernel, which doubles it.
@@ -76,16 +78,18 @@ pub(crate) struct HubArgs {
     /// How long an HTTP connection may be idle between requests.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) keep_alive: Duration,
-    /// After SIGTERM, SIGINT or SIGHUP, cut off who has not hung up by then.
+    /// After SIGTERM, SIGINT or SIGHUP, cut off clients that have not hung up by then.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
-    /// Of that time, say 503 on /healthz for so long before nobody more is accepted; a third of it at most.
+    /// Of that time, say 503 on /healthz for so long before nobody more is accepted; a third of it
+    /// at most.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_or_none)]
     pub(crate) drain_delay: Duration,
     /// Of that time, close the clients over so long; half of what is left at most.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration_or_none)]
     pub(crate) drain_spread: Duration,
-    /// Serve a page at / with numbers and a chat that is open to everybody: it has its private channel signed for whoever asks.
+    /// Serve a page at / with numbers and a chat that is open to everybody: it has its private
+    /// channel signed for whoever asks.
     #[arg(long)]
     pub(crate) page: bool,
     /// What is said on standard error: off, error, warn, info or debug.

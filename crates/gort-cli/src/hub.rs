@@ -58,7 +58,8 @@ pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
     }
 }
 
-/// A line on standard output. Where it cannot be written (a full disk), the hub goes on all the same.
+/// A line on standard output. Where it cannot be written (a full disk), the hub goes on all the
+/// same.
 fn announce(line: std::fmt::Arguments<'_>) {
     if let Err(e) = say(line) {
         warn!("standard output takes nothing: {e}");
@@ -66,7 +67,8 @@ fn announce(line: std::fmt::Arguments<'_>) {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, as by `nohup`: then a terminal that goes away is no reason to end.
+/// Whether this process was started with SIGHUP ignored, as by `nohup`: then a terminal that goes
+/// away is no reason to end.
 fn hangups_are_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,10 +1,11 @@
 //! The log of `gort hub`: what `tracing` gives, a line each on standard error.
 //!
-//! A subscriber of our own. tracing-subscriber's registry keeps a slot for each thread that ever entered a span, 4 096 at
-//! most, and to it a goroutine is a thread; there are no spans here.
+//! A subscriber of our own. tracing-subscriber's registry keeps a slot for each thread that ever
+//! entered a span, 4 096 at most, and to it a goroutine is a thread; there are no spans here.
 //!
-//! Whoever logs does not wait: lines go through a bounded queue to a thread that writes them. When nobody takes them any
-//! more (a full pipe, a stuck terminal) they are dropped and counted; when they cannot be written nothing ends.
+//! A goroutine that logs does not wait: lines go through a bounded queue to a thread that writes
+//! them. When nobody takes them any more (a full pipe, a stuck terminal) they are dropped and
+//! counted; when they cannot be written nothing ends.
 
 use std::fmt::{self, Write as _};
 use std::io::Write;
@@ -121,7 +122,8 @@ fn utc(now: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z", since.subsec_millis())
 }
 
-/// Year, month and day of a day since 1970-01-01. Years begin in March here, so that the leap day is the last.
+/// Year, month and day of a day since 1970-01-01. Years begin in March here, so that the leap day
+/// is the last.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);

@@ -249,8 +249,9 @@ fn sighup_that_was_ignored_stays_ignored() {
     assert_eq!(hub.child.wait().unwrap().code(), Some(0));
 }
 
-/// Whoever sends connections here sees in time that it should not, and the hub goes on meanwhile. A terminal that is closed
-/// may say so more than once: that does not end the drain, as a second SIGTERM does.
+/// A load balancer that sends connections here sees in time that it should not, and the hub goes on
+/// meanwhile. A terminal that is closed may say so more than once: that does not end the drain, as
+/// a second SIGTERM does.
 #[test]
 fn a_drain_is_announced_on_healthz() {
     let mut hub = Hub::start(&["--drain-delay", "20s", "--drain-timeout", "1m"]);
@@ -284,7 +285,8 @@ fn a_full_disk_behind_stdout_ends_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// Standard error is a pipe that nobody reads and that is full: the hub goes on, whatever it has to say.
+/// Standard error is a pipe that nobody reads and that is full: the hub goes on, whatever it has to
+/// say.
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
     let (_reader, mut full) = std::io::pipe().unwrap();
@@ -333,7 +335,7 @@ fn publish(hub: &Hub, body: &str) -> u16 {
     status(&mut http)
 }
 
-/// One line for each thing that an operator should know, with who it was; and few of a kind.
+/// One line for each thing that an operator should know, with the address; and few of a kind.
 #[test]
 fn the_log_names_who_was_refused() {
     let mut hub = Hub::start(&["--max-connections", "1"]);
@@ -391,7 +393,7 @@ fn limits_have_flags() {
     let mut http = TcpStream::connect(&small.addr).unwrap();
     write!(http, "GET /healthz HTTP/1.1\r\n\r\n").unwrap();
     http.read_to_end(&mut said).unwrap();
-    // One place: whoever comes takes it from whoever rests.
+    // One place: a connection that comes takes it from one that rests.
     let one = Hub::start(&["--max-http", "1"]);
     let mut rests = TcpStream::connect(&one.addr).unwrap();
     write!(rests, "GET /healthz HTTP/1.1\r\n\r\n").unwrap();
@@ -400,7 +402,8 @@ fn limits_have_flags() {
     rests.read_to_end(&mut said).unwrap();
 }
 
-/// An app whose id, key and secret have every character that `ID:KEY:SECRET` cannot have, or that a URL cannot.
+/// An app whose id, key and secret have every character that `ID:KEY:SECRET` cannot have, or that a
+/// URL cannot.
 #[test]
 fn an_app_in_three_flags() {
     let app = ["--app-id", "my:app/1", "--app-key", "k:é&y", "--app-secret", "s:e/c %r\"et"];

@@ -33,7 +33,8 @@ pub(crate) fn handle(
             Response::json(stats).header("cache-control: no-store")
         }
         "/" if reading && hub.config.page => {
-            // A string of JSON is one of JavaScript; within a page it must not look like the end of the script.
+            // A string of JSON is one of JavaScript; within a page it must not look like the end of
+            // the script.
             let key =
                 serde_json::Value::from(hub.config.app.key.as_str()).to_string().replace('<', "\\u003c");
             let page = PAGE.replace("{{KEY}}", &key).replace("{{CHANNEL}}", PAGE_CHANNEL);

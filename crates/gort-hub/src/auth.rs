@@ -22,8 +22,8 @@ pub fn sign(secret: &str, message: &str) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// What a client sends as `auth` to subscribe to a private channel: `key:signature`. Where there is `channel_data`,
-/// `channel` is `CHANNEL:CHANNEL_DATA`.
+/// What a client sends as `auth` to subscribe to a private channel: `key:signature`. Where there is
+/// `channel_data`, `channel` is `CHANNEL:CHANNEL_DATA`.
 pub fn channel_auth(key: &str, secret: &str, socket_id: &str, channel: &str) -> String {
     format!("{key}:{}", sign(secret, &format!("{socket_id}:{channel}")))
 }
@@ -33,7 +33,8 @@ pub fn channel_auth_is_valid(key: &str, secret: &str, socket_id: &str, channel: 
     same(&channel_auth(key, secret, socket_id, channel), auth)
 }
 
-/// Percent-encodes what is not a letter, a digit or one of `-._~`, for a part of a path or of a query.
+/// Percent-encodes what is not a letter, a digit or one of `-._~`, for a part of a path or of a
+/// query.
 ///
 /// ```
 /// assert_eq!(gort_hub::auth::percent_encode("a b/ü"), "a%20b%2F%C3%BC");
@@ -49,7 +50,8 @@ pub fn percent_encode(text: &str) -> String {
     encoded
 }
 
-/// The query string, signature included, for a request to the HTTP API: `path` as it is sent, percent-encoded.
+/// The query string, signature included, for a request to the HTTP API: `path` as it is sent,
+/// percent-encoded.
 pub fn signed_query(key: &str, secret: &str, method: &str, path: &str, body: &[u8], now_s: u64) -> String {
     let md5 = hex::encode(Md5::digest(body));
     let rest = format!("auth_timestamp={now_s}&auth_version=1.0&body_md5={md5}");

@@ -3,8 +3,9 @@
 //! # Role
 //!
 //! Connections join and leave; the HTTP API and client events publish. An event comes in as one encoded frame and
-//! goes to each member's queue by reference; nothing here writes to a socket. Members whose queue is full come last: a
-//! publisher waits for them, without a lock, when all others have the event (`client.rs` says for how long).
+//! goes to each member's queue by reference; nothing here writes to a socket. Members whose queue
+//! is full come last: a publisher waits for them, without a lock, when all others have the event
+//! (`client.rs` says for how long).
 //!
 //! # States
 //!
@@ -16,13 +17,14 @@
 //!
 //! 1. `subscription_succeeded` is in a member's queue before any event of the channel: both go in under the
 //!    segment's lock.
-//! 2. An event that is published after `join` returned reaches the member; one after `leave` returned does not: who
-//!    waited for a member looks under the segment's lock whether it is still there.
+//! 2. An event that is published after `join` returned reaches the member; one after `leave`
+//!    returned does not: a publisher that waited for a member looks under the segment's lock
+//!    whether it is still there.
 //! 3. Two events that one publisher sends one after the other arrive in that order: `publish` returns when the
 //!    event is in all queues.
 //! 4. Locks are taken in the order shard, channel, segment, queue, and none is held for longer than one segment
-//!    takes. A channel with 100 000 members delays a joining client by 512 queue operations at most. Nobody waits, and no
-//!    goroutine is started, under one of them.
+//!    takes. A channel with 100 000 members delays a joining client by 512 queue operations at
+//!    most. Nobody waits, and no goroutine is started, under one of them.
 //!
 //! # Protocol
 //!
@@ -136,7 +138,8 @@ impl Channels {
         }
     }
 
-    /// Queues `frame` for every member but `except`. Waits for those whose queue is full, within `patience`.
+    /// Queues `frame` for every member but `except`. Waits for those whose queue is full, within
+    /// `patience`.
     ///
     /// # Blocking
     ///

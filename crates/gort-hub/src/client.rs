@@ -2,9 +2,10 @@
 //!
 //! # Role
 //!
-//! Publishers offer frames (`Client::offer`, under a segment's lock): that queues or says that the queue is full, and never
-//! waits. The connection's own goroutine reads and answers (`Client::send`); it lives in `conn.rs`. Writing is done by a
-//! goroutine that exists only while frames wait, so an idle connection costs one stack, not two.
+//! Publishers offer frames (`Client::offer`, under a segment's lock): that queues or says that the
+//! queue is full, and never waits. The connection's own goroutine reads and answers
+//! (`Client::send`); it lives in `conn.rs`. Writing is done by a goroutine that exists only while
+//! frames wait, so an idle connection costs one stack, not two.
 //!
 //! # States
 //!
@@ -28,35 +29,38 @@
 //! 1. `writing` is set exactly while a writer goroutine is on its way or at work: at most one, so frames go
 //!    out whole and in order.
 //! 2. Only `Open` queues frames. `Closing` has the close frame as the last of its queue; `Closed` has no queue.
-//! 3. What is queued or being written costs `max_queued_bytes` at most, or one frame; each frame costs `FRAME_COST`
-//!    beside its bytes. The answers to the client's own messages come on top: they are a message's worth, since its
-//!    reader goes on only when half of the queue is free.
-//! 4. What the kernel holds is bounded by the socket's buffers, whose size is fixed (`hub.rs`). A connection that
-//!    ends with something unsent is reset, so that its buffers go at once.
+//! 3. What is queued or being written costs `max_queued_bytes` at most, or one frame; each frame
+//!    costs `FRAME_COST` beside its bytes. The answers to the client's own messages come on top:
+//!    they are a message's worth, since its reader goes on only when half of the queue is free.
+//! 4. What the kernel holds is bounded by the socket's buffers, whose size is fixed (`hub.rs`). A
+//!    connection that ends with something unsent is reset, so that its buffers go at once.
 //! 5. Deadlines of the stream are set under the queue's lock, so that the one which ends a closing
 //!    connection is not overwritten by one that was worked out before.
-//! 6. Goroutines are started outside of all locks (`go` may let others run first): a push gives a [`Writer`], which
-//!    its caller starts.
+//! 6. Goroutines are started outside of all locks (`go` may let others run first): a push gives a
+//!    [`Writer`], which its caller starts.
 //!
-//! # Who waits for what
+//! # What waits for what
 //!
 //! ```text
 //!   publisher ─▶ a full queue ─▶ its writer ─▶ the peer's socket
 //!   reader ────▶ its own queue, half of it ─▶ its writer ─▶ the peer's socket
 //! ```
 //!
-//! Writers wait for nothing else and hold no lock meanwhile, so there is no circle among goroutines. The peer alone can
-//! make it long, and each wait for it has an end:
+//! Writers wait for nothing else and hold no lock meanwhile, so there is no circle among
+//! goroutines. The peer alone can make it long, and each wait for it has an end:
 //!
-//! - A publisher first offers its frame to everybody and then waits for those that are full. A client is cut off (4100)
-//!   when it has been full and nothing was written to it for `slow_timeout` (those that stop together are cut off
-//!   together), or when publishers have waited for it `PATIENCE` times as long
-//!   altogether; it regains a tenth of the time. So one slow client costs its publishers five seconds once, and then
-//!   9 % of the time at most. A publisher has the same patience for all clients together: when it is used up, whoever
-//!   is full is cut off at once. So many slow clients cost one publisher no more than one does.
-//! - A reader holds back its own client only, so it waits longer: until nothing was written for `pong_timeout`.
-//! - Before a client is cut off the kernel is asked whether its socket would take more. If so we are behind, not the
-//!   peer, and the wait begins anew: an overloaded hub makes publishers slower and cuts off nobody.
+//! - A publisher first offers its frame to everybody and then waits for those that are full. A
+//!   client is cut off (4100) when it has been full and nothing was written to it for
+//!   `slow_timeout` (those that stop together are cut off together), or when publishers have waited
+//!   for it `PATIENCE` times as long altogether; it regains a tenth of the time. So one slow client
+//!   costs its publishers five seconds once, and then 9 % of the time at most. A publisher has the
+//!   same patience for all clients together: when it is used up, a client that is full is cut off
+//!   at once. So many slow clients cost one publisher no more than one does.
+//! - A reader holds back its own client only, so it waits longer: until nothing was written for
+//!   `pong_timeout`.
+//! - Before a client is cut off the kernel is asked whether its socket would take more. If so we
+//!   are behind, not the peer, and the wait begins anew: an overloaded hub makes publishers slower
+//!   and cuts off nobody.
 //!
 //! # Protocol
 //!
@@ -64,17 +68,19 @@
 //! empty and clears `writing` under the same lock. One of the two comes first. If the sender's push, the writer
 //! sees the frame; if the writer's clearing, the sender sees no writer and starts one.
 //!
-//! Nobody waits for ever: who waits has seen under the lock that the queue is more than half full or that an offer did not
-//! fit, so the queue is not empty and a writer is at work (invariant 1). Each of its writes is followed by a look at the
-//! queue under the lock, which wakes all who wait once half is free; the last one finds the queue empty. A phase other than
-//! `Open` wakes them as well. A writer that is stuck writes nothing, which the waits above notice by themselves.
+//! Nothing waits for ever: a goroutine that waits has seen under the lock that the queue is more
+//! than half full or that an offer did not fit, so the queue is not empty and a writer is at work
+//! (invariant 1). Each of its writes is followed by a look at the queue under the lock, which wakes
+//! all that wait once half is free; the last one finds the queue empty. A phase other than `Open`
+//! wakes them as well. A writer that is stuck writes nothing, which the waits above notice by
+//! themselves.
 //!
 //! # Rejected
 //!
 //! A writer goroutine for each connection: a second stack for each, idle nearly always. Writing in the
-//! publisher's goroutine: one full socket would hold back everybody behind it. A limit of messages: a burst of small ones
-//! passes it before the writer had a chance to run. Cutting off whoever is full at once: a publisher in the same machine is
-//! always faster than a network.
+//! publisher's goroutine: one full socket would hold back everybody behind it. A limit of messages:
+//! a burst of small ones passes it before the writer had a chance to run. Cutting off a client at
+//! once when it is full: a publisher in the same machine is always faster than a network.
 
 use crate::hub::Shared;
 use crate::log::line;
@@ -104,7 +110,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// What a queued frame costs beside its bytes: its place in the queue and its head on the heap.
 const FRAME_COST: usize = 64;
 
-/// How many times `slow_timeout` publishers wait for one client altogether, and one publisher for all.
+/// How many times `slow_timeout` publishers wait for one client altogether, and one publisher for
+/// all.
 const PATIENCE: u32 = 5;
 /// The part of the time by which patience comes back.
 const PATIENCE_BACK: u32 = 10;
@@ -274,12 +281,13 @@ impl Client {
         lock(&self.out).phase == Phase::Open
     }
 
-    /// Queues an answer to the client, whatever else waits (invariant 3); nothing if the connection is closing.
+    /// Queues an answer to the client, whatever else waits (invariant 3); nothing if the connection
+    /// is closing.
     pub(crate) fn send(self: &Arc<Self>, frame: Arc<[u8]>) {
         start(self.answer(frame));
     }
 
-    /// The same, for who holds a lock.
+    /// The same, for a caller that holds a lock.
     pub(crate) fn answer(self: &Arc<Self>, frame: Arc<[u8]>) -> Option<Writer> {
         let mut out = lock(&self.out);
         if out.phase == Phase::Open { self.push(&mut out, frame) } else { None }
@@ -295,13 +303,13 @@ impl Client {
         if out.full.is_none() && fits {
             return Offer::Queued(self.push(&mut out, frame.clone()));
         }
-        // Who comes later does not overtake those who wait.
+        // A frame that comes later does not overtake those that wait.
         out.full.get_or_insert_with(Instant::now);
         Offer::Full
     }
 
-    /// Waits while the queue is full, for as long as `publisher` has patience and the client deserves it; then it is cut
-    /// off. False if it is not open any more.
+    /// Waits while the queue is full, for as long as `publisher` has patience and the client
+    /// deserves it; then it is cut off. False if it is not open any more.
     ///
     /// # Blocking
     ///
@@ -320,8 +328,8 @@ impl Client {
         open
     }
 
-    /// What the reader does between two messages: waits while more than half of the queue is taken. False if the connection
-    /// is not open any more.
+    /// What the reader does between two messages: waits while more than half of the queue is taken.
+    /// False if the connection is not open any more.
     ///
     /// # Blocking
     ///
@@ -334,8 +342,9 @@ impl Client {
         })
     }
 
-    /// Waits as long as `patience` says since when, and for how long still, and the connection is open. It is cut off when
-    /// nothing was written for `no_progress`, or when the time is over; both only if its socket takes nothing.
+    /// Waits as long as `patience` says since when, and for how long still, and the connection is
+    /// open. It is cut off when nothing was written for `no_progress`, or when the time is over;
+    /// both only if its socket takes nothing.
     fn wait_for_room(
         self: &Arc<Self>,
         no_progress: Duration,
@@ -380,7 +389,8 @@ impl Client {
     /// Closes a client that is too slow.
     fn cut_off(self: &Arc<Self>, out: &mut Outbox) -> Option<Writer> {
         add(&self.hub.counters.slow_consumers, 1);
-        // What the peer did not read in time is not worth keeping: only the reason goes after what is in flight.
+        // What the peer did not read in time is not worth keeping: only the reason goes after what
+        // is in flight.
         out.cost -= out.queue.iter().map(|frame| cost(frame)).sum::<usize>();
         out.queue = VecDeque::new();
         self.close_with(out, code::OVER_CAPACITY, "too slow: messages wait that were not read")
@@ -404,14 +414,15 @@ impl Client {
         }
     }
 
-    /// Ends the connection now, whatever waits: the peer sees a reset, and the kernel keeps nothing.
+    /// Ends the connection now, whatever waits: the peer sees a reset, and the kernel keeps
+    /// nothing.
     pub(crate) fn abort(&self) {
         self.forget_queue();
         self.reset();
     }
 
-    /// Ends the connection when its peer has hung up. What the kernel has not sent yet it may still send, but not for
-    /// long, and not if the peer takes nothing.
+    /// Ends the connection when its peer has hung up. What the kernel has not sent yet it may still
+    /// send, but not for long, and not if the peer takes nothing.
     pub(crate) fn end(&self) {
         self.wait_for_last_frame();
         if self.forget_queue() && is_writable(&self.stream) {

@@ -10,7 +10,8 @@ use thiserror::Error;
 /// An app: who may connect (key) and who may publish and sign (secret).
 #[derive(Clone, PartialEq, Eq)]
 pub struct App {
-    /// Names the app in the paths of the HTTP API. Digits, if publishers use Pusher's Python library, which takes nothing else.
+    /// Names the app in the paths of the HTTP API. Digits, if publishers use Pusher's Python
+    /// library, which takes nothing else.
     pub id: String,
     /// Public: clients connect to `/app/{key}`.
     pub key: String,
@@ -113,12 +114,13 @@ pub struct Config {
     pub app: App,
     /// WebSocket connections at once; the next one is closed with 4100. Default 100 000.
     pub max_connections: usize,
-    /// Connections at once that are not (yet) WebSockets: the HTTP API and handshakes. For one more, whoever has been idle
-    /// longest is closed; a quarter of them is kept for those that have sent signed requests. When all are being worked
-    /// on, the next one gets 503. Default 1 024.
+    /// Connections at once that are not (yet) WebSockets: the HTTP API and handshakes. For one
+    /// more, the one that has been idle longest is closed; a quarter of them is kept for those that
+    /// have sent signed requests. When all are being worked on, the next one gets 503. Default
+    /// 1 024.
     pub max_http_connections: usize,
-    /// How many of them one address may have (one network of 64 bits, in IPv6). Behind a proxy all have the proxy's.
-    /// Default 512.
+    /// How many of them one address may have (one network of 64 bits, in IPv6). Behind a proxy all
+    /// have the proxy's. Default 512.
     pub max_http_per_address: usize,
     /// Subscriptions of one connection; the next one gets a `pusher:subscription_error`. Default 100.
     pub max_channels_per_client: usize,
@@ -130,14 +132,17 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Bytes of the head of a request; more gets 431. Default 8 KiB.
     pub max_head_bytes: usize,
-    /// Bytes that may wait for one client, 64 a message added. Publishers wait for a client whose queue is full, and
-    /// close it with 4100 if it stays so; see [`slow_timeout`](Config::slow_timeout). Default 1 MiB.
+    /// Bytes that may wait for one client, 64 a message added. Publishers wait for a client whose
+    /// queue is full, and close it with 4100 if it stays so; see
+    /// [`slow_timeout`](Config::slow_timeout). Default 1 MiB.
     pub max_queued_bytes: usize,
-    /// How long publishers wait for a client whose queue is full and that takes nothing; one that takes something, but
-    /// not enough, has five times as long altogether. Then it is closed with 4100. Default 1 s.
+    /// How long publishers wait for a client whose queue is full and that takes nothing; one that
+    /// takes something, but not enough, has five times as long altogether. Then it is closed
+    /// with 4100. Default 1 s.
     pub slow_timeout: Duration,
-    /// The size of each connection's two buffers in the kernel (`SO_SNDBUF`, `SO_RCVBUF`; Linux doubles it). With
-    /// `max_queued_bytes` it is what a client that does not read can cost. Default 64 KiB.
+    /// The size of each connection's two buffers in the kernel (`SO_SNDBUF`, `SO_RCVBUF`; Linux
+    /// doubles it). With `max_queued_bytes` it is what a client that does not read can cost.
+    /// Default 64 KiB.
     pub socket_buffer_bytes: usize,
     /// Client events a second and connection, and as many in one burst; the next one gets 4301. Default 10.
     pub client_events_per_second: u32,
@@ -151,11 +156,11 @@ pub struct Config {
     pub keep_alive_timeout: Duration,
     /// How long a closed connection may take to read what is left for it and to hang up. Default 2 s.
     pub close_timeout: Duration,
-    /// In a drain, how long `/healthz` says 503 while everything else goes on, so that whoever routes connections here
-    /// can stop before the listener is closed. Default 0.
+    /// In a drain, how long `/healthz` says 503 while everything else goes on, so that a load
+    /// balancer that routes connections here can stop before the listener is closed. Default 0.
     pub drain_delay: Duration,
-    /// In a drain, over how long a time the clients are closed, so that they do not all come back elsewhere in one
-    /// moment. Default 0.
+    /// In a drain, over how long a time the clients are closed, so that they do not all come back
+    /// elsewhere in one moment. Default 0.
     pub drain_spread: Duration,
     /// Serve `/`, the page to chat on, and sign its one channel for anybody. Default false.
     pub page: bool,

@@ -196,7 +196,8 @@ fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, 
     if !client.open() {
         return linger(hub, client);
     }
-    // Who is turned away takes nobody's place: until it has hung up it is an idle HTTP connection.
+    // A connection that is turned away takes nobody's place: until it has hung up it is an idle
+    // HTTP connection.
     let turn_away = |code, reason: &str| {
         place.wait();
         client.send(protocol::error(Some(code), reason));
@@ -278,7 +279,8 @@ impl Session<'_> {
                 if !self.client.wait_to_read() {
                     return self.leave_and_linger();
                 }
-                // Not before: while we wait for its queue, or for those of others, we do not hear it.
+                // Not before: while we wait for its queue, or for those of others, we do not hear
+                // it.
                 last_message = Instant::now();
             }
             match decoder.read_from(self.client.stream()) {

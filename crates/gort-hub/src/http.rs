@@ -140,8 +140,8 @@ impl<'a> Reader<'a> {
         Ok(std::mem::replace(&mut self.buffer, rest))
     }
 
-    /// A body in chunks (RFC 9112, 7.1): each with its length before it, the last one empty, then lines that nobody here
-    /// needs, and an empty one.
+    /// A body in chunks (RFC 9112, 7.1): each with its length before it, the last one empty, then
+    /// lines that nobody here needs, and an empty one.
     fn take_chunks(&mut self) -> Result<Vec<u8>, Refused> {
         let malformed = || refuse(400, "the chunks of the body are malformed");
         let mut body = Vec::new();

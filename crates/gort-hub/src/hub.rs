@@ -184,9 +184,10 @@ impl Hub {
         self.shared.stats()
     }
 
-    /// Goes down: `/healthz` says 503 for [`drain_delay`](Config::drain_delay) while all else goes on; then nobody more is
-    /// accepted, every connection is closed with 4200, over [`drain_spread`](Config::drain_spread), and it waits until
-    /// all have hung up. Those that have not after `timeout`, which is for all of it, are cut off. The delay takes a third
+    /// Goes down: `/healthz` says 503 for [`drain_delay`](Config::drain_delay) while all else goes
+    /// on; then nobody more is accepted, every connection is closed with 4200, over
+    /// [`drain_spread`](Config::drain_spread), and it waits until all have hung up. Those that have
+    /// not after `timeout`, which is for all of it, are cut off. The delay takes a third
     /// of it at most, the closing half of the rest.
     ///
     /// # Blocking
@@ -269,7 +270,8 @@ impl Shared {
         });
     }
 
-    /// A place for a new connection, if need be that of one that is idle. `None` when it was refused.
+    /// A place for a new connection, if need be that of one that is idle. `None` when it was
+    /// refused.
     fn place(&self, client: &Arc<Client>) -> Option<Place> {
         let mut entered = self.slots.enter(client, false);
         if let Entered::Wait(time) = entered {
@@ -332,7 +334,8 @@ impl Shared {
     }
 }
 
-/// Listens on `addr`; the sockets of its connections get buffers of this size, from their first packet on.
+/// Listens on `addr`; the sockets of its connections get buffers of this size, from their first
+/// packet on.
 fn listen(addr: SocketAddr, buffer_bytes: usize) -> io::Result<TcpListener> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;

@@ -6,11 +6,12 @@
 //! clients as well.
 //!
 //! What is served: public, private and encrypted channels, client events on private channels, signed
-//! `POST /apps/{id}/events`, `/healthz`, `/stats.json` and, if asked for, a page at `/`. Presence and cache channels are
-//! refused with an error, as are the rest of the HTTP API's paths (404).
+//! `POST /apps/{id}/events`, `/healthz`, `/stats.json` and, if asked for, a page at `/`. Presence
+//! and cache channels are refused with an error, as are the rest of the HTTP API's paths (404).
 //!
-//! What an operator should know comes as events of the `tracing` crate, with the address of the peer: clients that are too
-//! slow, connections and requests that are refused, limits that are hit, failures of the listener. They are rate limited.
+//! What an operator should know comes as events of the `tracing` crate, with the address of the
+//! peer: clients that are too slow, connections and requests that are refused, limits that are hit,
+//! failures of the listener. They are rate limited.
 #![forbid(unsafe_code)]
 
 mod api;

@@ -1,7 +1,8 @@
 //! What an operator should know, one line for each event, through `tracing`.
 //!
-//! Lines of one kind are rate limited, so that a thousand bad clients do not make a million lines; the next line that
-//! is written says how many were left out. Never called under a lock: whoever takes the lines may block.
+//! Lines of one kind are rate limited, so that a thousand bad clients do not make a million lines;
+//! the next line that is written says how many were left out. Never called under a lock: the
+//! subscriber may block.
 
 use crate::rt::sync::Mutex;
 use crate::sync::lock;

@@ -116,14 +116,15 @@ pub(crate) struct Subscribe {
     pub(crate) channel: String,
     #[serde(default)]
     pub(crate) auth: Option<String>,
-    /// What the server that signed wants to say about the user, mostly JSON. It is part of what is signed.
+    /// What the server that signed wants to say about the user, mostly JSON. It is part of what is
+    /// signed.
     #[serde(default)]
     channel_data: Option<serde_json::Value>,
 }
 
 impl Subscribe {
-    /// What stands for the channel in the text that is signed. There is no colon in a channel's name, so this can be no
-    /// other channel.
+    /// What stands for the channel in the text that is signed. There is no colon in a channel's
+    /// name, so this can be no other channel.
     pub(crate) fn signed_channel(&self) -> Cow<'_, str> {
         match &self.channel_data {
             None | Some(serde_json::Value::Null) => (&*self.channel).into(),
@@ -145,8 +146,9 @@ impl Subscribe {
     }
 }
 
-/// The JSON that is meant by the data of a client event: some libraries (laravel-echo over a string, Java's) send a string
-/// that holds JSON, and those who receive it are to get that JSON, as from an object. Any other string is itself.
+/// The JSON that is meant by the data of a client event: some libraries (laravel-echo over a
+/// string, Java's) send a string that holds JSON, and those that receive it are to get that JSON,
+/// as from an object. Any other string is itself.
 pub(crate) fn client_data(data: Option<&RawValue>) -> Cow<'_, str> {
     let text = data.map_or("null", RawValue::get);
     if text.starts_with('"')
@@ -158,7 +160,8 @@ pub(crate) fn client_data(data: Option<&RawValue>) -> Cow<'_, str> {
     text.into()
 }
 
-/// Whether the name is the protocol's own: an event of that name would be taken for one of the hub's.
+/// Whether the name is the protocol's own: an event of that name would be taken for one of the
+/// hub's.
 pub(crate) fn is_reserved(event: &str) -> bool {
     event.starts_with("pusher:") || event.starts_with("pusher_internal:")
 }

@@ -1,9 +1,11 @@
-//! Places for connections that are not (yet) WebSockets: handshakes, publishers, and those that rest between requests.
+//! Places for connections that are not (yet) WebSockets: handshakes, publishers, and those that
+//! rest between requests.
 //!
 //! # Role
 //!
-//! The accept loop asks for a place for each connection ([`Slots::enter`]); the connection's goroutine says when it waits
-//! for its peer and when a request is worked on ([`Place`]), and gives the place back.
+//! The accept loop asks for a place for each connection ([`Slots::enter`]); the connection's
+//! goroutine says when it waits for its peer and when a request is worked on ([`Place`]), and gives
+//! the place back.
 //!
 //! # States
 //!
@@ -15,19 +17,21 @@
 //!
 //! # Rules
 //!
-//! 1. There are `limit` places, and `per_address` for one address (an IPv6 network of 64 bits counts as one).
-//! 2. When there is none for a newcomer, whoever has been waiting longest loses its own: of the same address, if that
-//!    address has too many. One that is worked on keeps it; if all are, the newcomer is refused.
-//! 3. A quarter of the places is the API's: connections that have not yet sent a signed request do not push out others
-//!    when these are no more than that. So neither silent connections nor handshakes keep publishers out, and idle
-//!    publishers keep nobody out.
-//! 4. Whoever is new gets `GRACE` to say something: in a rush of handshakes all have just come. And a newcomer waits for a
-//!    moment while all are worked on: most requests take less.
+//! 1. There are `limit` places, and `per_address` for one address (an IPv6 network of 64 bits
+//!    counts as one).
+//! 2. When there is none for a newcomer, the one that has been waiting longest loses its own: of
+//!    the same address, if that address has too many. One that is worked on keeps it; if all are,
+//!    the newcomer is refused.
+//! 3. A quarter of the places is the API's: connections that have not yet sent a signed request do
+//!    not push out others when these are no more than that. So neither silent connections nor
+//!    handshakes keep publishers out, and idle publishers keep nobody out.
+//! 4. A newcomer gets `GRACE` to say something: in a rush of handshakes all have just come. And it
+//!    waits for a moment while all are worked on: most requests take less.
 //!
 //! # Protocol
 //!
-//! `waits_since` is taken by one exchange, by the goroutine (to work) or by the accept loop (to end it): one of them comes
-//! first, and the other sees it. So no request that is worked on is cut off.
+//! `waits_since` is taken by one exchange, by the goroutine (to work) or by the accept loop (to end
+//! it): one of them comes first, and the other sees it. So no request that is worked on is cut off.
 
 use crate::client::Client;
 use crate::rt::sync::Mutex;
@@ -78,7 +82,7 @@ struct Slot {
 /// What a newcomer gets.
 #[derive(Debug)]
 pub(crate) enum Entered {
-    /// A place, and who lost it: that one is to be ended.
+    /// A place, and the connection that lost it, which is to be ended.
     Place(Place, Option<Evicted>),
     /// Ask again after so long.
     Wait(Duration),
@@ -181,7 +185,8 @@ impl Slots {
         Entered::Place(Place { slots: self.clone(), number, slot }, evicted)
     }
 
-    /// Takes the place of whoever has been waiting longest. `Err` has how long to wait for those that have just come.
+    /// Takes the place of the connection that has been waiting longest. `Err` has how long to wait
+    /// for those that have just come.
     fn idlest(
         &self,
         inner: &Inner,
@@ -222,7 +227,7 @@ impl Slots {
     }
 }
 
-/// What counts as one address: whoever has an IPv6 address has a network of them.
+/// What counts as one address: a host with one IPv6 address has a network of them.
 fn of_one(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !(u128::from(u64::MAX)))),
@@ -257,7 +262,7 @@ mod tests {
         }
     }
 
-    /// The idlest goes first; who works is spared, and when all work the newcomer is refused.
+    /// The idlest goes first; one that works is spared, and when all work the newcomer is refused.
     #[test]
     fn the_idlest_goes_first() {
         gort::run(|| {
@@ -281,7 +286,7 @@ mod tests {
         });
     }
 
-    /// Who has just come is given a moment, unless it must be.
+    /// One that has just come is given a moment, unless it must be.
     #[test]
     fn newcomers_have_a_moment() {
         gort::run(|| {
@@ -304,7 +309,8 @@ mod tests {
         });
     }
 
-    /// The API keeps its part against those that have not signed anything, and no more than its part.
+    /// The API keeps its part against those that have not signed anything, and no more than its
+    /// part.
     #[test]
     fn the_api_has_its_part() {
         gort::run(|| {

@@ -90,7 +90,7 @@ fn the_page_gets_its_channel_signed_and_no_other() {
     assert_eq!(http.get("/page/auth").0, 405);
 }
 
-/// The page is open to all who reach it, so it is served only where somebody asked for it.
+/// The page is open to all who reach it, so it is served only where the operator asked for it.
 #[test]
 fn without_a_page_there_is_nothing_to_sign() {
     let hub = hub(|_| {});
@@ -178,15 +178,16 @@ fn who_says_nothing_is_not_waited_for() {
     assert!(idle.is_ended());
 }
 
-/// Waits until the server has ended so many of them. (Which of two that were answered just now is the idler one is known to
-/// the server only; `src/slots.rs` has the tests of the order.)
+/// Waits until the server has ended so many of them. (Which of two that were answered just now is
+/// the idler one is known to the server only; `src/slots.rs` has the tests of the order.)
 fn until_ended(all: &[Http], n: usize) {
     common::until("they are ended", || {
         (all.iter().filter(|http| http.has_ended()).count() == n).then_some(())
     });
 }
 
-/// Publishers that rest keep out neither clients nor other publishers: whoever rests longest makes room.
+/// Publishers that rest keep out neither clients nor other publishers: the one that rests longest
+/// makes room.
 #[test]
 fn idle_publishers_keep_nobody_out() {
     let hub = hub(|config| config.max_http_connections = 4);
@@ -205,7 +206,8 @@ fn idle_publishers_keep_nobody_out() {
     assert_eq!((hub.hub.stats().evicted, hub.hub.stats().refused), (2, 0));
 }
 
-/// Connections that say nothing keep out nobody either, and take nothing from publishers that are there.
+/// Connections that say nothing keep out nobody either, and take nothing from publishers that are
+/// there.
 #[test]
 fn silent_connections_keep_nobody_out() {
     let hub = hub(|config| config.max_http_connections = 8);
@@ -220,7 +222,7 @@ fn silent_connections_keep_nobody_out() {
     drop(silent);
 }
 
-/// One address has its own limit: who floods from it pushes out its own connections.
+/// One address has its own limit: a flood from it pushes out its own connections.
 #[test]
 fn an_address_has_its_limit() {
     let hub = hub(|config| config.max_http_per_address = 2);

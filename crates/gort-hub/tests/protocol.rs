@@ -172,7 +172,8 @@ fn channel_data_is_part_of_the_signature() {
     check(&with, json!(data), "pusher_internal:subscription_succeeded");
 }
 
-/// A string of JSON arrives as that JSON (laravel-echo over a string, the Java library), any other string as itself.
+/// A string of JSON arrives as that JSON (laravel-echo over a string, the Java library), any other
+/// string as itself.
 #[test]
 fn a_client_event_whose_data_is_a_string() {
     let hub = hub(|_| {});

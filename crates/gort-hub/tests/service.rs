@@ -137,7 +137,8 @@ fn a_drain_cuts_off_who_does_not_hang_up() {
     drop(stubborn);
 }
 
-/// Before it stops accepting, a drain says for a while that it is one; and the clients do not all come back in one moment.
+/// Before it stops accepting, a drain says for a while that it is one; and the clients do not all
+/// come back in one moment.
 #[test]
 fn a_drain_is_announced_and_spread() {
     let hub = hub(|config| {

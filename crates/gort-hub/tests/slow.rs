@@ -1,4 +1,5 @@
-//! Clients that read and clients that do not: the first are never cut off, the second cost little, and not for long.
+//! Clients that read and clients that do not: the first are never cut off, the second cost little,
+//! and not for long.
 mod common;
 
 use common::{Client, Http, KEY, PATIENCE, SECRET, TestHub, hub, now_s, until};
@@ -16,7 +17,8 @@ fn pings(n: usize) -> Vec<u8> {
     masked_text_frame(PING, [1, 2, 3, 4]).repeat(n)
 }
 
-/// A burst in one write is answered in full: it is no sign of a slow client that its answers wait for the writer.
+/// A burst in one write is answered in full: it is no sign of a slow client that its answers wait
+/// for the writer.
 #[test]
 fn three_hundred_pings_in_one_write() {
     let hub = hub(|_| {});
@@ -28,7 +30,8 @@ fn three_hundred_pings_in_one_write() {
     assert_eq!(hub.hub.stats().slow_consumers, 0);
 }
 
-/// Many more answers than the queue holds: the hub reads on when the client does, instead of closing it.
+/// Many more answers than the queue holds: the hub reads on when the client does, instead of
+/// closing it.
 #[test]
 fn a_client_that_asks_faster_than_it_reads() {
     let hub = hub(|config| {
@@ -45,7 +48,8 @@ fn a_client_that_asks_faster_than_it_reads() {
     assert_eq!(hub.hub.stats().slow_consumers, 0);
 }
 
-/// A client that asks and never reads is cut off too, when nothing of its answers could be written for the time of a pong.
+/// A client that asks and never reads is cut off too, when nothing of its answers could be written
+/// for the time of a pong.
 #[test]
 fn a_client_that_asks_and_never_reads() {
     let hub = hub(|config| {
@@ -90,7 +94,8 @@ fn check_pipelined(n: usize, data: &str, tune: impl FnOnce(&mut Config)) {
     assert_eq!(hub.hub.stats().slow_consumers, 0);
 }
 
-/// Publishers give way to a subscriber that reads everything, also when they have more for it than its queue holds.
+/// Publishers give way to a subscriber that reads everything, also when they have more for it than
+/// its queue holds.
 #[test]
 fn four_hundred_pipelined_publishes() {
     check_pipelined(400, "x", |_| {});
@@ -123,8 +128,9 @@ fn unsent(port: u16) -> u64 {
     table.lines().filter_map(of_line).sum()
 }
 
-/// What clients that stop reading cost: a bounded queue and a bounded buffer in the kernel each, both gone when they are cut
-/// off; and one wait altogether for those who publish, while those who read get everything.
+/// What clients that stop reading cost: a bounded queue and a bounded buffer in the kernel each,
+/// both gone when they are cut off; and one wait altogether for those that publish, while those
+/// that read get everything.
 #[test]
 fn clients_that_stop_reading_cost_little_and_not_for_long() {
     const STOPPED: u64 = 20;
@@ -147,7 +153,8 @@ fn clients_that_stop_reading_cost_little_and_not_for_long() {
         assert!(sent < 10_000, "they were never cut off");
         most = most.max(unsent(hub.addr.port()));
     }
-    // Linux doubles the buffer's size, for what it needs itself, and lets one packet (64 KiB here) go past it.
+    // Linux doubles the buffer's size, for what it needs itself, and lets one packet (64 KiB here)
+    // go past it.
     let limit = STOPPED * 3 * 64 * 1024;
     assert!((1..=limit).contains(&most), "{most} bytes were in the kernel, of {limit}");
     hub.until("they are gone", |stats| stats.connections == 1);
@@ -156,7 +163,8 @@ fn clients_that_stop_reading_cost_little_and_not_for_long() {
     drop(stopped);
 }
 
-/// A client that takes a little now and then makes progress, but does not get all the time there is.
+/// A client that takes a little now and then makes progress, but does not get all the time there
+/// is.
 #[test]
 fn a_client_that_reads_too_slowly() {
     let hub = hub(|config| {
