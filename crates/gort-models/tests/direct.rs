@@ -863,7 +863,8 @@ fn a_yield_against_a_thief() {
     });
 }
 
-/// In a crowd a goroutine that has not run is queued globally: another M takes it from there at once.
+/// In a crowd a goroutine that has not run is queued globally: another M takes it from there at
+/// once.
 #[test]
 fn a_yield_in_a_crowd() {
     without_fences(|| {

@@ -3,9 +3,9 @@
 //! Each mixture is made from a seed, which a failure prints; `GORT_SIMULATE=seed` plays that one
 //! alone, and prints the shares.
 //!
-//! Not judged as strictly as the others: parties that wait for the kernel in between, which can not always
-//! run (a quarter of the fair share). Goroutines that yield or wait share the slices for the active by
-//! turns as well as by time, so in a mixture their turns are within a factor of 16.
+//! Not judged as strictly as the others: parties that wait for the kernel in between, which can not
+//! always run (a quarter of the fair share). Goroutines that yield or wait share the slices for the
+//! active by turns as well as by time, so in a mixture their turns are within a factor of 16.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 

@@ -130,7 +130,8 @@ fn without_fences_somebody_does() {
     without_fences(|| model(3, swapper_against_scheduler));
 }
 
-/// What is below the live stack goes while the goroutine, which names no lock and writes no word, waits: for the first time, or for the second.
+/// What is below the live stack goes while the goroutine, which names no lock and writes no word,
+/// waits: for the first time, or for the second.
 #[test]
 fn nobody_runs_on_what_is_given_back() {
     model(3, held_against_scheduler);

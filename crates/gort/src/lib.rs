@@ -29,8 +29,10 @@
 //!
 //! # Starting
 //! [`run`] starts the runtime if need be; [`start`] does only that; [`Runtime::builder`] has the knobs. There is one runtime a
-//! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_THREAD_CAP`, `GORT_BLOCKING_LIMIT` give what was not set; `GORT_SWAP`
-//! overrules [`RuntimeBuilder::swap_idle_stacks`]. `GORT_DEBUG=key=value,...` has `asyncpreemptoff=1` (no goroutine is stopped by a signal),
+//! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_STATIC_TLS`, `GORT_THREAD_CAP`,
+//! `GORT_BLOCKING_LIMIT` give what was not set; `GORT_SWAP` overrules what a program has said by
+//! [`RuntimeBuilder::swap_idle_stacks`], and is ignored in a program that has not called it.
+//! `GORT_DEBUG=key=value,...` has `asyncpreemptoff=1` (no goroutine is stopped by a signal),
 //! `containermaxprocs=0` and `updatemaxprocs=0` (see [`set_default_gomaxprocs`]) and `logprocs=1` (says at the start what GOMAXPROCS is, and why).
 //! `GORT_TRACEBACK=none` leaves the goroutines out of fatal errors.
 

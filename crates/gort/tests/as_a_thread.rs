@@ -1,5 +1,6 @@
-//! What libc does to threads, seen from goroutines: libraries that are opened later, locales, keys, `pthread_self()`, the end of a thread, and C frames. What
-//! changes the process, or ends it, runs in a child.
+//! What libc does to threads, seen from goroutines: libraries that are opened later, locales, keys,
+//! `pthread_self()`, the end of a thread, and C frames. What changes the process, or ends it, runs
+//! in a child.
 
 mod child;
 
@@ -22,7 +23,8 @@ long bump(void) { return magic++; }
 __attribute__((noinline)) long frame(long n) { char buf[n]; memset(buf, 7, 1024); return ((volatile char *)buf)[5]; }
 "#;
 
-/// Compiles [`LIBRARY`], whose frames have no stack probes. `None` (and a sentence): there is no compiler.
+/// Compiles [`LIBRARY`], whose frames have no stack probes. `None` (and a sentence): there is no
+/// compiler.
 fn library() -> Option<PathBuf> {
     let dir = std::env::temp_dir().join(format!("gort-as-a-thread-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -109,8 +111,9 @@ fn late_library() {
     }
 }
 
-/// A library with initial-exec thread-locals, opened when goroutines exist, is refused in libc's own words; with room reserved, or
-/// where the room could not be taken, each goroutine sees the initial values, whatever it did at that moment.
+/// A library with initial-exec thread-locals, opened when goroutines exist, is refused in libc's
+/// own words; with room reserved, or where the room could not be taken, each goroutine sees the
+/// initial values, whatever it did at that moment.
 #[test]
 fn initial_exec_thread_locals_of_late_libraries() {
     match scene().as_deref() {
@@ -133,7 +136,8 @@ fn initial_exec_thread_locals_of_late_libraries() {
     }
 }
 
-/// More room than libc has is refused at the start, with both figures; and the start can be tried again.
+/// More room than libc has is refused at the start, with both figures; and the start can be tried
+/// again.
 #[test]
 fn room_that_there_is_not() {
     if scene().is_some() {
@@ -149,8 +153,8 @@ fn room_that_there_is_not() {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// A frame of C without stack probes that begins in the stack and ends in its guard is reported as an overflow, up to the guard's
-/// whole width.
+/// A frame of C without stack probes that begins in the stack and ends in its guard is reported as
+/// an overflow, up to the guard's whole width.
 #[test]
 fn big_frames_of_c() {
     const STACK: i64 = 256 << 10;
@@ -199,7 +203,8 @@ extern "C" fn destroy(value: *mut c_void) {
     }
 }
 
-/// HelenOS/helenos#245: destructors of pthread keys run when slots are given up, in rounds; those of deleted keys do not.
+/// HelenOS/helenos#245: destructors of pthread keys run when slots are given up, in rounds; those
+/// of deleted keys do not.
 #[test]
 fn keys_of_given_up_slots() {
     if !child::is_played(|| {
@@ -227,7 +232,8 @@ fn keys_of_given_up_slots() {
                         libc::pthread_setspecific(last, std::ptr::without_provenance(3));
                         libc::pthread_setspecific(plain, std::ptr::without_provenance(4));
                         libc::pthread_setspecific(gone, std::ptr::without_provenance(5));
-                        // libc's own memory for a thread, too: a message, and a name that it has to make.
+                        // libc's own memory for a thread, too: a message, and a name that it has to
+                        // make.
                         libc::dlopen(c"/nowhere/at/all".as_ptr(), libc::RTLD_NOW);
                         libc::strsignal(12_345);
                     }
@@ -315,7 +321,8 @@ fn another_locale() {
     assert!(many().into_iter().all(|seen| seen == in_a_thread), "goroutines on used slots see the old one");
 }
 
-/// After `setlocale` a goroutine that begins sees the new character classes, as a thread does, whether its slot is a used one or not.
+/// After `setlocale` a goroutine that begins sees the new character classes, as a thread does,
+/// whether its slot is a used one or not.
 #[test]
 fn character_classes_of_today() {
     if scene().is_some() {
@@ -355,7 +362,8 @@ fn about_others() {
     });
 }
 
-/// `pthread_exit` in a goroutine, from wherever, and `pthread_cancel` of oneself, end the process with a sentence and status 2.
+/// `pthread_exit` in a goroutine, from wherever, and `pthread_cancel` of oneself, end the process
+/// with a sentence and status 2.
 #[test]
 fn threads_end_otherwise() {
     match scene().as_deref() {

@@ -1,4 +1,5 @@
-//! Thread-locals that are larger than the smallest stack, and than what a stack used to be: they come on top of it, at any size that is asked for.
+//! Thread-locals that are larger than the smallest stack, and than what a stack used to be: they
+//! come on top of it, at any size that is asked for.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ fn recurse(depth: usize) -> usize {
     if depth == 0 { 0 } else { recurse(depth - 1) + frame[depth % 16] - depth + 1 }
 }
 
-/// Goroutines with the smallest stack, and larger ones, each have all of their thread-locals, and as much stack as asked for; neighbours do not see each other's.
+/// Goroutines with the smallest stack, and larger ones, each have all of their thread-locals, and
+/// as much stack as asked for; neighbours do not see each other's.
 #[test]
 fn come_on_top_of_any_stack() {
     gort::run(|| {

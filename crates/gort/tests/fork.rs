@@ -71,7 +71,7 @@ impl Sockets {
         Sockets { listener, here, there, spare, udp, unix, unix_there }
     }
 
-    /// Each socket wakes who waits at it.
+    /// Each socket wakes the goroutine that waits at it.
     fn work(&self) {
         let ended = AtomicBool::new(false);
         gort::scope(|s| {
@@ -90,7 +90,7 @@ impl Sockets {
                 if ended.load(SeqCst) {
                     break;
                 }
-                assert!(begun.elapsed() < Duration::from_secs(30), "somebody was not woken");
+                assert!(begun.elapsed() < Duration::from_secs(30), "one was not woken");
                 gort::sleep(Duration::from_millis(2));
                 match i {
                     0 => (&self.there).write_all(b"x").unwrap(),

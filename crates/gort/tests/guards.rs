@@ -1,6 +1,6 @@
 //! Guards that belong to one goroutine and are kept in a thread-local, which belongs to the slot
-//! (in shared mode, to the thread): whoever drops them later, nothing happens to it. Each scene has
-//! a process of its own.
+//! (in shared mode, to the thread): a goroutine that drops them later is not affected. Each scene
+//! has a process of its own.
 
 mod child;
 
@@ -90,7 +90,7 @@ fn a_kept_lock_is_not_the_next_ones() {
     ends_well("a_kept_lock_is_not_the_next_ones", "1");
 }
 
-/// Who drops another's lock while it holds one of its own stays locked.
+/// A goroutine that drops another's lock while it holds one of its own stays locked.
 #[test]
 fn a_kept_lock_does_not_unlock() {
     if is_played(|| {

@@ -71,7 +71,7 @@ fn all_signals_are_blocked() {
 /// An overflow is reported also where SIGSEGV is blocked in the process.
 #[test]
 fn an_overflow_is_reported_under_a_mask() {
-    #[allow(unconditional_recursion)]
+    #[allow(unconditional_recursion)] // that is what overflows the stack
     fn dive(n: u64) -> u64 {
         std::hint::black_box(dive(std::hint::black_box(n + 1))) + 1
     }
@@ -109,7 +109,7 @@ fn sigurg_is_ignored() {
     assert!(child.status().unwrap().success());
 }
 
-/// With no room for pending signals the kernel forgets who has sent one.
+/// With no room for pending signals the kernel forgets the sender of one.
 #[test]
 fn no_signals_may_be_pending() {
     if scene().is_some() {
@@ -222,8 +222,8 @@ fn signal_stacks_are_guarded() {
     child::ends_well_in_both_modes("signal_stacks_are_guarded", "1");
 }
 
-/// Something closes all descriptors that it does not know: one error says so, at once, whoever
-/// finds out.
+/// Something closes all descriptors that it does not know: one error says so, at once, whichever
+/// thread finds out.
 #[test]
 fn somebody_closes_all_descriptors() {
     if let Some(scene) = scene() {
@@ -255,7 +255,7 @@ fn somebody_closes_all_descriptors() {
 #[test]
 fn a_start_that_failed_can_be_repeated() {
     if scene().is_some() {
-        // Root has no such limit, so become nobody first; whoever cannot is not root.
+        // Root has no such limit, so become nobody first; a process that cannot is not root.
         // SAFETY: plain system calls.
         let before = unsafe {
             libc::setuid(65534);

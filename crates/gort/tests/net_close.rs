@@ -427,7 +427,7 @@ fn a_lingering_close_holds_no_p() {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (peer, _) = listener.accept().unwrap();
-            // More than the peer takes, who does not read.
+            // More than the peer takes, which does not read.
             stream.set_nonblocking(true).unwrap();
             while stream.write(&[0; 64 << 10]).is_ok() {}
             stream.set_nonblocking(false).unwrap();

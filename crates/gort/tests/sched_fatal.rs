@@ -30,7 +30,7 @@ const CASES: &[Case] = &[
     Case {
         name: "deadlock_where_nobody_may_look",
         scene: || {
-            // SAFETY: plain system calls. Who cannot become nobody is not root.
+            // SAFETY: plain system calls. A process that cannot become nobody is not root.
             unsafe {
                 libc::setuid(65534);
                 assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 0), 0);

@@ -1,4 +1,5 @@
-//! Shares of the CPU: no goroutine that can run is starved, whatever runs beside it. Each scene has a process of its own.
+//! Shares of the CPU: no goroutine that can run is starved, whatever runs beside it. Each scene has
+//! a process of its own.
 
 mod child;
 

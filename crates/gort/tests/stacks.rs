@@ -172,8 +172,8 @@ fn park_many() {
     release();
 }
 
-/// 200 000 goroutines are parked at once, three times `vm.max_map_count`: a stack is no mapping, and takes one page,
-/// thread-locals included.
+/// 200 000 goroutines are parked at once, three times `vm.max_map_count`: a stack is no mapping,
+/// and takes one page, thread-locals included.
 #[test]
 fn stacks_are_no_mappings() {
     match scene().as_deref() {
@@ -276,8 +276,8 @@ fn once_deep() {
     drop(never);
 }
 
-/// Goroutines that were deep once give back what lies below their live stacks when they have been parked for a while, also where
-/// nobody swaps; what is alive stays.
+/// Goroutines that were deep once give back what lies below their live stacks when they have been
+/// parked for a while, also where nobody swaps; what is alive stays.
 #[test]
 fn pages_below_the_live_stack_come_back() {
     match scene().as_deref() {

@@ -279,7 +279,7 @@ impl FdMutex {
     }
 
     /// Bars the socket and takes a reference for the closer, who ends the operations in flight and then
-    /// [`leave`](FdMutex::leave)s. False if somebody else has closed it.
+    /// [`leave`](FdMutex::leave)s. False if it was closed already.
     ///
     /// Those in line are sent away.
     #[must_use]
@@ -303,7 +303,7 @@ impl FdMutex {
     }
 
     /// As [`close`](FdMutex::close), where no other thread is: in a forked child. Takes no lock,
-    /// and nobody has to leave. False if somebody else has closed it.
+    /// and nobody has to leave. False if it was closed already.
     #[must_use]
     pub(super) fn close_alone(&self) -> bool {
         self.state.fetch_or(CLOSED | DESTROYED, AcqRel) & CLOSED == 0

@@ -11,8 +11,8 @@
 //!    either.
 //! 4. A wait allocates nothing. `EINTR` is given to the caller: only it knows how long is still to
 //!    sleep.
-//! 5. Without the instance or the eventfd nothing would be woken any more. The first call that finds
-//!    one of them closed (by a library that closes all descriptors it does not know) ends the
+//! 5. Without the instance or the eventfd nothing would be woken any more. The first call that
+//!    finds one of them closed (by a library that closes all descriptors it does not know) ends the
 //!    process, with the reason.
 //!
 //! # Rejected

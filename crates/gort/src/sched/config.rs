@@ -8,7 +8,7 @@ use crate::sys::{cgroup, thread};
 use std::path::Path;
 use std::time::Duration;
 
-/// A time slice of a P, see `policy/`. Go's `forcePreemptNS`.
+/// A time slice of a P, see `policy.rs`. Go's `forcePreemptNS`.
 pub(crate) const SLICE: Duration = Duration::from_millis(10);
 /// Goroutines in a P's ring; Go's number.
 pub(crate) const RING: usize = 256;
@@ -97,7 +97,8 @@ impl Config {
         self.stack_bytes.or_else(|| env_bytes("GORT_STACK")).unwrap_or(slab::DEFAULT_STACK_BYTES)
     }
 
-    /// What becomes of the static TLS that libc keeps free. `GORT_DEBUG=tlssurplus=0` leaves it, for tests.
+    /// What becomes of the static TLS that libc keeps free. `GORT_DEBUG=tlssurplus=0` leaves it,
+    /// for tests.
     pub(crate) fn static_tls(&self) -> Wanted {
         let reserve = self.static_tls_bytes.or_else(|| env_bytes("GORT_STATIC_TLS")).unwrap_or(0);
         let take = debug_knob("tlssurplus").is_none_or(|v| v != "0");

@@ -1,14 +1,16 @@
 //! Nothing can ever run again: when that is certain.
 //!
 //! With all Ps idle: no goroutine queued, no timer, nobody waiting for I/O, every M asleep for want
-//! of work (so none is inside `blocking`, none computes), and no thread in the process but ours and those that wait in `run`. A foreign thread could
-//! still send, so it puts the verdict off; it is asked again later, ever more rarely.
+//! of work (so none is inside `blocking`, none computes), and no thread in the process but ours and
+//! those that wait in `run`. A foreign thread could still send, so it puts the verdict off; it is
+//! asked again later, ever more rarely.
 //!
 //! # Why the verdict is certain
 //! The kernel counts the threads, and that takes too long for the scheduler's lock. So sysmon looks
 //! under the lock, counts without it, and looks again under it:
 //! ```text
-//!   look: all asleep, nothing comes; take the Scene ──▶ count the threads ──▶ look: is it the same Scene?
+//!   look: all asleep, nothing comes; take the Scene
+//!     ──▶ count the threads ──▶ look: is it the same Scene?
 //! ```
 //! The same [`Scene`] means that no goroutine has run in between (`schedules`), and no thread of
 //! ours has come or gone. So from the first look on, only a foreign thread could have changed

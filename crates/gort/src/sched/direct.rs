@@ -17,8 +17,10 @@
 //! 2. From before it takes the successor until that has arrived, the thread is pinned: no signal stops it in between. The depth is a
 //!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
 //!    takes that back, g0 brings it along (`run.rs`), and a fresh block is given it (`attach`).
-//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then, unless the slice is for others
-//!    (`policy/`), the ring, with nothing due before them (a timer may be some microseconds late). It must have a stack, which is there, or get one that is warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
+//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then,
+//!    unless the slice is for others (`policy.rs`), the ring, with nothing due before them (a timer
+//!    may be some microseconds late). It must have a stack, which is there, or get one that is
+//!    warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
 //!    resumes anybody else on this M.
 //! 4. Who yields where nobody is queued goes on at once, as `find` would have let it; every 61st time it goes through g0 all the same,
 //!    which looks elsewhere.
@@ -80,7 +82,8 @@ unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
     }
 }
 
-/// A slice that ends as `g` begins to wait is charged to it, unless there is one that it has handed over to.
+/// A slice that ends as `g` begins to wait is charged to it, unless there is one that it has handed
+/// over to.
 fn charge_if_over(m: &M, g: &G) {
     let p = m.p.get().expect("a goroutine runs with a P");
     if p.preempt.load(Relaxed) && p.runq.peek_next().is_none() {

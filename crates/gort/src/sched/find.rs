@@ -1,8 +1,9 @@
 //! What to run next, and how an M waits when there is nothing.
 //!
 //! # Order
-//! What its own P, the global queue, the netpoller and the expired have, in the order that `policy/` says; then other Ps' rings, their due
-//! timers and their `next`. Then the P idles, and all queues are looked at once more (`wake/README.md`, G1 to G4). Then one M sleeps in
+//! What its own P, the global queue, the netpoller and the expired have, in the order that
+//! `policy.rs` says; then other Ps' rings, their due timers and their `next`. Then the P idles, and
+//! all queues are looked at once more (`wake/README.md`, G1 to G4). Then one M sleeps in
 //! the kernel's poll until the earliest timer of all heaps, the others in the idle list.
 //!
 //! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers and the netpoller".
@@ -49,8 +50,8 @@ pub(crate) fn last_poll_ns() -> u64 {
     LAST_POLL_NS.load(Relaxed)
 }
 
-/// The next goroutine for `m` to run. Sleeps until there is one. `None`: the thread is to end. On g0; enters and returns with a P
-/// (none at the thread's end).
+/// The next goroutine for `m` to run. Sleeps until there is one. `None`: the thread is to end. On
+/// g0; enters and returns with a P (none at the thread's end).
 pub(crate) fn find(m: &'static M) -> Option<*mut G> {
     if let Some(found) = m.found.take() {
         return Some(found); // `direct.rs` has looked
@@ -143,7 +144,8 @@ impl Sources for Here {
         clock::now_ns() < self.0.interrupted_ns.get() + URGENT_NS
     }
 
-    /// Not where so many wait already that they last until the next look: more would only overtake them.
+    /// Not where so many wait already that they last until the next look: more would only overtake
+    /// them.
     fn readable(&mut self) -> Option<*mut G> {
         let few = netpoll::waiters() != 0 && self.0.runq.len() < LOOK_EVERY as usize;
         if few { look_at_netpoll(self.0) } else { None }
@@ -197,7 +199,8 @@ impl Sources for Here {
     }
 }
 
-/// Looks what the kernel has for us, without sleeping: the first is to run, the others are queued on `p`.
+/// Looks what the kernel has for us, without sleeping: the first is to run, the others are queued
+/// on `p`.
 fn look_at_netpoll(p: &P) -> Option<*mut G> {
     let mut list = GList::new();
     poll_into(Some(0), &mut list);

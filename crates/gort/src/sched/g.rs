@@ -94,7 +94,7 @@ pub(crate) struct G {
     state: AtomicU8,
     reason: AtomicU8,
     kind: AtomicU8,
-    /// When it next can run it is one of the expired, see `policy/`.
+    /// When it next can run it is one of the expired, see `policy.rs`.
     expires: AtomicBool,
     pub(crate) refs: AtomicU8,
     /// When it last began to wait as a slice ended, in units of [`CHARGE_UNIT_NS`]; its own.

@@ -1,10 +1,12 @@
 //! What libc says of a goroutine's `pthread_self()`, and does to it.
 //!
-//! To libc a goroutine is a thread, with a descriptor of its own; but the kernel has never heard of the thread id in that. libc asks the kernel by
-//! this id for whatever is not in the descriptor. So these functions take the place of libc's in programs that link gort, and lend the
-//! block the id of the thread that the goroutine is on, for the length of the call: the answers are that thread's. A goroutine that sets what belongs to a
-//! thread (affinity, priority) must hold an [`OsThreadLock`](crate::OsThreadLock), under which its block has that id anyway;
-//! otherwise, and for another goroutine's `pthread_t`, the kernel's answer is ESRCH.
+//! To libc a goroutine is a thread, with a descriptor of its own; but the kernel has never heard of
+//! the thread id in that. libc asks the kernel by this id for whatever is not in the descriptor. So
+//! these functions take the place of libc's in programs that link gort, and lend the block the id
+//! of the thread that the goroutine is on, for the length of the call: the answers are that
+//! thread's. A goroutine that sets what belongs to a thread (affinity, priority) must hold an
+//! [`OsThreadLock`](crate::OsThreadLock), under which its block has that id anyway; otherwise, and
+//! for another goroutine's `pthread_t`, the kernel's answer is ESRCH.
 
 use super::m;
 use super::start::fixed;
@@ -25,12 +27,14 @@ fn next(place: &AtomicUsize, name: &CStr) -> usize {
     next
 }
 
-/// Calls `f`; if `thread` is the calling goroutine, its block has the real id of its thread meanwhile.
+/// Calls `f`; if `thread` is the calling goroutine, its block has the real id of its thread
+/// meanwhile.
 fn with_real_tid(thread: libc::pthread_t, f: impl FnOnce() -> libc::c_int) -> libc::c_int {
     let tp = fs::read();
     let goroutine = m::current().filter(|m| m.g().is_some() && m.fs.get() != tp && thread as usize == tp);
     let Some((m, layout)) = goroutine.and_then(|m| Some((m, fixed().layout.as_ref()?))) else { return f() };
-    // SAFETY: the block is the caller's own. `f` does not park, and who is stopped meanwhile stays on its thread.
+    // SAFETY: the block is the caller's own. `f` does not park, and a goroutine that is stopped
+    // meanwhile stays on its thread.
     unsafe {
         let own = layout.tid(tp);
         layout.set_tid(tp, m.tid.load(Relaxed) as u32);
@@ -47,6 +51,7 @@ macro_rules! about_oneself {
         ///
         /// # Safety
         /// As libc's: `thread` is alive, and pointers are valid.
+        // SAFETY: it takes the place of libc's function of that name, and has its type.
         #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(thread: libc::pthread_t, $($arg: $type),*) -> libc::c_int {
             static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -70,11 +75,12 @@ about_oneself! {
     pthread_sigqueue(signal: libc::c_int, value: libc::sigval);
 }
 
-/// As libc's for threads. A goroutine cannot be cancelled: who tries that on itself ends the process with a sentence; another goroutine is no such
-/// thread.
+/// As libc's for threads. A goroutine cannot be cancelled: one that tries that on itself ends the
+/// process with a sentence; another goroutine is no such thread.
 ///
 /// # Safety
 /// As libc's: `thread` is alive.
+// SAFETY: it takes the place of libc's function of that name, and has its type.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn pthread_cancel(thread: libc::pthread_t) -> libc::c_int {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

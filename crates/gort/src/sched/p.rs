@@ -40,7 +40,7 @@ pub(crate) struct P {
     pub(crate) m: AtomicPtr<M>,
     pub(crate) runq: LocalQueue<G, RING>,
     pub(crate) timers: Timers,
-    /// Counts time slices, see `policy/`.
+    /// Counts time slices, see `policy.rs`.
     pub(crate) tick: AtomicU32,
     slice_part: AtomicU8,
     /// The slice is over.

@@ -8,15 +8,17 @@
 //!   queue that all Ps share. All others that can run are *active*.
 //! - A *party* is what shares are counted by: a goroutine, or several that only hand over to each
 //!   other (then only one of them can run at a time, and it inherits the slice through `next`).
+//! - A *newcomer* is a goroutine that has never run. There is a *crowd* while [`CROWD`] goroutines
+//!   or more are stopped with their threads.
 //!
 //! # The rule
 //! | when                                  | what happens                                       |
 //! | ------------------------------------- | -------------------------------------------------- |
-//! | a slice ends                          | the goroutine that runs is expired; if it has just parked, its successor in `next` is. Who else is `next` goes behind the ring. The [`Account`] says who comes first in the next slice: the active or the expired |
-//! | a goroutine parks, ends or yields     | the P [picks](pick) another one; one that yields goes behind the ring |
+//! | a slice ends                          | the goroutine that runs is expired; if it has just parked, its successor in `next` is; if there is none it is charged itself, and is expired when its wait ends if that was so less than [80 ms](CHARGED_TWICE_NS) ago, too. Where the goroutine that runs is expired, the one in `next` goes behind the ring. The [`Account`] says which come first in the next slice: the active or the expired |
+//! | a goroutine parks, ends or yields     | the P [picks](pick) another one; one that yields goes behind the ring; an expired one that has its own slice [goes on](after_yield) |
 //! | I/O or time has readied a goroutine   | it is picked next (*urgent*); one that has computed for 1 ms is stopped for it, and goes to the front of the expired, since the slice is not over |
 //! | a goroutine calls gort in a loop, and others want to run | it gives way: behind the ring, or, where it must stay on its thread, to the back of the expired |
-//! | [`CROWD`] goroutines or more are stopped with their threads | those that have never run get slices of their own, ever more rarely: [`one_in`] |
+//! | there is a crowd | newcomers get slices of their own, ever more rarely: [`one_in`] |
 //!
 //! # Why nobody starves, and each party gets half of its fair share or more
 //! A slice is charged to the party that runs as it ends, so by chance in proportion to what each
@@ -33,14 +35,15 @@
 //!    In each slice for the active the ring moves on by one or more, as `next` does not
 //!    survive the slice's end.
 //! 4. *Over any second.* A round of all parties must fit in: where there are so many that it
-//!    would take more than 0.4 s, [slices are shorter](slice_ns), down to 1 ms.
+//!    would take more than 0.2 s, [slices are shorter](slice_ns), down to 1 ms.
 //! 5. *Several Ps.* The queue of the expired is one for all; an active goroutine that a long ring
 //!    delays is expired at some time, and goes on where there is room.
 //!
 //! What is urgent takes from the account of the active: beside an expired one that has its slice,
 //! urgent ones run once each and it goes on; so they are served at once but cannot take all.
 //!
-//! `crates/gort-models/tests/shares.rs` runs this very file over thousands of mixtures and checks the shares.
+//! `crates/gort-models/tests/shares.rs` runs this very file over thousands of mixtures and checks
+//! the shares.
 //!
 //! # Rejected
 //! - Virtual run times, as Linux has: the time-stamp counter takes 9.5 ns here, a yield 26 ns.
@@ -109,7 +112,8 @@ pub(crate) enum AfterYield {
     Queues,
 }
 
-/// What a yield leads to; `over`: the slice is over, and others wait; `turns`: so many there were in it.
+/// What a yield leads to; `over`: the slice is over, and others wait; `turns`: so many there were
+/// in it.
 pub(crate) fn after_yield(turn: Turn, over: bool, turns: u64) -> AfterYield {
     match (turn.is_of_expired(), over) {
         (true, false) => AfterYield::Runs,
@@ -153,7 +157,7 @@ pub(crate) struct Account(i32);
 const UNIT: i32 = 1 << 10;
 
 impl Account {
-    /// A slice has ended in which one of `ran` was running. Says who comes first in the next one.
+    /// A slice has ended in which one of `ran` was running. Says which come first in the next one.
     pub(crate) fn charge(&mut self, ran: Class, parties: Parties) -> Class {
         let of_expired = share_of_expired(parties);
         self.0 += match ran {

@@ -1,7 +1,7 @@
 //! The runtime's own threads: Ms, sysmon, the template thread, the swapper.
 //!
 //! # A panic there
-//! is a fault of the runtime, or of somebody who has taken away what it stands on. Without the
+//! is a fault of the runtime, or of code that has taken away what it stands on. Without the
 //! thread the process would limp on: a P that nobody runs, timers that nobody fires. So it is a
 //! fatal error.
 //!
@@ -33,8 +33,8 @@ pub(super) fn spawn(
     })
 }
 
-/// The thread `name` has panicked. The hook has said where; who has replaced it hears at least
-/// this.
+/// The thread `name` has panicked. The hook has said where; if the program
+/// has replaced it, this is said at least.
 #[cold]
 fn end_of(name: &str, payload: &(dyn Any + Send)) -> ! {
     let text = payload.downcast_ref::<&str>().copied();

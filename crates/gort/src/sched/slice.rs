@@ -1,4 +1,5 @@
-//! The end of a slice on a P: who is charged, and what the next one is for (`policy/`).
+//! The end of a slice on a P: which goroutine is charged, and what the next one is for
+//! (`policy.rs`).
 
 use super::g::G;
 use super::netpoll;
@@ -28,8 +29,8 @@ fn others_wait(p: &P) -> bool {
     p.runq.ring_len() != 0 || !state::global_is_empty() || netpoll::waiters() != 0
 }
 
-/// Ends the slice of `p`. It is charged to `stopped`, which was running, or else to `next`. Owner only;
-/// allocates nothing.
+/// Ends the slice of `p`. It is charged to `stopped`, which was running, or else to `next`. Owner
+/// only; allocates nothing.
 pub(super) fn end(p: &P, s: &mut Shared, stopped: Option<*mut G>) {
     let parties = s.parties(p);
     let mut account = p.account.get();

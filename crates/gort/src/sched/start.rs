@@ -117,19 +117,21 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The bytes of a goroutine's stack, rounded up to a power of two, from 16 KiB to 1 GiB. They are address space; memory is used
-    /// as it is touched. The goroutine's thread-locals, however large, and a guard come on top. Default: `GORT_STACK` (as in `64K`
-    /// or `1M`), else 256 KiB.
+    /// The bytes of a goroutine's stack, rounded up to a power of two, from 16 KiB to 1 GiB. They
+    /// are address space; memory is used as it is touched. The goroutine's thread-locals, however
+    /// large, and a guard come on top. Default: `GORT_STACK` (as in `64K` or `1M`), else 256 KiB.
     pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
         self.0.stack_bytes = Some(bytes);
         self
     }
 
-    /// Keeps room for the thread-locals of libraries that are opened later and have *initial-exec* ones: so many bytes at least, of
-    /// the 1.6 KB or so that libc has for all of them. Goroutines see them as threads do. A parked goroutine takes a page more
-    /// then, and [`swap_idle_stacks`](RuntimeBuilder::swap_idle_stacks) does nothing. Default: `GORT_STATIC_TLS` (as in `512` or
-    /// `1K`), else 0: `dlopen` of such a library fails, as libc says it: "cannot allocate memory in static TLS block". Libraries that the
-    /// program is linked with, or that were opened before the start, are not concerned, nor are other thread-locals.
+    /// Keeps room for the thread-locals of libraries that are opened later and have *initial-exec*
+    /// ones: so many bytes at least, of the 1.6 KB or so that libc has for all of them. Goroutines
+    /// see them as threads do. A parked goroutine takes a page more then, and
+    /// [`swap_idle_stacks`](RuntimeBuilder::swap_idle_stacks) does nothing. Default:
+    /// `GORT_STATIC_TLS` (as in `512` or `1K`), else 0: `dlopen` of such a library fails, as libc
+    /// says it: "cannot allocate memory in static TLS block". Libraries that the program is linked
+    /// with, or that were opened before the start, are not concerned, nor are other thread-locals.
     pub fn reserve_static_tls(mut self, bytes: usize) -> RuntimeBuilder {
         self.0.static_tls_bytes = Some(bytes);
         self
@@ -162,10 +164,11 @@ impl RuntimeBuilder {
 
     /// Swaps out the stacks and thread-locals of goroutines that have been parked for `after`: what they hold is packed, to some 40
     /// bytes where many wait in the same place, and their pages go back to the system, until they run again. That takes some 10 µs of CPU out, and 6 of time for the first wake-up; a goroutine that
-    /// waits takes 1.3 KB then instead of 5.3, page tables included. While goroutines run, the swapper looks every `after / 2`, between
-    /// 1 ms and 1 s. The environment's `GORT_SWAP` overrules this: `off`, or a duration as in
-    /// `500us`, `500ms`, `5s` or `2m`. [`Duration::MAX`] is off unless that says so. Default: off,
-    /// whatever `GORT_SWAP` says: the promise below is the program's, not of those who run it.
+    /// waits takes 1.3 KB then instead of 5.3, page tables included. While goroutines run, the
+    /// swapper looks every `after / 2`, between 1 ms and 1 s. The environment's `GORT_SWAP`
+    /// overrules this: `off`, or a duration as in `500us`, `500ms`, `5s` or `2m`. [`Duration::MAX`]
+    /// is off unless that says so. Default: off, whatever `GORT_SWAP` says: the promise below is
+    /// the program's, not of those who run it.
     ///
     /// Swapped out are those who wait for I/O, in `sleep`, in `join`, in `send` and `recv` of channels, and in all of [`sync`](crate::sync); without a deadline, but for
     /// I/O. Not those in `select`, behind another's operation on the same socket, at the limit of `blocking`, at the channels of timers, in `block_on`, with a [`scope`](crate::scope) open, with an

@@ -40,10 +40,10 @@ static LENGTHS: Line<Lengths> = Line::new(Lengths {
     is_crowded: AtomicBool::new(false),
 });
 
-/// See the module's head; what the lists are for, `policy/` says.
+/// See the module's head; what the lists are for, `policy.rs` says.
 pub(crate) struct Shared {
-    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in the
-    /// order of their `G::turn`; but in a crowd the newcomers wait for slices of their own.
+    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in
+    /// the order of their `G::turn`; but in a crowd the newcomers wait for slices of their own.
     begun: GList,
     newcomers: GList,
     /// Readied by I/O or time.
@@ -52,8 +52,8 @@ pub(crate) struct Shared {
     /// others. Together they are one queue, in the order of their `G::turn`.
     stopped: GList,
     expired: GList,
-    /// How many ever came to the global queue or the expired: the `G::turn` of the next one. Those in
-    /// front of all have 0.
+    /// How many ever came to the global queue or the expired: the `G::turn` of the next one. Those
+    /// in front of all have 0.
     turn: u64,
     idle_ps: Vec<&'static P>,
     /// Ps that want Ms, Ms that idle.
@@ -115,7 +115,8 @@ pub(crate) fn active_is_empty() -> bool {
     LENGTHS.active.load(Relaxed) == 0
 }
 
-/// Whether goroutines wait that I/O or time has readied (a look without the lock, which may be late).
+/// Whether goroutines wait that I/O or time has readied (a look without the lock, which may be
+/// late).
 #[inline]
 pub(crate) fn is_urgent() -> bool {
     LENGTHS.urgent.load(Relaxed) != 0
@@ -127,7 +128,8 @@ pub(crate) fn nothing_is_expired() -> bool {
     LENGTHS.expired.load(Relaxed) == 0
 }
 
-/// Whether so many are stopped that newcomers are let in slowly (a look without the lock, which may be late).
+/// Whether so many are stopped that newcomers are let in slowly (a look without the lock, which may
+/// be late).
 #[inline]
 pub(crate) fn is_crowded() -> bool {
     LENGTHS.is_crowded.load(Relaxed)
@@ -183,8 +185,8 @@ impl Shared {
         self.publish();
     }
 
-    /// Puts a goroutine that is charged with a slice behind the expired; `is_stopped`: in the middle of
-    /// computing, and its thread waits. As [`push_global`](Self::push_global).
+    /// Puts a goroutine that is charged with a slice behind the expired; `is_stopped`: in the
+    /// middle of computing, and its thread waits. As [`push_global`](Self::push_global).
     pub(crate) fn push_expired(&mut self, g: *mut G, is_stopped: bool) {
         self.stamp(g);
         if is_stopped {
@@ -207,7 +209,7 @@ impl Shared {
         self.publish();
     }
 
-    /// Whether so many are stopped that newcomers are let in slowly, see `policy/`.
+    /// Whether so many are stopped that newcomers are let in slowly, see `policy.rs`.
     pub(crate) fn is_crowded(&self) -> bool {
         self.stopped.len() >= policy::CROWD
     }
@@ -293,7 +295,8 @@ impl Shared {
         }
     }
 
-    /// Takes the first of the global queue for `p` to run, and `p`'s share of the rest into its empty ring.
+    /// Takes the first of the global queue for `p` to run, and `p`'s share of the rest into its
+    /// empty ring.
     pub(crate) fn pop_global(&mut self, p: &P) -> Option<*mut G> {
         let first = self.pop()?;
         let rest = self.active() - self.urgent.len();

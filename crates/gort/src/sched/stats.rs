@@ -62,9 +62,11 @@ pub struct Snapshot {
     pub stacks: usize,
     /// Stack slots that wait to be used again (not counting those that Ps keep warm).
     pub stacks_free: usize,
-    /// The bytes of a goroutine's block of thread-locals, which shares a page with the beginning of its stack; 0 in shared mode. In a block is also
-    /// what libc keeps free for libraries that are opened later, some 1.6 KB, if the program has [reserved](crate::RuntimeBuilder::reserve_static_tls) it or
-    /// it could not be taken (`GORT_DEBUG=logtls=1` says why): then a parked goroutine takes a page more.
+    /// The bytes of a goroutine's block of thread-locals, which shares a page with the beginning of
+    /// its stack; 0 in shared mode. In a block is also what libc keeps free for libraries that are
+    /// opened later, some 1.6 KB, if the program has
+    /// [reserved](crate::RuntimeBuilder::reserve_static_tls) it or it could not be taken
+    /// (`GORT_DEBUG=logtls=1` says why): then a parked goroutine takes a page more.
     pub block_bytes: usize,
     /// How often the stack of a parked goroutine was swapped out.
     pub swap_outs: u64,

@@ -4,7 +4,7 @@
 //! | when                                                        | what                                              |
 //! | ----------------------------------------------------------- | ------------------------------------------------- |
 //! | a P is inside `blocking` since the last look and is wanted, or for 10 ms | takes it and hands it off (`syscall/`)            |
-//! | a P's slice is over (`policy/`)                             | marks it; if others want to run, and the goroutine there has computed for 1 ms: stops it (`preempt/`) |
+//! | a P's slice is over (`policy.rs`)                             | marks it; if others want to run, and the goroutine there has computed for 1 ms: stops it (`preempt/`) |
 //! | a P that is over runs a goroutine: above GOMAXPROCS, or the world stops | preempts it                                       |
 //! | goroutines wait for I/O, and nobody asked the netpoller for 1 ms | asks it                                      |
 //! | a timer is due whose P runs the same goroutine for 1 ms     | fires it                                          |
@@ -288,7 +288,8 @@ impl Sysmon {
         }
     }
 
-    /// Whether goroutines that I/O or time has readied wait while all Ps are busy, and one of those with the same goroutine for long.
+    /// Whether goroutines that I/O or time has readied wait while all Ps are busy, and one of those
+    /// with the same goroutine for long.
     fn must_make_room(&self, now: u64) -> bool {
         let computes = |p: &P| self.seen[p.id as usize].computes(now);
         state::is_urgent() && WAKE.idle_ps() == 0 && p::all().any(computes)
@@ -313,7 +314,8 @@ impl Sysmon {
     /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
     fn next_slice_end(&self) -> u64 {
         let slice_ns = self.slice_now();
-        // At that time it is marked, and then the goroutine that runs has computed for long enough to be stopped.
+        // At that time it is marked, and then the goroutine that runs has computed for long enough
+        // to be stopped.
         let ends = p::all().flat_map(|p| {
             let seen = &self.seen[p.id as usize];
             [seen.tick_since_ns + p.slice_ns(slice_ns), seen.turn_since_ns + least_turn(slice_ns)]

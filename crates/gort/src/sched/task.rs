@@ -300,8 +300,9 @@ impl Builder {
         self
     }
 
-    /// The bytes of the stack, rounded up to a power of two, at least 16 KiB. They are address space; memory is used as it is
-    /// touched. The goroutine's thread-locals and a guard come on top. Default: 256 KiB, or `GORT_STACK`.
+    /// The bytes of the stack, rounded up to a power of two, at least 16 KiB. They are address
+    /// space; memory is used as it is touched. The goroutine's thread-locals and a guard come on
+    /// top. Default: 256 KiB, or `GORT_STACK`.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self

@@ -1,12 +1,15 @@
 //! The end of a block, as the end of a thread.
 //!
-//! `start_thread` does three things when a thread's function has returned, and so do we when a slot is given up, in the same
-//! order: it runs the destructors of `thread_local!`s, then those of pthread keys (for C libraries), in rounds, since each may set
-//! values again; then it frees what libc itself keeps for the thread. Of the last, what has a public way is done here: the
-//! resolver's state, the strings of `strerror_l` and `strsignal`, that of `dlerror`. malloc's cache belongs to the M.
+//! `start_thread` does three things when a thread's function has returned, and so do we when a slot
+//! is given up, in the same order: it runs the destructors of `thread_local!`s, then those of
+//! pthread keys (for C libraries), in rounds, since each may set values again; then it frees what
+//! libc itself keeps for the thread. Of the last, what has a public way is done here: the
+//! resolver's state, the strings of `strerror_l` and `strsignal`, that of `dlerror`. malloc's cache
+//! belongs to the M.
 //!
-//! libc has no public function for the keys: their values are read and set by `pthread_getspecific` and
-//! `pthread_setspecific`, on the block; the destructors stand in libc's table, whose place and form it tells debuggers.
+//! libc has no public function for the keys: their values are read and set by `pthread_getspecific`
+//! and `pthread_setspecific`, on the block; the destructors stand in libc's table, whose place and
+//! form it tells debuggers.
 
 use super::tls::{LayoutError, require, symbol, word};
 use crate::sys::fs;
@@ -32,7 +35,8 @@ pub(super) struct End {
     call_dtors: unsafe extern "C" fn(),
     keys: usize,
     key_count: usize,
-    /// Where a descriptor points to its tables of values (the first lies in the descriptor), and how many there are.
+    /// Where a descriptor points to its tables of values (the first lies in the descriptor), and
+    /// how many there are.
     tables: isize,
     table_count: usize,
     /// Words that point to strings of libc's.
@@ -50,9 +54,11 @@ struct Resolver {
     servers: libc::c_int,
 }
 
-/// One of libthread_db's descriptors of a field or variable: the bits of an element, how many there are, where they begin.
+/// One of libthread_db's descriptors of a field or variable: the bits of an element, how many there
+/// are, where they begin.
 fn described(name: &CStr) -> Result<[usize; 3], LayoutError> {
-    // SAFETY: `_thread_db_*` descriptors are three 32-bit words; libthread_db of every glibc reads them.
+    // SAFETY: `_thread_db_*` descriptors are three 32-bit words; libthread_db of every glibc reads
+    // them.
     Ok(unsafe { *(symbol(name)? as *const [u32; 3]) }.map(|n| n as usize))
 }
 
@@ -92,8 +98,9 @@ impl End {
         })
     }
 
-    /// Finds the words that point to libc's strings: a call on the fresh block `tp`, whose words from `begin` on are looked at, changes one each
-    /// to what it returns. Where libc keeps them otherwise there are none.
+    /// Finds the words that point to libc's strings: a call on the fresh block `tp`, whose words
+    /// from `begin` on are looked at, changes one each to what it returns. Where libc keeps them
+    /// otherwise there are none.
     ///
     /// # Safety
     /// Nobody runs on the block.
@@ -141,8 +148,8 @@ impl End {
                     continue;
                 }
                 any = true;
-                // SAFETY: the key has a value, so it is one; the table has so many entries. Who deletes a key whose destructor runs
-                // has the same race with threads that end.
+                // SAFETY: the key has a value, so it is one; the table has so many entries. Code
+                // that deletes a key whose destructor runs has the same race with threads that end.
                 unsafe {
                     libc::pthread_setspecific(key, std::ptr::null());
                     if let Some(destructor) = (*(self.keys as *const Key).add(key as usize)).destructor {
@@ -154,7 +161,8 @@ impl End {
                 break;
             }
         }
-        // SAFETY: public functions, about the state of the block that we run on. The first `dlerror` marks the message as read, the second frees it.
+        // SAFETY: public functions, about the state of the block that we run on. The first
+        // `dlerror` marks the message as read, the second frees it.
         unsafe {
             libc::dlerror();
             libc::dlerror();

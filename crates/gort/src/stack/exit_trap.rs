@@ -1,15 +1,16 @@
 //! Where `pthread_exit` leads in a goroutine, and a cancellation that is acted on.
 //!
-//! libc unwinds such a thread up to a buffer of `setjmp`'s that `start_thread` has left in its own frame and whose address is in
-//! the descriptor. A goroutine has no such frame below it. So each block points to one buffer of ours, which lies beyond every
-//! stack that could be unwound: libc jumps to it at once, on a stack of its own, where the process ends with a sentence.
+//! libc unwinds such a thread up to a buffer of `setjmp`'s that `start_thread` has left in its own
+//! frame and whose address is in the descriptor. A goroutine has no such frame below it. So each
+//! block points to one buffer of ours, which lies beyond every stack that could be unwound: libc
+//! jumps to it at once, on a stack of its own, where the process ends with a sentence.
 
 use super::tls::{LayoutError, require};
 use crate::sys::map::{self, PAGE};
 use crate::sys::{fs, program};
 use std::sync::OnceLock;
 
-/// libc's `struct pthread_unwind_buf`: where to go, and who was there before.
+/// libc's `struct pthread_unwind_buf`: where to go, and the buffer that was there before.
 #[repr(C)]
 struct Buffer {
     registers: [u64; 8],
@@ -43,7 +44,8 @@ pub(super) fn buffer(ended: extern "C" fn() -> !) -> Result<usize, LayoutError> 
 fn make(ended: extern "C" fn() -> !) -> Result<usize, LayoutError> {
     let mut here = [0u64; 32];
     let place = (&raw const here) as u64;
-    // SAFETY: it only writes the registers into the buffer, which has room; nobody jumps back to it.
+    // SAFETY: it only writes the registers into the buffer, which has room; nobody jumps back to
+    // it.
     unsafe { _setjmp(&mut here) };
     let (sp, pc) = (demangle(here[RSP]), demangle(here[PC]));
     let is_known = sp.abs_diff(place) < PAGE as u64 && program::find().code.contains(&(pc as usize));

@@ -383,7 +383,8 @@ mod tests {
                 let mut links = [0; 2];
                 if let Some(layout) = layout {
                     assert!(slot.ensure_block(layout));
-                    // SAFETY: all blocks are on the list, whose links are not packed; the test writes all over this one.
+                    // SAFETY: all blocks are on the list, whose links are not packed; the test
+                    // writes all over this one.
                     while !unsafe { layout.try_unlist(slot.tp()) } {}
                     links = layout.links().map(|off| slot.tp().wrapping_add_signed(off));
                 }

@@ -1,22 +1,26 @@
 //! libc's list of threads, on which blocks are.
 //!
 //! # Why
-//! What one thread does to all others, libc does by a walk over its lists of threads: it gives each the initial values of a library's
-//! initial-exec thread-locals, waits until none is in the middle of a symbol's look-up before it frees what that reads, and resets
-//! what must not be shared with a child of `fork`. So every block is on the list of those threads whose stacks are not libc's
-//! own (`_dl_stack_user`), from before it is laid until it is given up, except while its goroutine is swapped out: then nobody runs on it, nobody
-//! will before it is back, and it has no memory to be written to.
+//! What one thread does to all others, libc does by a walk over its lists of threads: it gives each
+//! the initial values of a library's initial-exec thread-locals, waits until none is in the middle
+//! of a symbol's look-up before it frees what that reads, and resets what must not be shared with a
+//! child of `fork`. So every block is on the list of those threads whose stacks are not libc's own
+//! (`_dl_stack_user`), from before it is laid until it is given up, except while its goroutine is
+//! swapped out: then nobody runs on it, nobody will before it is back, and it has no memory to be
+//! written to.
 //!
-//! The walks of `setuid` and its family pass blocks by, since these say that they are exiting (`Layout::build`): Ms are
-//! on the list as well, and a thread must change its credentials once.
+//! The walks of `setuid` and its family pass blocks by, since these say that they are exiting
+//! (`Layout::build`): Ms are on the list as well, and a thread must change its credentials once.
 //!
 //! # The lock
-//! is libc's own, a word that is 0 when free, 1 when held, 2 when held and wanted (`lowlevellock.h`); it lies 48 bytes behind the list's head in each
-//! glibc since 2.34. A check at start takes it and looks whether libc then waits for it. Older ones keep the list to themselves: [`find`] says so.
+//! is libc's own, a word that is 0 when free, 1 when held, 2 when held and wanted
+//! (`lowlevellock.h`); it lies 48 bytes behind the list's head in each glibc since 2.34. A check at
+//! start takes it and looks whether libc then waits for it. Older ones keep the list to themselves:
+//! [`find`] says so.
 //!
 //! # A fork in the middle
-//! In the child libc walks the list forwards, once, and forgets it. So an element's own links are written before it is
-//! linked, and a walk that meets a removal half done finds its way.
+//! In the child libc walks the list forwards, once, and forgets it. So an element's own links are
+//! written before it is linked, and a walk that meets a removal half done finds its way.
 
 use super::tls::{LayoutError, thread_db_offset, word};
 use crate::sys::{futex, pin};
@@ -35,7 +39,8 @@ pub(super) struct List {
 /// From the head to the lock: the head, that of the cache, and two words.
 const TO_LOCK: usize = 16 + 16 + 8 + 8;
 
-/// Finds the list, and makes sure that it is one and that its lock is where it was. `rtld_global` is libc's variable of that name.
+/// Finds the list, and makes sure that it is one and that its lock is where it was. `rtld_global`
+/// is libc's variable of that name.
 pub(super) fn find(rtld_global: usize) -> Result<List, LayoutError> {
     let Ok(offset) = thread_db_offset(c"_thread_db_rtld_global__dl_stack_user") else {
         return Err(LayoutError::new(
@@ -44,7 +49,8 @@ pub(super) fn find(rtld_global: usize) -> Result<List, LayoutError> {
     };
     let list =
         List { head: rtld_global + offset, links: thread_db_offset(c"_thread_db_pthread_list")? as isize };
-    // SAFETY: the head is two pointers in libc's data, and each element of what is a list points back.
+    // SAFETY: the head is two pointers in libc's data, and each element of what is a list points
+    // back.
     let is_list = unsafe {
         let (next, previous) = (*list.next_of(list.head), *list.previous_of(list.head));
         next != 0
@@ -71,7 +77,8 @@ impl List {
     }
 
     fn lock_word(&self) -> &AtomicU32 {
-        // SAFETY: aligned, in libc's data, which lives as long as the process; libc too uses it by atomic operations alone.
+        // SAFETY: aligned, in libc's data, which lives as long as the process; libc too uses it by
+        // atomic operations alone.
         unsafe { AtomicU32::from_ptr((self.head + TO_LOCK) as *mut u32) }
     }
 
@@ -95,7 +102,7 @@ impl List {
         starter.join().unwrap_or(false) && wanted
     }
 
-    /// As `lll_lock`. Who holds it is pinned: what stops threads lets it finish.
+    /// As `lll_lock`. Its owner is pinned: what stops threads lets it finish.
     fn lock(&self) -> Locked<'_> {
         pin::enter();
         let word = self.lock_word();
@@ -120,7 +127,8 @@ impl List {
     /// Puts the block at `tp` on the list.
     ///
     /// # Safety
-    /// It is not on it, its memory stays until it is taken off, and what libc's walks read of a descriptor is there.
+    /// It is not on it, its memory stays until it is taken off, and what libc's walks read of a
+    /// descriptor is there.
     pub(super) unsafe fn add(&self, tp: usize) {
         let own = word(tp, self.links) as usize;
         let _held = self.lock();

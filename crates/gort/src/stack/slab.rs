@@ -1,26 +1,28 @@
 //! Where stacks come from: slots in big slabs, one mapping each.
 //!
 //! ```text
-//!   low                                                                            end, low of the next
+//!   low                                                            low of the next, end
 //!   ┌──────────────────┬─────────────── what was asked for, or more ──┬───────────────┐
 //!   │ guard, 64 KiB    │ stack, grows down ◀──────────────────────────│ block         │
 //!   └──────────────────┴──────────────────────────────────────────────┴───────────────┘
 //! ```
-//! A slot is address space, committed by touching it. Its stack is a power of two, as that was asked for; the block of thread-locals
-//! and the guard come on top. All that lies between two stacks is a block or a guard. The guard is made without splitting the
-//! mapping where the kernel can (`sys/map.rs`), so the number of slots is bounded by memory, not by `vm.max_map_count`. Slots of
-//! one size form a class; the slabs of a class are never unmapped (a slot that is given up gives its pages back, and the address
-//! space is used again).
+//! A slot is address space, committed by touching it. Its stack is a power of two, as that was
+//! asked for; the block of thread-locals and the guard come on top. All that lies between two
+//! stacks is a block or a guard. The guard is made without splitting the mapping where the kernel
+//! can (`sys/map.rs`), so the number of slots is bounded by memory, not by `vm.max_map_count`.
+//! Slots of one size form a class; the slabs of a class are never unmapped (a slot that is given up
+//! gives its pages back, and the address space is used again).
 //!
 //! # The width of a guard
-//! Compilers probe big frames page by page, but not all do: a frame of C without probes that is larger than the guard reaches
-//! the slot below. A guard costs no memory but the entries of a page table, of which there is one of 4 KiB for each 2 MiB of
-//! slots; so its width is a matter of that. Measured, below stacks of 256 KiB: 4 KiB take 0.7 µs to install, and a slot 537 bytes of page tables;
-//! 64 KiB 1.5 µs and 649 bytes; 256 KiB 2.5 µs and 1 034 bytes.
+//! Compilers probe big frames page by page, but not all do: a frame of C without probes that is
+//! larger than the guard reaches the slot below. A guard costs no memory but the entries of a page
+//! table, of which there is one of 4 KiB for each 2 MiB of slots; so its width is a matter of that.
+//! Measured, below stacks of 256 KiB: 4 KiB take 0.7 µs to install, and a slot 537 bytes of page
+//! tables; 64 KiB 1.5 µs and 649 bytes; 256 KiB 2.5 µs and 1 034 bytes.
 //!
 //! # The distance of two slots
-//! is an odd number of pages. Were it a power of two, the tops of all stacks would share a few sets of the TLB, and a thousand
-//! goroutines that take turns would miss it each time.
+//! is an odd number of pages. Were it a power of two, the tops of all stacks would share a few sets
+//! of the TLB, and a thousand goroutines that take turns would miss it each time.
 //!
 //! A slot in the free list has either no block (fresh, or given up) or a block whose thread-locals keep their
 //! values, like those of a pool's thread.
@@ -260,7 +262,8 @@ pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
         c.slabs.push(base..base + slab);
     }
     let low = c.next;
-    // SAFETY: the slot's low end lies in a slab that was mapped for slots, and this one is not used yet.
+    // SAFETY: the slot's low end lies in a slab that was mapped for slots, and this one is not used
+    // yet.
     unsafe { map::guard(low, GUARD_BYTES, guards()) }?;
     c.next += stride;
     drop(c);
@@ -321,8 +324,8 @@ mod tests {
         }
     }
 
-    /// A stack is as large as its class says, with the block above it and all of the guard below; and nothing but the guard lies between
-    /// a block and the stack above it.
+    /// A stack is as large as its class says, with the block above it and all of the guard below;
+    /// and nothing but the guard lies between a block and the stack above it.
     #[test]
     fn block_and_guard_come_on_top() {
         let layout = crate::stack::tls::tests::layout();

@@ -1,17 +1,22 @@
-//! What libc keeps free in each thread's block, for libraries that are opened later: who gets it.
+//! What libc keeps free in each thread's block, for libraries that are opened later, and which
+//! library gets it.
 //!
-//! # Why somebody must have it
-//! Thread-locals of a library that is opened by `dlopen` are allocated when a thread first uses them, but for the *initial-exec* ones:
-//! those lie at one distance from every thread pointer, in a surplus of some 1.6 KB below the thread-locals of the libraries
-//! that the program was started with. A goroutine whose stack began below the surplus would touch a second page
-//! for nothing; one whose stack lies *in* it must be sure that no library gets it. So a library of ours takes all of it, once for the
-//! process. Who wants some later is told so by libc: "cannot allocate memory in static TLS block".
+//! # Why it must belong to a library
+//! Thread-locals of a library that is opened by `dlopen` are allocated when a thread first uses
+//! them, but for the *initial-exec* ones: those lie at one distance from every thread pointer, in a
+//! surplus of some 1.6 KB below the thread-locals of the libraries that the program was started
+//! with. A goroutine whose stack began below the surplus would touch a second page for nothing; one
+//! whose stack lies *in* it must be sure that no library gets it. So a library of ours takes all of
+//! it, once for the process. A library that wants some later is refused by libc: "cannot allocate
+//! memory in static TLS block".
 //!
 //! # The library
-//! is a file in memory (`memfd`), made here and opened by libc's own `dlopen`. It holds no code: a segment of data, thread-locals of
-//! as many bytes as wanted, and one relocation of the kind that asks for initial-exec thread-locals. The relocated word tells where they
-//! lie. It is opened by a thread that ends soon, so that its path leads nowhere afterwards. A first library, of one byte, finds out what is free; it is closed again, which libc
-//! allows for the last one; the second is never closed.
+//! is a file in memory (`memfd`), made here and opened by libc's own `dlopen`. It holds no code: a
+//! segment of data, thread-locals of as many bytes as wanted, and one relocation of the kind that
+//! asks for initial-exec thread-locals. The relocated word tells where they lie. It is opened by a
+//! thread that ends soon, so that its path leads nowhere afterwards. A first library, of one byte,
+//! finds out what is free; it is closed again, which libc allows for the last one; the second is
+//! never closed.
 
 use crate::sys::thread;
 use std::ffi::{CStr, CString};
@@ -19,8 +24,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
-/// How libc lays a block, as far as it matters here: from the lowest byte of static TLS to the end of the descriptor, and of these the
-/// descriptor.
+/// How libc lays a block, as far as it matters here: from the lowest byte of static TLS to the end
+/// of the descriptor, and of these the descriptor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
     pub(super) all: usize,
@@ -34,7 +39,7 @@ impl Sizes {
     }
 }
 
-/// The bytes below the thread pointer that belong to somebody.
+/// The bytes below the thread pointer that belong to some library.
 pub(super) fn used(sizes: Sizes) -> Result<usize, String> {
     elsewhere(move || used_here(sizes))
 }
@@ -53,7 +58,8 @@ fn used_here(sizes: Sizes) -> Result<usize, String> {
     }
 }
 
-/// Takes all that is free, for good, and says how many bytes below the thread pointer belonged to somebody before.
+/// Takes all that is free, for good, and says how many bytes below the thread pointer belonged to
+/// libraries before.
 pub(super) fn take(sizes: Sizes) -> Result<usize, String> {
     static USED: OnceLock<Result<usize, String>> = OnceLock::new();
     USED.get_or_init(|| elsewhere(move || take_here(sizes))).clone()
@@ -118,14 +124,16 @@ impl Library {
     fn open(bytes: usize, for_good: bool) -> Result<Library, Refused> {
         let file =
             in_memory(&image(bytes, for_good)).map_err(|e| Refused::Otherwise(format!("memfd: {e}")))?;
-        // Not the plain path: libc knows libraries by the path they were opened by, and the next one that somebody opens from memory may
-        // have the same descriptor; so may a file of a debugger, which looks at that path in a process of its own.
+        // Not the plain path: libc knows libraries by the path they were opened by, and the next
+        // one that is opened from memory may have the same descriptor; so may a file of a debugger,
+        // which looks at that path in a process of its own.
         let path = format!("/proc/self/task/{}/fd/{}", thread::tid(), file.as_raw_fd());
         let path = CString::new(path).expect("no zero in it");
         // SAFETY: a path; the library has no code that could run.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if handle.is_null() {
-            // SAFETY: after a failure dlerror gives a string, which stays until the next call of this thread.
+            // SAFETY: after a failure dlerror gives a string, which stays until the next call of
+            // this thread.
             let why = unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy().into_owned();
             return Err(if why.contains("static TLS") { Refused::NoRoom } else { Refused::Otherwise(why) });
         }
@@ -180,7 +188,8 @@ fn image(bytes: usize, for_good: bool) -> Vec<u8> {
     let words = |words: &[u64]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
     let halves = |halves: &[u32]| halves.iter().flat_map(|h| h.to_le_bytes()).collect::<Vec<u8>>();
 
-    // The header: 64 bits, little endian; a shared object for x86-64; four program headers behind it, no sections.
+    // The header: 64 bits, little endian; a shared object for x86-64; four program headers behind
+    // it, no sections.
     put(0, b"\x7fELF\x02\x01\x01");
     put(0x10, &halves(&[62 << 16 | 3, 1]));
     put(0x18, &words(&[0, 0x40, 0]));

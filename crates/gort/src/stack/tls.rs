@@ -17,15 +17,18 @@
 //! glibc's own `_dl_allocate_tls` lays the initial images and the dtv, as `pthread_create` has it do. What
 //! `pthread_create` and `start_thread` then write into a descriptor is learned from a **donor**: a real thread
 //! that copies its own block before it does anything else. Each word in which the donor differs from a bare block
-//! is one [`Patch`]: a pointer into the donor's block is relocated, the stack bounds become the slot's,
-//! the tid is the block's own, rseq is marked unregistered, and
-//! the rest (stack guard, pointer guard, ctype tables) is copied. A block is that of a detached thread, which nobody can join, on libc's
-//! list of threads (`listed.rs`), where it says that it is exiting: so `setuid` and its family leave it alone.
+//! is one [`Patch`]: a pointer into the donor's block is relocated, the stack bounds become the
+//! slot's, the tid is the block's own, rseq is marked unregistered, and the rest (stack guard,
+//! pointer guard, ctype tables) is copied. A block is that of a detached thread, which nobody can
+//! join, on libc's list of threads (`listed.rs`), where it says that it is exiting: so `setuid` and
+//! its family leave it alone.
 //!
 //! # The surplus
-//! Static TLS ends with room for libraries that are opened later. If nobody can get it (`surplus.rs`), the stack begins above it, right below what is
-//! used: so block and stack share a page. `_dl_allocate_tls` writes the whole of static TLS; then it does so **aside**, in memory that is kept for that, and
-//! what is used comes from there. If room was [wanted](Wanted::reserve), it belongs to each block, and the stack begins below it.
+//! Static TLS ends with room for libraries that are opened later. If nobody can get it
+//! (`surplus.rs`), the stack begins above it, right below what is used: so block and stack share a
+//! page. `_dl_allocate_tls` writes the whole of static TLS; then it does so **aside**, in memory
+//! that is kept for that, and what is used comes from there. If room was [wanted](Wanted::reserve),
+//! it belongs to each block, and the stack begins below it.
 //!
 //! # malloc
 //! glibc's malloc keeps a cache and an arena per thread. A million goroutines must not hoard a million caches,
@@ -85,7 +88,8 @@ const FIRST_TID: u32 = 0x2000_0000;
 /// `FUTEX_TID_MASK` keeps 30 bits of a lock owner's id.
 const LAST_TID: u32 = 0x3FFF_FFF0;
 
-/// The bit of `cancelhandling` in a descriptor by which a thread says that it is about to end, in every glibc.
+/// The bit of `cancelhandling` in a descriptor by which a thread says that it is about to end, in
+/// every glibc.
 const EXITING: u32 = 1 << 4;
 
 type AllocateTls = unsafe extern "C" fn(*mut u8) -> *mut u8;
@@ -126,7 +130,7 @@ pub(crate) struct Layout {
     pthread_size: usize,
     /// Bytes below the thread pointer that a block has.
     used: usize,
-    /// Who has the rest of static TLS.
+    /// What has become of the rest of static TLS.
     surplus: Surplus,
     list: Option<List>,
     tid_off: usize,
@@ -141,7 +145,7 @@ pub(crate) struct Layout {
     ctype_init: Option<unsafe extern "C" fn()>,
 }
 
-/// Who has that part of static TLS which libc keeps free at a program's start.
+/// What has become of that part of static TLS which libc keeps free at a program's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Surplus {
     /// A library of ours, for good: a block ends above it.
@@ -207,7 +211,8 @@ pub(super) fn word(tp: usize, off: isize) -> *mut u64 {
 }
 
 impl Layout {
-    /// Looks at this process's libc, and takes the surplus unless it is wanted. Starts some short-lived threads.
+    /// Looks at this process's libc, and takes the surplus unless it is wanted. Starts some
+    /// short-lived threads.
     pub(crate) fn discover(wanted: Wanted) -> Result<Layout, LayoutError> {
         let static_info = symbol(c"_dl_get_tls_static_info")?;
         // SAFETY: that is this function's type in every glibc; GLIBC_PRIVATE, so checked below by use.
@@ -283,7 +288,8 @@ impl Layout {
         self.pthread_size as isize - self.static_size as isize
     }
 
-    /// Where a block begins, and the stack below it, as an offset from the thread pointer (negative).
+    /// Where a block begins, and the stack below it, as an offset from the thread pointer
+    /// (negative).
     pub(crate) fn block_start(&self) -> isize {
         -(self.used as isize)
     }
@@ -293,7 +299,7 @@ impl Layout {
         self.pthread_size.next_multiple_of(self.align.max(64)) + self.used
     }
 
-    /// Who has the rest of static TLS.
+    /// What has become of the rest of static TLS.
     pub(crate) fn surplus(&self) -> &Surplus {
         &self.surplus
     }
@@ -311,19 +317,23 @@ impl Layout {
     /// Lays a block at the top of the slot `bounds`. `None`: no memory.
     ///
     /// # Safety
-    /// The top `block_bytes()` of the slot are writable, zeroed and unused, and stay until the block is destroyed.
+    /// The top `block_bytes()` of the slot are writable, zeroed and unused, and stay until the
+    /// block is destroyed.
     pub(crate) unsafe fn build(&self, bounds: Bounds) -> Option<Block> {
         let tp = (bounds.end - self.pthread_size) & !(self.align.max(64) - 1);
-        // SAFETY: the block is ours. All that libc's walks read of a descriptor that is exiting are zeroes, which mean: nothing.
+        // SAFETY: the block is ours. All that libc's walks read of a descriptor that is exiting are
+        // zeroes, which mean: nothing.
         unsafe {
             ((tp + self.cancel_off) as *mut u32).write(EXITING);
             // Before the images come: from here on libc sees to those of libraries that it opens.
             self.list(tp);
         }
-        // SAFETY: `tp` has the descriptor above it and what is used of static TLS below, inside the slot.
+        // SAFETY: `tp` has the descriptor above it and what is used of static TLS below, inside the
+        // slot.
         let laid = unsafe {
             match self.surplus {
-                // That is what `_dl_allocate_tls` gets from `pthread_create`. It returns null if the dtv cannot be allocated.
+                // That is what `_dl_allocate_tls` gets from `pthread_create`. It returns null if
+                // the dtv cannot be allocated.
                 Surplus::Reserved | Surplus::Left(_) => !(self.allocate)(tp as *mut u8).is_null(),
                 Surplus::Taken => self.lay_aside(tp),
             }
@@ -346,8 +356,9 @@ impl Layout {
         let from_free = ASIDE.lock().pop();
         let Some(aside) = from_free.or_else(|| map::reserve(self.aside_bytes()).ok()) else { return false };
         let from = (aside + self.aside_bytes() - self.pthread_size) & !(self.align.max(64) - 1);
-        // SAFETY: the memory is ours alone, and has room for all of static TLS and a descriptor, where `_dl_allocate_tls` wants them. (It writes
-        // the images and one word of the descriptor; what was there before is written anew.) The target is as the caller promises.
+        // SAFETY: the memory is ours alone, and has room for all of static TLS and a descriptor,
+        // where `_dl_allocate_tls` wants them. (It writes the images and one word of the
+        // descriptor; what was there before is written anew.) The target is as the caller promises.
         let laid = unsafe {
             let laid = !(self.allocate)(from as *mut u8).is_null();
             if laid {
@@ -457,11 +468,13 @@ impl Layout {
         unsafe { self.end.run() };
     }
 
-    /// A goroutine begins on the block that the FS base points to: like a thread, it sees the locale's character classes of today.
+    /// A goroutine begins on the block that the FS base points to: like a thread, it sees the
+    /// locale's character classes of today.
     #[inline]
     pub(crate) fn begin(&self) {
         if let Some(init) = self.ctype_init {
-            // SAFETY: `start_thread` calls it on each thread's block; it sets three pointers from the locale's.
+            // SAFETY: `start_thread` calls it on each thread's block; it sets three pointers from
+            // the locale's.
             unsafe { init() };
         }
     }
@@ -505,7 +518,7 @@ impl Layout {
             let value = seen as usize;
             let in_rseq = rseq.is_some_and(|r| (r..r + 32).contains(&off));
             if off < self.block_start() || off == list_off || off == list_off + 8 {
-                continue; // nobody's, or written by whoever changes the list
+                continue; // nobody's, or written by a thread that changes the list
             }
             let what = if off == self.tid_off as isize {
                 PatchValue::Tid
@@ -547,14 +560,16 @@ impl Layout {
         Ok(patches)
     }
 
-    /// The word by which a descriptor says that its thread is detached: it points to the descriptor itself then.
+    /// The word by which a descriptor says that its thread is detached: it points to the descriptor
+    /// itself then.
     fn find_joinid(&self, bare: usize) -> Option<isize> {
         let snapshot = || -> Vec<u64> {
             // SAFETY: inside the bare block, which nobody runs on.
             (0..self.pthread_size as isize / 8).map(|i| unsafe { *word(bare, 8 * i) }).collect()
         };
         let before = snapshot();
-        // SAFETY: a descriptor of a thread that is not there, is not exiting, and is not detached; all that this does is to mark it so.
+        // SAFETY: a descriptor of a thread that is not there, is not exiting, and is not detached;
+        // all that this does is to mark it so.
         let rc = unsafe { libc::pthread_detach(bare as libc::pthread_t) };
         let after = snapshot();
         let changed: Vec<_> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
@@ -592,7 +607,8 @@ impl Layout {
         })?
     }
 
-    /// A fresh block's dtv must have each module's thread-locals where this thread has them, or nowhere yet.
+    /// A fresh block's dtv must have each module's thread-locals where this thread has them, or
+    /// nowhere yet.
     fn check_dtv(&self, tp: usize) -> Result<(), LayoutError> {
         extern "C" fn look(
             info: *mut libc::dl_phdr_info,
@@ -609,7 +625,8 @@ impl Layout {
         unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut modules).cast()) };
         let own = fs::read();
         let in_block = own - self.used..own;
-        // SAFETY: the block is ours; if a dtv looks otherwise here, this reads some words of the heap.
+        // SAFETY: the block is ours; if a dtv looks otherwise here, this reads some words of the
+        // heap.
         let places: Vec<usize> =
             unsafe { dtv_entries(*word(tp, DTV) as usize) }.map(|place| *place).collect();
         let is_right = |&(id, data): &(usize, usize)| places.get(id - 1) == Some(&(data + tp - own));
@@ -657,8 +674,8 @@ impl Layout {
         let bytes = self.block_bytes().next_multiple_of(PAGE);
         let no_memory = || LayoutError::new("no memory for a TLS block");
         let low = map::reserve(bytes).map_err(|_| no_memory())?;
-        // SAFETY: fresh memory of ours, which stays until the block is destroyed; nobody but `f` runs on it. (The cache of a canary's malloc, 600
-        // bytes, once, stays behind.)
+        // SAFETY: fresh memory of ours, which stays until the block is destroyed; nobody but `f`
+        // runs on it. (The cache of a canary's malloc, 600 bytes, once, stays behind.)
         unsafe {
             let block = self.build(Bounds { low, end: low + bytes, guard: 0 });
             let r = block.map(|block| {
@@ -672,7 +689,7 @@ impl Layout {
     }
 }
 
-/// How many bytes below the thread pointer a block has, and who has the rest of static TLS.
+/// How many bytes below the thread pointer a block has, and what becomes of the rest of static TLS.
 fn share(sizes: Sizes, wanted: Wanted) -> Result<(usize, Surplus), LayoutError> {
     let all = sizes.all - sizes.descriptor;
     if wanted.reserve != 0 {
@@ -699,7 +716,8 @@ const DTV: isize = 8;
 /// Memory to have blocks laid in, which nobody uses just now.
 static ASIDE: Lock<MapVec<usize>> = Lock::new(MapVec::new());
 
-/// The places of a dtv that point to modules' thread-locals: a count lies before the dtv, and the first of its pairs of words is no place.
+/// The places of a dtv that point to modules' thread-locals: a count lies before the dtv, and the
+/// first of its pairs of words is no place.
 ///
 /// # Safety
 /// `dtv` is one, and the caller's.

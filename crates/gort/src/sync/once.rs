@@ -192,7 +192,7 @@ struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if is_child() {
-            return self.once.state.store(self.set_to, Release); // whoever waits is not here
+            return self.once.state.store(self.set_to, Release); // those that wait are not here
         }
         let wakes = {
             let mut queue = self.once.queue.lock();

@@ -135,7 +135,7 @@ impl RawMutex {
     #[cold]
     fn unlock_slow(&self) {
         if is_child() {
-            return self.state.store(0, Release); // whoever waits is not here
+            return self.state.store(0, Release); // those that wait are not here
         }
         let mut state = self.state.load(Relaxed);
         while state & QUEUED == 0 || state & WOKEN != 0 {

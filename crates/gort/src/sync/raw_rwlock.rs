@@ -217,7 +217,7 @@ impl RawRwLock {
     #[cold]
     fn admit_readers(&self, others: usize) {
         if is_child() {
-            return self.state.store(others * ONE_READER, Release); // whoever waits is not here
+            return self.state.store(others * ONE_READER, Release); // those that wait are not here
         }
         let wakes = {
             let mut synced = self.synced.lock();

@@ -157,7 +157,7 @@ impl Inner {
     #[cold]
     fn finish(&self) -> bool {
         if is_child() {
-            self.state.store(0, Release); // whoever waits is not here
+            self.state.store(0, Release); // those that wait are not here
             return true;
         }
         let wakes = {

@@ -21,7 +21,7 @@ pub(crate) enum GuardKind {
 }
 
 /// Reserves `bytes` of zeroed memory that is committed by touching it; huge pages are off, because one
-/// goroutine touches two pages of its slot, not 2 MiB.
+/// goroutine touches one page of its slot, or a few, not 2 MiB.
 pub(crate) fn reserve(bytes: usize) -> io::Result<usize> {
     // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no memory of ours.
     let addr = unsafe {

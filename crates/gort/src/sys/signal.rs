@@ -95,8 +95,8 @@ pub(crate) unsafe fn chain(
     }
 }
 
-/// Signals whose handlers the runtime relies on: who overflows its stack, or computes for long,
-/// gets them on its own thread.
+/// Signals whose handlers the runtime relies on: a thread that overflows its stack, or computes for
+/// long, gets them on its own thread.
 const OURS: [libc::c_int; 3] = [libc::SIGURG, libc::SIGSEGV, libc::SIGBUS];
 
 /// Those of [`OURS`] that this process had blocked when the runtime's threads began: bit by bit.

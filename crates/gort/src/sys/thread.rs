@@ -8,11 +8,13 @@ pub(crate) fn tid() -> i32 {
     unsafe { libc::gettid() }
 }
 
-/// What to ask for so that a thread has a stack of `bytes`: libc takes its static thread-locals, however many, from that.
+/// What to ask for so that a thread has a stack of `bytes`: libc takes its static thread-locals,
+/// however many, from that.
 pub(crate) fn stack_size(bytes: usize) -> usize {
     type StaticInfo = unsafe extern "C" fn(*mut usize, *mut usize);
     let (mut size, mut align) = (0, 0);
-    // SAFETY: a name of libc's; that is this function's type in every glibc, and it writes two numbers.
+    // SAFETY: a name of libc's; that is this function's type in every glibc, and it writes two
+    // numbers.
     unsafe {
         let info = libc::dlsym(libc::RTLD_DEFAULT, c"_dl_get_tls_static_info".as_ptr());
         if !info.is_null() {

@@ -11,7 +11,8 @@
 //! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
 //! | is the thread not pinned, the goroutine not `no_preempt`?   | noted for the rescue; sysmon asks again               |
 //!
-//! Where the kernel had no room to say who has sent it, what was asked for this P and slice decides.
+//! Where the kernel had no room to say which process has sent it, what was asked for this P and
+//! slice decides.
 //!
 //! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
 
@@ -80,7 +81,7 @@ extern "C" fn on_signal(sig: libc::c_int, info: *mut libc::siginfo_t, context: *
     unsafe {
         let (code, pid) = ((*info).si_code, (*info).si_pid());
         let ours = code == libc::SI_TKILL && pid == thread::process_id();
-        // At the limit of pending signals (RLIMIT_SIGPENDING) the kernel forgets who has sent it.
+        // At the limit of pending signals (RLIMIT_SIGPENDING) the kernel forgets the sender.
         let perhaps_ours = code == libc::SI_USER && pid == 0;
         let stopped = (ours || perhaps_ours) && stop_here(stack_pointer(context));
         if ours || stopped {

@@ -2,9 +2,10 @@
 //!
 //! # How a goroutine is stopped without help of a compiler
 //! It is not taken off its thread: the **thread is stopped with it**, as an operating system would. It gives its P away, is queued among
-//! the *expired*, bound to its M, and the M sleeps until somebody who finds it there hands over a P. To the program nothing has
-//! happened: locks of malloc and std stay held by their thread, thread-locals stay where they are, unwinding stays on its stack.
-//! The price is a thread for each goroutine that is stopped.
+//! the *expired*, bound to its M, and the M sleeps until another M finds it there and hands over
+//! its P. To the program nothing has happened: locks of malloc and std stay held by their thread,
+//! thread-locals stay where they are, unwinding stays on its stack. The price is a thread for each
+//! goroutine that is stopped.
 //!
 //! ```text
 //!   sysmon: the slice is over, others want to run           the thread: SIGURG, on its signal stack (handler.rs)
@@ -14,7 +15,8 @@
 //!   some M finds it there, hands it its P ──────────────────▶ wake up, return from the handler
 //! ```
 //!
-//! Where the one that goes on was stopped too, the P goes straight to it: a *swap*, for which no other M is needed.
+//! Where the one that goes on was stopped too, the P goes straight to it: a *swap*, for which no
+//! other M is needed.
 //!
 //! # Two ways into `hold`
 //! 1. The handler, at any instruction of user code.
@@ -27,10 +29,11 @@
 //! is left alone. Everything else that the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
 //!
 //! # How many threads, and why no lock's owner starves
-//! What is stopped joins the expired, which have turns of one slice each (`policy/`): so the owner of a lock always gets its turn, even
-//! where others wait for that lock with a P. Each goroutine that is stopped for the first time may need a thread: in a crowd newcomers are
-//! let in ever more slowly. While no thread is to be had ([`threads::are_short`]) all are swaps: a P that waits for a thread runs nobody,
-//! and what was stopped has one.
+//! What is stopped joins the expired, which have turns of one slice each (`policy.rs`): so the
+//! owner of a lock always gets its turn, even where others wait for that lock with a P. Each
+//! goroutine that is stopped for the first time may need a thread: in a crowd newcomers are let in
+//! ever more slowly. While no thread is to be had ([`threads::are_short`]) all are swaps: a P that
+//! waits for a thread runs nobody, and what was stopped has one.
 //!
 //! # A lock's owner is stopped, and the runtime itself waits for that lock
 //! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
@@ -62,7 +65,8 @@ use std::time::{Duration, Instant};
 pub(super) use handler::request;
 pub(super) use rescue::Rescue;
 
-/// Calls between two looks at who else wants to run: long enough that a hand-off (some 10 µs) is a small part.
+/// Calls between two looks whether others want to run: long enough that a hand-off (some 10 µs) is
+/// a small part.
 pub(crate) const BUDGET: u32 = 1024;
 
 /// Begins a gort call, with no lock held. `parks`: it may park anyway, so it may migrate too.
@@ -188,7 +192,8 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     g.set_state(State::Running);
 }
 
-/// Queues `g`, which is stopped on `p`; one that was stopped and that `p` is to go straight to, if there is one.
+/// Queues `g`, which is stopped on `p`; one that was stopped and that `p` is to go straight to, if
+/// there is one.
 fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
     let g = std::ptr::from_ref(g).cast_mut();
     let mut s = state::lock();
@@ -206,8 +211,8 @@ fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
         // The rescue lets one after the other run on a spare, so this one goes behind the others.
         Why::SliceIsOver if p.is_over() => s.push_expired(g, true),
         Why::SliceIsOver => slice::end(p, &mut s, Some(g)),
-        // No thread is there to run the urgent ones, and in front of the others this one would only be
-        // resumed and stopped again.
+        // No thread is there to run the urgent ones, and in front of the others this one would only
+        // be resumed and stopped again.
         Why::Urgent if is_short => s.push_expired(g, true),
         Why::Urgent => {
             p.interrupted_ns.set(clock::now_ns());

@@ -10,12 +10,14 @@
 //!     packs [sp, end of the slot) (`stack/image.rs`)                  else, under the shard's lock:
 //!     guards the whole slot, which frees its pages                      takes the guards away, unpacks
 //! ```
-//! Without being asked, the same thread gives back what lies *below* the live stack of who has been parked for longer than
-//! [`TRIM_AFTER`]: a goroutine that was once deep would keep those pages. It looks at each wait once, and marks as before; nothing is
-//! packed, as nothing there is alive.
+//! Without being asked, the same thread gives back what lies *below* the live stack of a goroutine
+//! that has been parked for longer than [`TRIM_AFTER`]: one that was once deep would keep those
+//! pages. It looks at each wait once, and marks as before; nothing is packed, as nothing there is
+//! alive.
 //!
-//! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its part of a page table (650 at 256 KiB a
-//! slot), libc's own allocation for a block (some 320), and what makes it differ from others that wait in the same place: some 40 bytes here.
+//! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its
+//! part of a page table (650 at 256 KiB a slot), libc's own allocation for a block (some 320), and
+//! what makes it differ from others that wait in the same place: some 40 bytes here.
 //!
 //! # Pointers into a stack that is not there
 //! | who has one | so |
@@ -127,9 +129,11 @@ pub(super) fn look_again() {
     }
 }
 
-/// What lies below the live stack goes back when its goroutine has been parked for so long. `GORT_DEBUG=trimms=N` sets it in milliseconds.
+/// What lies below the live stack goes back when its goroutine has been parked for so long.
+/// `GORT_DEBUG=trimms=N` sets it in milliseconds.
 const TRIM_AFTER: Duration = Duration::from_secs(20);
-/// So many times as long as a look at all took passes until the next one, where nobody is swapped out.
+/// So many times as long as a look at all took passes until the next one, where nobody is swapped
+/// out.
 const REST: u32 = 100;
 
 /// Makes the thread that looks at parked goroutines, which swaps out each that has been parked for
@@ -221,7 +225,7 @@ struct Swapper {
     scratch: [u8; MAX_BLOCK],
 }
 
-/// What somebody was marked for.
+/// What a goroutine was marked for.
 #[derive(Clone, Copy)]
 enum Aim {
     SwapOut,
@@ -245,7 +249,7 @@ impl Swapper {
                     return ON.store(false, Relaxed);
                 }
             };
-            // Who has asked for swapping wants it soon.
+            // A program that has asked for swapping wants it soon.
             let rest = if self.after_ns == NEVER { begin.elapsed() * REST } else { Duration::ZERO };
             std::thread::sleep(nap.max(rest));
             ASLEEP.store(1, SeqCst);
@@ -260,7 +264,8 @@ impl Swapper {
         }
     }
 
-    /// Deals with whoever has waited for long enough; says when the next one will have, if nobody runs.
+    /// Deals with the goroutines that have waited for long enough; says when the next one will
+    /// have, if nobody runs.
     fn look_at_all(&mut self) -> io::Result<u64> {
         let mut next_ns = NEVER;
         let mut result = Ok(());
@@ -331,8 +336,8 @@ fn trim(g: &'static G) {
     if !g.swap.claim_below(|| g.state() == State::Waiting && !run::is_frozen()) {
         return;
     }
-    // SAFETY: `g` waits, and whoever resumes it waits for the shard's lock: so nobody changes its slot, or is on its stack; below where that was
-    // suspended nothing is alive.
+    // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock: so nobody changes
+    // its slot, or is on its stack; below where that was suspended nothing is alive.
     unsafe {
         if let Some(slot) = (*g.slot.get()).as_ref() {
             slot.decommit_below(g.sp.load(Relaxed));
@@ -346,8 +351,8 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     let mut shard = shard(g).lock();
     let waits = || g.state() == State::Waiting && g.bound_m.load(Relaxed).is_null() && !run::is_frozen();
     let Some(lock) = g.swap.claim(waits) else { return true };
-    // SAFETY: `g` waits, and whoever resumes it waits for the shard's lock: so nobody changes its slot, and it does not leave the
-    // channel whose lock it has named.
+    // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock: so nobody changes
+    // its slot, and it does not leave the channel whose lock it has named.
     let (slot, lock) = unsafe {
         (
             (*g.slot.get()).as_ref().expect("who waits has a stack"),
@@ -370,7 +375,8 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
         g.swap.stay();
         return true;
     };
-    // SAFETY: all blocks are on the list, but for those that are out; the packed one is ours, and unused.
+    // SAFETY: all blocks are on the list, but for those that are out; the packed one is ours, and
+    // unused.
     unsafe {
         if listing(slot).is_some_and(|layout| !layout.try_unlist(slot.tp())) {
             shard.pool.put(block, HEAD + len);
@@ -417,7 +423,8 @@ fn most_packed(slot: &slab::Slot, sp: usize) -> Option<usize> {
 /// Brings back what a slot held.
 ///
 /// # Safety
-/// It was closed, in part or altogether, and its block taken off libc's list; `from` was packed from it.
+/// It was closed, in part or altogether, and its block taken off libc's list; `from` was packed
+/// from it.
 unsafe fn reopen(g: &G, slot: &slab::Slot, from: &[u8]) {
     // SAFETY: the caller's promise.
     unsafe {

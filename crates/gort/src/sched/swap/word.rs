@@ -13,8 +13,8 @@
 //!            looked at long after              under the shard's lock
 //!   STAYS ───────────────────────▶ HELD ─────────────────────────────▶ STAYS again
 //! ```
-//! HELD is for who gives back what lies *below* the live stack; MARKED does for that, too. Nothing above is touched, so it does not matter who
-//! knows addresses there.
+//! HELD is for giving back what lies *below* the live stack; MARKED does for that, too. Nothing
+//! above is touched, so it does not matter which code knows addresses there.
 //!
 //! MAY_GO and MARKED carry the address of a lock under which others use a place in the stack, OUT that of the packed stack.
 //!
@@ -37,11 +37,12 @@
 //! swapper looks at the state first and at the word then. If that still says MARKED, the mark belongs to the wait that the state
 //! tells of, and the argument above is about whoever resumes it from that one.
 //!
-//! One that STAYS writes nothing in between, so HELD may be from an earlier wait. That does no harm: nobody has taken it back, so everybody who looks
-//! after the heavy fence sees it; whoever resumes the goroutine from the wait that the swapper has seen looks after that
-//! fence (had it looked before, the swapper would have seen Running); so it takes the lock. What must not be is a second
-//! mark, for which there was no fence yet, in place of the one that was taken back: so all marks are set by one thread, which has
-//! done with those of one fence before it sets the next.
+//! One that STAYS writes nothing in between, so HELD may be from an earlier wait. That does no
+//! harm: nobody has taken it back, so every thread that looks after the heavy fence sees it; the M
+//! that resumes the goroutine from the wait that the swapper has seen looks after that fence (had
+//! it looked before, the swapper would have seen Running); so it takes the lock. What must not be
+//! is a second mark, for which there was no fence yet, in place of the one that was taken back: so
+//! all marks are set by one thread, which has done with those of one fence before it sets the next.
 //!
 //! Model: `crates/gort-models/tests/swap.rs`.
 
@@ -80,7 +81,8 @@ impl SwapWord {
         self.0.store(STAYS, Relaxed);
     }
 
-    /// Who resumes the goroutine, after the light fence: the stack is there, and stays. What somebody did below it is over.
+    /// For the M that resumes the goroutine, after the light fence: the stack is there, and stays.
+    /// What the swapper did below it is over.
     #[inline]
     pub(crate) fn is_home(&self) -> bool {
         self.0.load(Acquire) & AWAY == 0
