@@ -65,7 +65,7 @@ pub(crate) fn handle(
     }
 }
 
-/// Whether only whoever knows the secret gets a 200 for this.
+/// Whether only a sender that knows the secret gets a 200 for this.
 pub(crate) fn is_signed(request: &Request) -> bool {
     request.raw_path.starts_with("/apps/")
 }

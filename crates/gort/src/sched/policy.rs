@@ -14,11 +14,14 @@
 //! # The rule
 //! | when                                  | what happens                                       |
 //! | ------------------------------------- | -------------------------------------------------- |
-//! | a slice ends                          | the goroutine that runs is expired; if it has just parked, its successor in `next` is; if there is none it is charged itself, and is expired when its wait ends if that was so less than [80 ms](CHARGED_TWICE_NS) ago, too. Where the goroutine that runs is expired, the one in `next` goes behind the ring. The [`Account`] says which come first in the next slice: the active or the expired |
+//! | a slice ends                          | the goroutine that runs is expired, and the one in `next` goes behind the ring; if it has just parked, its successor in `next` is expired, or (1) if there is none. The [`Account`] says which come first in the next slice: the active or the expired |
 //! | a goroutine parks, ends or yields     | the P [picks](pick) another one; one that yields goes behind the ring; an expired one that has its own slice [goes on](after_yield) |
 //! | I/O or time has readied a goroutine   | it is picked next (*urgent*); one that has computed for 1 ms is stopped for it, and goes to the front of the expired, since the slice is not over |
 //! | a goroutine calls gort in a loop, and others want to run | it gives way: behind the ring, or, where it must stay on its thread, to the back of the expired |
 //! | there is a crowd | newcomers get slices of their own, ever more rarely: [`one_in`] |
+//!
+//! 1. The one that parked is charged itself. If that was so less than [80 ms](CHARGED_TWICE_NS) ago,
+//!    too, it is expired when its wait ends.
 //!
 //! # Why nobody starves, and each party gets half of its fair share or more
 //! A slice is charged to the party that runs as it ends, so by chance in proportion to what each
