@@ -73,7 +73,7 @@ impl World {
         self.served[p.number].with_mut(|n| unsafe { *n += 1 });
     }
 
-    /// The template thread: as `threads::start_template`, until it is told that the model is over.
+    /// The template thread: as `threads::make_template`, until it is told that the model is over.
     fn template(world: &Arc<World>) {
         let mut born = Vec::new();
         loop {
