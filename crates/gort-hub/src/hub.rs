@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     /// All connections, by number.
     clients: Vec<Mutex<HashMap<u64, Arc<Client>>>>,
     sockets: AtomicUsize,
+    /// Newcomers that wait for a place.
+    waiting: AtomicUsize,
     /// `/healthz` says so.
     draining: AtomicBool,
     /// Nobody is accepted any more.
@@ -124,6 +126,7 @@ impl Hub {
                 next_number: AtomicU64::new(1),
                 clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
                 sockets: AtomicUsize::new(0),
+                waiting: AtomicUsize::new(0),
                 draining: AtomicBool::new(false),
                 closing: AtomicBool::new(false),
                 gone: Condvar::new(),
@@ -250,34 +253,62 @@ impl Shared {
         }
     }
 
-    /// Starts the goroutine of a new connection, or turns it away.
+    /// Starts the goroutine of a new connection, or turns it away. One that has to wait for a place
+    /// does so in a goroutine of its own: the others are accepted meanwhile.
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         // Frames are whole when they are written; waiting for more only delays them. If this fails the peer is gone.
         let _ = stream.set_nodelay(true);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let client = Client::new(number, from, self.clone(), stream);
-        let Some(place) = self.place(&client) else { return };
+        let hub = self.clone();
+        let entered = match self.slots.enter(&client, false) {
+            Entered::Wait(time) if self.may_wait() => {
+                rt::go(move || {
+                    rt::sleep(time);
+                    hub.waiting.fetch_sub(1, Ordering::Relaxed);
+                    let entered = hub.slots.enter(&client, true);
+                    if let Some(place) = hub.place(&client, entered) {
+                        hub.register(&client);
+                        hub.serve_one(&client, place);
+                    }
+                });
+                return;
+            }
+            Entered::Wait(_) => self.slots.enter(&client, true),
+            entered => entered,
+        };
+        let Some(place) = self.place(&client, entered) else { return };
+        self.register(&client);
+        rt::go(move || hub.serve_one(&client, place));
+    }
+
+    /// Whether one more newcomer may wait: as many as there are places.
+    fn may_wait(&self) -> bool {
+        let may = self.waiting.fetch_add(1, Ordering::Relaxed) < self.config.max_http_connections;
+        if !may {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        may
+    }
+
+    fn register(&self, client: &Arc<Client>) {
+        let number = client.number();
         self.sockets.fetch_add(1, Ordering::SeqCst);
         lock(self.clients_of(number)).insert(number, client.clone());
         if self.is_closing() {
-            // Who drains may have looked at this shard before; if not, closing twice does no harm.
+            // A drain may have looked at this shard before; if not, closing twice does no harm.
             client.close(code::RECONNECT, GOING_DOWN);
         }
-        let hub = self.clone();
-        rt::go(move || {
-            conn::serve(&hub, &client, place);
-            hub.forget(&client);
-        });
     }
 
-    /// A place for a new connection, if need be that of one that is idle. `None` when it was
+    fn serve_one(self: &Arc<Self>, client: &Arc<Client>, place: Place) {
+        conn::serve(self, client, place);
+        self.forget(client);
+    }
+
+    /// The place that a new connection got, if need be that of one that is idle. `None` when it was
     /// refused.
-    fn place(&self, client: &Arc<Client>) -> Option<Place> {
-        let mut entered = self.slots.enter(client, false);
-        if let Entered::Wait(time) = entered {
-            rt::sleep(time);
-            entered = self.slots.enter(client, true);
-        }
+    fn place(&self, client: &Client, entered: Entered) -> Option<Place> {
         let from = client.peer();
         match entered {
             Entered::Place(place, evicted) => {

@@ -3,8 +3,8 @@
 //!
 //! # Role
 //!
-//! The accept loop asks for a place for each connection ([`Slots::enter`]); the connection's
-//! goroutine says when it waits for its peer and when a request is worked on ([`Place`]), and gives
+//! The accept loop asks for a place for each connection ([`Slots::enter`]), or a goroutine of the
+//! connection's own where it has to wait for one. The connection's goroutine says when it waits for its peer and when a request is worked on ([`Place`]), and gives
 //! the place back.
 //!
 //! # States
@@ -30,7 +30,7 @@
 //!
 //! # Protocol
 //!
-//! `waits_since` is taken by one exchange, by the goroutine (to work) or by the accept loop (to end
+//! `waits_since` is taken by one exchange, by the goroutine (to work) or for a newcomer (to end
 //! it): one of them comes first, and the other sees it. So no request that is worked on is cut off.
 
 use crate::client::Client;

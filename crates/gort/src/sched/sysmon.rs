@@ -298,9 +298,9 @@ impl Sysmon {
     /// Stops the goroutine that has computed longest, if that is long, for one whom I/O or time has readied.
     fn make_room(&mut self, now: u64) {
         let ps = p::all().zip(&mut self.seen);
-        if let Some((p, seen)) = ps.min_by_key(|(_, seen)| seen.turn_since_ns)
-            && seen.computes(now)
-        {
+        // One that could not be stopped comes last: it may be `no_preempt`.
+        let ps = ps.filter(|(_, seen)| seen.computes(now));
+        if let Some((p, seen)) = ps.min_by_key(|(p, seen)| (preempt::has_declined(p), seen.turn_since_ns)) {
             ask_to_stop(p, seen, now);
         }
     }

@@ -70,6 +70,11 @@ pub(in super::super) fn request(p: &P) {
     thread::signal(m.tid.load(Acquire), libc::SIGURG);
 }
 
+/// Whether the goroutine that runs on `p` could not be stopped when it was asked, in this turn.
+pub(in super::super) fn has_declined(p: &P) -> bool {
+    p.m().is_some_and(|m| m.declined.load(Acquire) == turn(p))
+}
+
 /// Names the turn of the goroutine that runs on `p` now.
 pub(super) fn turn(p: &P) -> u64 {
     u64::from(p.id) << 32 | u64::from(p.stats.schedules.get() as u32)
@@ -111,11 +116,12 @@ fn stack_pointer(context: *mut libc::c_void) -> usize {
 fn stop_here(sp: usize) -> bool {
     let Some(m) = m::current() else { return false };
     let asked = m.preempt.load(Acquire);
+    let p = m.p.get().filter(|p| turn(p) == asked);
     let Some(g) = m.g().filter(|g| is_user_code(m, g, sp)) else {
         m.declined.store(asked, Release);
-        return false;
+        return p.is_some();
     };
-    let Some(p) = m.p.get().filter(|p| turn(p) == asked) else { return false };
+    let Some(p) = p else { return false };
     if g.no_preempt.load(Relaxed) == 0 {
         let why = if p.preempt.load(Relaxed) { Why::SliceIsOver } else { Why::Urgent };
         if why == Why::SliceIsOver || p.may_interrupt() {

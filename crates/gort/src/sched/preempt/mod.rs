@@ -62,7 +62,7 @@ use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
-pub(super) use handler::request;
+pub(super) use handler::{has_declined, request};
 pub(super) use rescue::Rescue;
 
 /// Calls between two looks whether others want to run: long enough that a hand-off (some 10 µs) is

@@ -67,7 +67,7 @@ fn nobody_can_be_stopped() -> bool {
 
 /// Whether `p` has no thread (yet), or its M is in the scheduler, or was pinned when it was asked.
 fn cannot_be_stopped(p: &P) -> bool {
-    p.m().is_none_or(|m| m.g().is_none() || m.declined.load(Acquire) == handler::turn(p))
+    p.m().is_none_or(|m| m.g().is_none() || handler::has_declined(p))
 }
 
 /// Whether the thread of `p`'s M, if there is one, sleeps in the kernel; `None` where that cannot be found out.
