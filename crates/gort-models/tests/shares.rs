@@ -6,7 +6,6 @@
 //! Not judged as strictly as the others: parties that wait for the kernel in between, which can not
 //! always run (a quarter of the fair share). Goroutines that yield or wait share the slices for the
 //! active by turns as well as by time, so in a mixture their turns are within a factor of 16.
-
 //!
 //! Simpler than the runtime: timers and sockets of all Ps lie in one list, the kernel takes no time, and
 //! in a crowd a P keeps those of its ring that have run, where the runtime queues them globally.
