@@ -85,7 +85,7 @@ pub(super) fn storm() -> Result<Finding, Failure> {
     gort::set_blocking_limit(0);
     let unbounded = storm_of(CALLS)?;
     let t = Instant::now();
-    let room = gort::gomaxprocs() + 4;
+    let room = gort::gomaxprocs() + 5;
     while os_threads() > baseline.max(room) && t.elapsed() < Duration::from_secs(20) {
         gort::sleep(Duration::from_millis(20));
     }
