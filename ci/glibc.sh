@@ -25,7 +25,7 @@ profile=${CARGO_PROFILE:-fast}
 arch=x86_64-linux-gnu
 triple=x86_64-unknown-linux-gnu
 lib_tests=stack:: # the library's unit tests about blocks, slots and libc's lists
-tests='thread_locals thread_locals_shared stacks as_a_thread big_thread_locals fork guards swap'
+tests='thread_locals thread_locals_shared stacks as_a_thread big_thread_locals fork guards swap unknown_layout'
 limit=300 # seconds for one test program
 
 say() { printf '%s\n' "$*" >&2; }
@@ -119,7 +119,8 @@ build() {
 
 build_for_2_31() {
     if [ ! -x "$work/zig/bin/cargo-zigbuild" ]; then
-        python3 -m venv "$work/zig" >&2 && "$work/zig/bin/pip" -q install cargo-zigbuild ziglang >&2 || return 1
+        python3 -m venv "$work/zig" >&2 || return 1
+        "$work/zig/bin/pip" -q install cargo-zigbuild==0.20.1 ziglang==0.15.2 >&2 || return 1
     fi
     PATH=$work/zig/bin:$PATH build cargo-zigbuild test --target "$triple.2.31"
 }
@@ -154,8 +155,8 @@ for version in "$@"; do
     suite=$(suite_of "$version")
     say "== glibc $version (Debian $suite)"
     root=$(root_of "$suite") || { skip "$version" "its packages could not be had"; continue; }
-    found=$("$root/lib64/ld-linux-x86-64.so.2" "$root/usr/lib/$arch/libc.so.6" |
-        sed -n 's/.* version \([0-9.]*[0-9]\).*/\1/p;q')
+    found=$(dpkg-deb -f "$work/apt/$suite"/libc6_*.deb Version)
+    found=${found%%-*}
     if [ "$(printf '%s\n' "$here" "$found" | sort -V | head -1)" = "$here" ]; then
         [ -n "$own" ] || own=$(build cargo test) || die 'the tests do not build'
         list=$own
@@ -169,7 +170,17 @@ for version in "$@"; do
         skip "$found" "what is built here, with glibc $here, does not run there"
         continue
     fi
+    # Up to 2.33 libc keeps to itself what goroutines with their own thread-locals need.
+    keeps=no
+    [ "$(printf '%s\n' 2.34 "$found" | sort -V | head -1)" = 2.34 ] || keeps=yes
     while read -r name program; do
+        case $keeps-$name in
+            no-* | yes-thread_locals_shared | yes-unknown_layout) ;;
+            *)
+                row "$found" "$name" 'not run: the start refuses this libc, see unknown_layout'
+                continue
+                ;;
+        esac
         log=$logs/$found-$name.log
         filter=
         [ "$name" != lib ] || filter=$lib_tests

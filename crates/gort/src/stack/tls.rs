@@ -15,7 +15,7 @@
 //!
 //! # How a block is made
 //! glibc's own `_dl_allocate_tls` lays the initial images and the dtv, as `pthread_create` has it do. What
-//! `pthread_create` and `start_thread` then write into a descriptor is learned from a **donor**: a real thread
+//! `pthread_create` and `start_thread` then write into a descriptor is learned from a **donor**: a real, detached thread
 //! that copies its own block before it does anything else. Each word in which the donor differs from a bare block
 //! is one [`Patch`]: a pointer into the donor's block is relocated, the stack bounds become the
 //! slot's, the tid is the block's own, rseq is marked unregistered, and the rest (stack guard,
@@ -48,6 +48,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::mpsc;
 use thiserror::Error;
 
 /// Why goroutines cannot own their thread-locals in this process.
@@ -243,8 +244,8 @@ impl Layout {
         let list = listed::find(symbol(c"_rtld_global")?);
         let (used, surplus) = share(Sizes { all: static_size, descriptor: pthread_size }, wanted)?;
         let used = used.next_multiple_of(64).min(static_size - pthread_size);
-        if wanted.reserve != 0 {
-            list.as_ref().map_err(Clone::clone)?; // or blocks would not see those libraries
+        if surplus != Surplus::Taken {
+            list.as_ref().map_err(Clone::clone)?; // or blocks would not see later libraries
         }
         let mut layout = Layout {
             static_size,
@@ -543,10 +544,6 @@ impl Layout {
             };
             patches.push(Patch { off, value: what });
         }
-        if let Some(off) = self.find_joinid(bare) {
-            patches.retain(|p| p.off != off);
-            patches.push(Patch { off, value: PatchValue::Own(0) });
-        }
         // SAFETY: nobody used the block; `true`: its memory is libc's own.
         unsafe { (self.deallocate)(bare as *mut u8, true) };
         let trapped = patches.iter().filter(|p| p.value == PatchValue::Const(exit_trap as u64)).count();
@@ -558,22 +555,6 @@ impl Layout {
             "a thread's stack bounds were not found",
         )?;
         Ok(patches)
-    }
-
-    /// The word by which a descriptor says that its thread is detached: it points to the descriptor
-    /// itself then.
-    fn find_joinid(&self, bare: usize) -> Option<isize> {
-        let snapshot = || -> Vec<u64> {
-            // SAFETY: inside the bare block, which nobody runs on.
-            (0..self.pthread_size as isize / 8).map(|i| unsafe { *word(bare, 8 * i) }).collect()
-        };
-        let before = snapshot();
-        // SAFETY: a descriptor of a thread that is not there, is not exiting, and is not detached;
-        // all that this does is to mark it so.
-        let rc = unsafe { libc::pthread_detach(bare as libc::pthread_t) };
-        let after = snapshot();
-        let changed: Vec<_> = (0..before.len()).filter(|&i| before[i] != after[i]).collect();
-        (rc == 0 && changed.len() == 1 && after[changed[0]] as usize == bare).then(|| 8 * changed[0] as isize)
     }
 
     /// A fresh block must hold this crate's own thread-locals at their initial value, at the offset they have in
@@ -659,12 +640,14 @@ impl Layout {
                 .filter(|&i| unsafe { *word(tp, at(i)) } != before[i])
                 .map(at)
                 .collect();
-            // The cache and the arena: two words that were null and point somewhere now, here as in this thread.
+            // The cache and the arena: two words that point elsewhere now, here as in this thread.
+            // (Before, they are null, or the cache is one that is never filled, since 2.42.)
             let plausible = words.len() == 2
                 && words.iter().all(|&off| {
                     let i = ((off - self.block_start()) / 8) as usize;
                     // SAFETY: static TLS of this thread, which has allocated before.
-                    before[i] == 0 && unsafe { *word(fs::read(), off) } != 0
+                    let own = unsafe { *word(fs::read(), off) };
+                    own != 0 && own != before[i]
                 });
             if plausible { words } else { Vec::new() }
         })
@@ -763,14 +746,15 @@ struct Errand {
     stack_low: usize,
     stack_size: usize,
     guard: usize,
+    done: Option<mpsc::Sender<()>>,
 }
 
 /// The donor's body: copies its block word by word before anything else runs on it.
 extern "C" fn donate(errand: *mut libc::c_void) -> *mut libc::c_void {
     let errand = errand.cast::<Errand>();
-    // SAFETY: the starter waits for this thread and keeps the errand; `words` has `count` places, and the block
+    // SAFETY: the starter keeps the errand until it is told; `words` has `count` places, and the block
     // lies where every thread of this libc has it. Nothing here uses a thread-local before the copy is done.
-    unsafe {
+    let done = unsafe {
         let tp = fs::read();
         let from = tp.wrapping_add_signed((*errand).tls_start) as *const u64;
         let mut i = 0;
@@ -790,7 +774,10 @@ extern "C" fn donate(errand: *mut libc::c_void) -> *mut libc::c_void {
         (*errand).stack_low = addr as usize - guard;
         (*errand).stack_size = size + guard;
         (*errand).guard = guard;
-    }
+        (*errand).done.take()
+    };
+    // The starter is there; if it could not be told, it would see that the sender is gone.
+    let _ = done.map(|done| done.send(()));
     std::ptr::null_mut()
 }
 
@@ -802,6 +789,7 @@ impl Snapshot {
         const GUARD: usize = 3 * PAGE;
         let count = layout.static_size / 8;
         let mut words = vec![0u64; count];
+        let (done, is_done) = mpsc::channel();
         let mut errand = Errand {
             tls_start: layout.tls_start(),
             count,
@@ -810,18 +798,21 @@ impl Snapshot {
             stack_low: 0,
             stack_size: 0,
             guard: 0,
+            done: Some(done),
         };
         let stack = STACK + layout.static_size.next_multiple_of(PAGE);
-        // SAFETY: plain use of pthreads; the errand outlives the thread, which is joined.
+        // SAFETY: plain use of pthreads; the errand outlives the thread's use of it, which is waited
+        // for. The thread is detached, as blocks are: how a descriptor says so, each libc knows.
         let rc = unsafe {
             let mut attr: libc::pthread_attr_t = std::mem::zeroed();
             libc::pthread_attr_init(&mut attr);
             libc::pthread_attr_setstacksize(&mut attr, stack);
             libc::pthread_attr_setguardsize(&mut attr, GUARD);
+            libc::pthread_attr_setdetachstate(&mut attr, libc::PTHREAD_CREATE_DETACHED);
             let mut thread: libc::pthread_t = 0;
             let rc = libc::pthread_create(&mut thread, &attr, donate, (&raw mut errand).cast());
             if rc == 0 {
-                libc::pthread_join(thread, std::ptr::null_mut());
+                let _ = is_done.recv();
             }
             libc::pthread_attr_destroy(&mut attr);
             rc
@@ -893,7 +884,6 @@ pub(super) mod tests {
                 || off == layout.tid_off as isize
                 || off == list || off == list + 8 // its place on the list
                 || off == layout.cancel_off as isize / 8 * 8 // says that it is exiting
-                || ours as usize == block.tp && theirs == 0 // says that it is detached
                 || (rseq..rseq + 32).contains(&off) // not registered with the kernel
                 || v == donor.start || v == donor.arg // no start routine
                 || (donor.bounds.low..donor.bounds.end).contains(&v); // pthread_exit's jump buffer
