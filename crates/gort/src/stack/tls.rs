@@ -510,6 +510,10 @@ impl Layout {
         require(bare != 0, "no memory for a TLS block")?;
         let block = donor.tp.wrapping_add_signed(self.tls_start())..donor.tp + self.pthread_size;
         let stack = donor.bounds.low..donor.bounds.end;
+        let own = fs::read();
+        let of_libraries = own.wrapping_add_signed(self.block_start())..own;
+        let places = modules().into_iter().map(|(_, data)| data).filter(|data| of_libraries.contains(data));
+        let lowest = places.map(|data| data.wrapping_sub(own) as isize).chain(rseq).min().unwrap_or(0);
         let mut patches = Vec::new();
         for i in 0..self.static_size / 8 {
             let off = self.tls_start() + 8 * i as isize;
@@ -518,8 +522,10 @@ impl Layout {
             let seen = donor.words[i];
             let value = seen as usize;
             let in_rseq = rseq.is_some_and(|r| (r..r + 32).contains(&off));
-            if off < self.block_start() || off == list_off || off == list_off + 8 {
-                continue; // nobody's, or written by a thread that changes the list
+            // What is nobody's yet holds anything; it may be that of a library that comes later. And
+            // a thread that changes the list writes to this one's links.
+            if off < lowest || off == list_off || off == list_off + 8 {
+                continue;
             }
             let what = if off == self.tid_off as isize {
                 PatchValue::Tid
@@ -591,19 +597,6 @@ impl Layout {
     /// A fresh block's dtv must have each module's thread-locals where this thread has them, or
     /// nowhere yet.
     fn check_dtv(&self, tp: usize) -> Result<(), LayoutError> {
-        extern "C" fn look(
-            info: *mut libc::dl_phdr_info,
-            _: usize,
-            modules: *mut libc::c_void,
-        ) -> libc::c_int {
-            // SAFETY: libc passes a valid description, and what `dl_iterate_phdr` got below.
-            let (info, modules) = unsafe { (&*info, &mut *modules.cast::<Vec<(usize, usize)>>()) };
-            modules.push((info.dlpi_tls_modid, info.dlpi_tls_data as usize));
-            0
-        }
-        let mut modules: Vec<(usize, usize)> = Vec::new();
-        // SAFETY: the callback fits, and its argument lives through the call.
-        unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut modules).cast()) };
         let own = fs::read();
         let in_block = own - self.used..own;
         // SAFETY: the block is ours; if a dtv looks otherwise here, this reads some words of the
@@ -611,6 +604,7 @@ impl Layout {
         let places: Vec<usize> =
             unsafe { dtv_entries(*word(tp, DTV) as usize) }.map(|place| *place).collect();
         let is_right = |&(id, data): &(usize, usize)| places.get(id - 1) == Some(&(data + tp - own));
+        let modules = modules();
         let mut seen = modules.iter().filter(|(id, data)| *id != 0 && in_block.contains(data)).peekable();
         require(seen.peek().is_some() && seen.all(is_right), "a fresh block's dtv is odd")
     }
@@ -710,6 +704,21 @@ unsafe fn dtv_entries(dtv: usize) -> impl Iterator<Item = &'static mut usize> {
         let count = *((dtv - 16) as *const usize);
         (1..=count).map(move |i| &mut *((dtv + 16 * i) as *mut usize))
     }
+}
+
+/// Each library's number among those that have thread-locals (0: it has none), and where this
+/// thread has them (0: nowhere yet).
+fn modules() -> Vec<(usize, usize)> {
+    extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, modules: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: libc passes a valid description, and what `dl_iterate_phdr` got below.
+        let (info, modules) = unsafe { (&*info, &mut *modules.cast::<Vec<(usize, usize)>>()) };
+        modules.push((info.dlpi_tls_modid, info.dlpi_tls_data as usize));
+        0
+    }
+    let mut modules: Vec<(usize, usize)> = Vec::new();
+    // SAFETY: the callback fits, and its argument lives through the call.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut modules).cast()) };
+    modules
 }
 
 /// Reads through the FS base in a function of its own, so that no address computed before is used.
