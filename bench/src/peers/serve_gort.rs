@@ -2,11 +2,10 @@
 
 use super::on_gort::in_runtime;
 use super::*;
-use gort::chan::{Sender, bounded};
 use gort::net::{TcpListener, TcpStream};
 use gort::sync::Mutex;
 use gort_hub::ws::{Decoder, Message, Role, text_frame};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::Arc;
 
 /// Serves until it is told to end. False: there is no such server.
@@ -95,21 +94,91 @@ fn ws_echo(stream: TcpStream) -> io::Result<()> {
     each_message(&stream, |text| (&stream).write_all(&text_frame(text)))
 }
 
-/// A writer for each connection, with a bounded queue; a message is encoded once.
+/// As in the hub: a message is encoded once, and queued for everybody. Where nothing was queued
+/// before, goroutines for many connections each write what the sockets take, all that is queued at
+/// once; a goroutine of its own waits only for a socket that is full.
 #[derive(Default)]
-struct Everybody(Mutex<Vec<Sender<Arc<[u8]>>>>);
+struct Everybody(Mutex<Vec<Arc<Outbox>>>);
+
+/// So many messages wait for one connection, as in the others' queues; more are dropped.
+const QUEUE: usize = 64;
+
+struct Outbox {
+    stream: TcpStream,
+    queued: Mutex<Queued>,
+}
+
+#[derive(Default)]
+struct Queued {
+    frames: Vec<Arc<[u8]>>,
+    /// Somebody sees to the writing.
+    writing: bool,
+}
 
 impl Everybody {
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
-        let stream = Arc::new(stream);
-        let (tx, rx) = bounded::<Arc<[u8]>>(64);
-        let writer = stream.clone();
-        gort::go(move || rx.iter().try_for_each(|frame| (&*writer).write_all(&frame)));
-        self.0.lock().unwrap().push(tx);
-        each_message(&stream, |text| {
+        const TOGETHER: usize = 128;
+        let outbox = Arc::new(Outbox { stream, queued: Mutex::default() });
+        self.0.lock().unwrap().push(outbox.clone());
+        each_message(&outbox.stream, |text| {
             let frame = text_frame(text);
-            self.0.lock().unwrap().iter().for_each(|tx| drop(tx.try_send(frame.clone())));
+            let all = self.0.lock().unwrap();
+            let to_write: Vec<_> = all.iter().filter(|outbox| outbox.push(&frame)).cloned().collect();
+            drop(all);
+            for some in to_write.chunks(TOGETHER) {
+                let some = some.to_vec();
+                gort::go(move || {
+                    let mut frames = Vec::new();
+                    some.iter().for_each(|outbox| outbox.write(&mut frames));
+                });
+            }
             Ok(())
         })
+    }
+}
+
+impl Outbox {
+    /// True: the caller has to see to the writing.
+    fn push(&self, frame: &Arc<[u8]>) -> bool {
+        let mut queued = self.queued.lock().unwrap();
+        if queued.frames.len() < QUEUE {
+            queued.frames.push(frame.clone());
+        }
+        !std::mem::replace(&mut queued.writing, true)
+    }
+
+    /// Until nothing is queued, or the socket takes no more; `frames` is empty before and after.
+    fn write(self: &Arc<Self>, frames: &mut Vec<Arc<[u8]>>) {
+        while self.take(frames) {
+            let n = self.try_write(frames).unwrap_or(0);
+            if n < frames.iter().map(|frame| frame.len()).sum() {
+                let (outbox, rest) = (self.clone(), frames.concat());
+                gort::go(move || {
+                    if (&outbox.stream).write_all(&rest[n..]).is_ok() {
+                        outbox.write(&mut Vec::new());
+                    }
+                });
+                frames.clear();
+                return;
+            }
+            frames.clear();
+        }
+    }
+
+    fn take(&self, frames: &mut Vec<Arc<[u8]>>) -> bool {
+        let mut queued = self.queued.lock().unwrap();
+        queued.writing = !queued.frames.is_empty();
+        std::mem::swap(&mut queued.frames, frames);
+        queued.writing
+    }
+
+    fn try_write(&self, frames: &[Arc<[u8]>]) -> io::Result<usize> {
+        match frames {
+            [frame] => self.stream.try_write(frame),
+            _ => {
+                let slices: Vec<_> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+                self.stream.try_write_vectored(&slices)
+            }
+        }
     }
 }

@@ -37,7 +37,7 @@
 //! A snapshot of all members for each event (copy on write): joining is then quadratic. A goroutine for each
 //! channel that owns its members: a stack for each channel, and a hop more for each event.
 
-use crate::client::{Client, Offer, Patience, Writer, start};
+use crate::client::{Client, Offer, Patience, Writer, start, start_all};
 use crate::protocol::{self, SocketId};
 use crate::rt::sync::{Mutex, RwLock};
 use crate::rt::{self};
@@ -167,7 +167,7 @@ impl Channels {
                     Offer::Closed => {}
                 }
             }
-            writers.drain(..).for_each(Writer::start);
+            start_all(&mut writers);
         }
         for (segment, client) in full {
             while client.wait_while_full(patience) {

@@ -4,8 +4,11 @@
 //!
 //! Publishers offer frames (`Client::offer`, under a segment's lock): that queues or says that the
 //! queue is full, and never waits. The connection's own goroutine reads and answers
-//! (`Client::send`); it lives in `conn.rs`. Writing is done by a goroutine that exists only while
-//! frames wait, so an idle connection costs one stack, not two.
+//! (`Client::send`); it lives in `conn.rs`. Whoever pushes the first frame has to see to the writer,
+//! once it holds no lock: that writes at once what the socket takes, and if more waits then, in a
+//! goroutine of its own that ends with the queue. So an idle connection costs one stack, not two,
+//! and a delivery usually one system call and no switch. Those of a big channel are written by some
+//! goroutines for many connections each, so that all Ps take part.
 //!
 //! # States
 //!
@@ -26,8 +29,8 @@
 //!
 //! # Invariants
 //!
-//! 1. `writing` is set exactly while a writer goroutine is on its way or at work: at most one, so frames go
-//!    out whole and in order.
+//! 1. `writing` is set exactly while a [`Writer`] is there: at most one, so frames go out whole and
+//!    in order.
 //! 2. Only `Open` queues frames. `Closing` has the close frame as the last of its queue; `Closed` has no queue.
 //! 3. What is queued or being written costs `max_queued_bytes` at most, or one frame; each frame
 //!    costs `FRAME_COST` beside its bytes. The answers to the client's own messages come on top:
@@ -36,8 +39,7 @@
 //!    connection that ends with something unsent is reset, so that its buffers go at once.
 //! 5. Deadlines of the stream are set under the queue's lock, so that the one which ends a closing
 //!    connection is not overwritten by one that was worked out before.
-//! 6. Goroutines are started outside of all locks (`go` may let others run first): a push gives a
-//!    [`Writer`], which its caller starts.
+//! 6. Writers are started outside of all locks: a push gives a [`Writer`] to its caller.
 //!
 //! # What waits for what
 //!
@@ -77,8 +79,9 @@
 //!
 //! # Rejected
 //!
-//! A writer goroutine for each connection: a second stack for each, idle nearly always. Writing in the
-//! publisher's goroutine: one full socket would hold back everybody behind it. A limit of messages:
+//! A writer goroutine for each connection: a second stack for each, idle nearly always. One that is
+//! started for each burst: starting it, and touching its stack, is a tenth of a delivery's cost. A
+//! publisher that waits for sockets: one that is full would hold back everybody behind it. A limit of messages:
 //! a burst of small ones passes it before the writer had a chance to run. Cutting off a client at
 //! once when it is full: a publisher in the same machine is always faster than a network.
 
@@ -190,20 +193,54 @@ pub(crate) enum Offer {
     Closed,
 }
 
-/// The duty to start the writer of a connection, once no lock is held.
+/// The writer of a connection, for whoever has no lock: it is to be [started](start).
 #[must_use = "frames wait for the writer"]
 #[derive(Debug)]
-pub(crate) struct Writer(Arc<Client>);
+pub(crate) struct Writer {
+    client: Arc<Client>,
+    /// What was taken from the queue, and how many bytes of it the kernel has.
+    batch: Vec<Arc<[u8]>>,
+    written: usize,
+}
+
+/// What comes after a step of a [`Writer`].
+enum Next {
+    /// Something is queued, or left of the batch.
+    More,
+    /// The socket takes no more now.
+    Full,
+    Done,
+}
 
 impl Writer {
-    pub(crate) fn start(self) {
-        rt::go(move || self.0.write_queue());
+    /// Writes what the socket takes at once. If more waits then, or comes meanwhile, a goroutine
+    /// goes on with it.
+    ///
+    /// # Blocking
+    ///
+    /// G: only where the peer turns out to be gone, until its reader has left the socket. M: no.
+    /// P: no.
+    fn start(mut self) {
+        if !matches!(self.step(false), Next::Done) {
+            rt::go(move || while !matches!(self.step(true), Next::Done) {});
+        }
     }
 }
 
 pub(crate) fn start(writer: Option<Writer>) {
     if let Some(writer) = writer {
         writer.start();
+    }
+}
+
+/// So many writers take no longer than a millisecond, unless the machine is slow.
+const TOGETHER: usize = 128;
+
+/// Starts many of them, some in a goroutine together, so that all Ps take part.
+pub(crate) fn start_all(writers: &mut Vec<Writer>) {
+    while !writers.is_empty() {
+        let some = writers.split_off(writers.len().saturating_sub(TOGETHER));
+        rt::go(move || some.into_iter().for_each(Writer::start));
     }
 }
 
@@ -476,70 +513,77 @@ impl Client {
         out.cost += cost(&frame);
         out.queue.push_back(frame);
         let starts = !std::mem::replace(&mut out.writing, true);
-        starts.then(|| Writer(self.clone()))
+        starts.then(|| Writer { client: self.clone(), batch: Vec::new(), written: 0 })
     }
+}
 
-    /// The writer: ends when the queue is empty or the peer is gone.
-    fn write_queue(self: Arc<Self>) {
-        let half = self.hub.config.max_queued_bytes / 2;
-        let mut batch: Vec<Arc<[u8]>> = Vec::new();
-        // Bytes of the batch that the kernel has.
-        let mut written = 0;
-        let mut wrote = false;
-        loop {
-            let done = whole_frames(&batch, &mut written);
-            add(&self.hub.counters.messages_out, done as u64);
-            let mut out = lock(&self.out);
-            if wrote {
-                out.written = Instant::now();
+impl Writer {
+    /// One write of what waits, with a look at the queue before the first one and after each.
+    /// `waits`: for the socket, if it takes nothing.
+    fn step(&mut self, waits: bool) -> Next {
+        if self.batch.is_empty() && !self.settle(false) {
+            return Next::Done;
+        }
+        match write_once(&self.client.stream, &self.batch, self.written, waits) {
+            Ok(n) => {
+                self.written += n;
+                if self.settle(true) { Next::More } else { Next::Done }
             }
-            out.cost -= batch.drain(..done).map(|frame| cost(&frame)).sum::<usize>();
-            if out.cost <= half {
-                if let Some(since) = out.full.take() {
-                    out.patience.spend(since, Instant::now());
-                }
-                if out.waiting > 0 {
-                    self.room.notify_all();
-                }
-            }
-            if batch.is_empty() {
-                let mut bytes = 0;
-                while let Some(frame) = out.queue.front()
-                    && (bytes == 0 || batch.len() < BATCH && bytes + frame.len() <= BATCH_BYTES)
-                {
-                    bytes += frame.len();
-                    batch.extend(out.queue.pop_front());
-                }
-            }
-            if batch.is_empty() {
-                out.queue = VecDeque::new();
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !waits => Next::Full,
+            Err(_) => {
+                self.client.abort();
+                let mut out = lock(&self.client.out);
                 out.writing = false;
-                let finished = out.phase == Phase::Closing;
-                if finished {
-                    out.phase = Phase::Closed;
-                }
-                drop(out);
-                if finished {
-                    // The reader goes on until the peer hangs up too, so that the close frame is not lost to a reset.
-                    let _ = self.stream.shutdown(Shutdown::Write);
-                }
-                return;
-            }
-            drop(out);
-            match write_once(&self.stream, &batch, written) {
-                Ok(n) => {
-                    written += n;
-                    wrote = true;
-                }
-                Err(_) => {
-                    self.abort();
-                    let mut out = lock(&self.out);
-                    out.writing = false;
-                    out.cost = 0;
-                    return;
-                }
+                out.cost = 0;
+                Next::Done
             }
         }
+    }
+
+    /// Takes off what is written, and takes more from the queue. False: nothing waits any more, and
+    /// there is no writer.
+    fn settle(&mut self, wrote: bool) -> bool {
+        let client = &self.client;
+        let half = client.hub.config.max_queued_bytes / 2;
+        let done = whole_frames(&self.batch, &mut self.written);
+        add(&client.hub.counters.messages_out, done as u64);
+        let mut out = lock(&client.out);
+        if wrote {
+            out.written = Instant::now();
+        }
+        out.cost -= self.batch.drain(..done).map(|frame| cost(&frame)).sum::<usize>();
+        if out.cost <= half {
+            if let Some(since) = out.full.take() {
+                out.patience.spend(since, Instant::now());
+            }
+            if out.waiting > 0 {
+                client.room.notify_all();
+            }
+        }
+        if self.batch.is_empty() {
+            let mut bytes = 0;
+            while let Some(frame) = out.queue.front()
+                && (bytes == 0 || self.batch.len() < BATCH && bytes + frame.len() <= BATCH_BYTES)
+            {
+                bytes += frame.len();
+                self.batch.extend(out.queue.pop_front());
+            }
+        }
+        if !self.batch.is_empty() {
+            return true;
+        }
+        out.queue = VecDeque::new();
+        out.writing = false;
+        let finished = out.phase == Phase::Closing;
+        if finished {
+            out.phase = Phase::Closed;
+        }
+        drop(out);
+        if finished {
+            // The reader goes on until the peer hangs up too, so that the close frame is not lost to a reset.
+            let _ = client.stream.shutdown(Shutdown::Write);
+        }
+        false
     }
 }
 
@@ -556,28 +600,25 @@ fn whole_frames(batch: &[Arc<[u8]>], written: &mut usize) -> usize {
 }
 
 /// One write of what is left of the frames after their first `skip` bytes.
-fn write_once(mut stream: &TcpStream, frames: &[Arc<[u8]>], skip: usize) -> io::Result<usize> {
-    let n = loop {
-        let result = if let [frame] = frames {
-            stream.write(&frame[skip..])
-        } else {
-            let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
-            slices[0] = IoSlice::new(&frames[0][skip..]);
-            stream.write_vectored(&slices)
-        };
-        match result {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
+fn write_once(mut stream: &TcpStream, frames: &[Arc<[u8]>], skip: usize, waits: bool) -> io::Result<usize> {
+    let n = if let [frame] = frames {
+        let bytes = &frame[skip..];
+        if waits { stream.write(bytes) } else { stream.try_write(bytes) }
+    } else {
+        let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+        slices[0] = IoSlice::new(&frames[0][skip..]);
+        if waits { stream.write_vectored(&slices) } else { stream.try_write_vectored(&slices) }
+    }?;
     if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) }
 }
 
-/// Whether the kernel would take something now. False also if the peer is gone.
+/// Whether the kernel would take something now, or has taken all that there will be. False also if
+/// the connection has failed.
 fn is_writable(stream: &TcpStream) -> bool {
     let mut fd = [PollFd::new(stream, PollFlags::OUT)];
     let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut fd, Some(&now)), Ok(1)) && fd[0].revents() == PollFlags::OUT
+    let is_told = matches!(poll(&mut fd, Some(&now)), Ok(1));
+    is_told && fd[0].revents().contains(PollFlags::OUT) && !fd[0].revents().contains(PollFlags::ERR)
 }
 
 #[cfg(test)]

@@ -463,3 +463,76 @@ fn send_sync_and_small() {
     check::<UnixListener>();
     check::<UnixDatagram>();
 }
+
+/// What does not wait says so, behind another goroutine in the same direction too; and edges that
+/// it has used up or left are no loss to those that wait.
+#[test]
+fn tries_do_not_wait() {
+    gort::run(|| {
+        let (a, b) = tcp_pair();
+        let would_block = |result: std::io::Result<usize>| {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::WouldBlock);
+        };
+        let mut buf = [0; 8];
+        would_block(a.try_read(&mut buf));
+        gort::scope(|s| {
+            // Somebody waits to read.
+            let reader = s.go(|| {
+                let mut first = [0; 2];
+                (&a).read_exact(&mut first).unwrap();
+                first
+            });
+            while gort::metrics::snapshot().io_waiters == 0 {
+                gort::yield_now();
+            }
+            would_block(a.try_read(&mut [0; 8]));
+            assert_eq!(b.try_write(b"ab").unwrap(), 2);
+            assert_eq!(reader.join().unwrap(), *b"ab");
+        });
+        // Tries and waits by turns, with data that came before the one and after the other.
+        for i in 0..200u8 {
+            assert_eq!(b.try_write(&[i; 3]).unwrap(), 3);
+            let mut got = [0; 8];
+            if i % 3 == 0 {
+                while a.try_read(&mut got).is_err_and(|e| e.kind() == ErrorKind::WouldBlock) {
+                    gort::yield_now();
+                }
+            } else {
+                assert_eq!((&a).read(&mut got).unwrap(), 3);
+            }
+            assert_eq!(got[..3], [i; 3]);
+            would_block(a.try_read(&mut got));
+        }
+        // A full socket, and a goroutine that waits for room in it.
+        let bytes = vec![7; 1 << 16];
+        let mut sent = 0;
+        let full = loop {
+            match a.try_write_vectored(&[IoSlice::new(&bytes), IoSlice::new(&bytes)]) {
+                Ok(n) => sent += n,
+                other => break other,
+            }
+        };
+        would_block(full);
+        gort::scope(|s| {
+            let writer = s.go(|| (&a).write_all(&bytes).unwrap());
+            while gort::metrics::snapshot().io_waiters == 0 {
+                gort::yield_now();
+            }
+            // Behind the other one; or there is room again, and it has not begun.
+            match a.try_write(&[7]) {
+                Ok(n) => sent += n,
+                Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+            }
+            let mut rest = vec![0; sent + bytes.len()];
+            (&b).read_exact(&mut rest).unwrap();
+            assert!(rest.iter().all(|&byte| byte == 7));
+            writer.join().unwrap();
+        });
+        drop(b);
+        assert_eq!((&a).read(&mut buf).unwrap(), 0);
+        assert_eq!(a.try_read(&mut buf).unwrap(), 0, "the end is no wait");
+        a.close();
+        assert_eq!(a.try_read(&mut buf).unwrap_err().kind(), ErrorKind::NotConnected);
+        assert_eq!(a.try_write(b"x").unwrap_err().kind(), ErrorKind::NotConnected);
+    });
+}

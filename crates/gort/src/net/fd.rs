@@ -179,6 +179,48 @@ impl NetFd {
         operation.run(attempt)
     }
 
+    /// Tries one operation. `WouldBlock` where it would park, also behind another one in the same
+    /// direction.
+    #[inline]
+    fn operate_at_once<T>(
+        &self,
+        mode: Mode,
+        mut attempt: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> io::Result<T> {
+        fork::refuse("I/O");
+        if !self.mutex.try_lock(mode) {
+            return Err(if self.mutex.is_closed() { error::closed() } else { Errno::AGAIN.into() });
+        }
+        let operation = Operation { fd: self, mode, deadline_ns: None };
+        self.io.prepare(mode)?;
+        operation.try_once(&mut attempt)?.ok_or_else(|| Errno::AGAIN.into())
+    }
+
+    /// `recv` of a stream, if something is there; `is_tcp` as below.
+    #[inline]
+    pub(super) fn try_recv(&self, buf: &mut [u8], is_tcp: bool) -> io::Result<usize> {
+        let len = buf.len();
+        self.operate_at_once(Mode::Read, |fd| {
+            self.drained.store(false, Relaxed);
+            let n = recv(fd, buf, RecvFlags::empty())?;
+            if is_tcp {
+                self.note_read(n, len);
+            }
+            Ok(n)
+        })
+    }
+
+    /// `send` on a stream, if there is room.
+    #[inline]
+    pub(super) fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.operate_at_once(Mode::Write, |fd| send(fd, buf))
+    }
+
+    /// Vectored `send` on a stream, if there is room.
+    pub(super) fn try_send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.operate_at_once(Mode::Write, |fd| send_vectored(fd, bufs))
+    }
+
     /// Reads from a stream into `len` bytes of room.
     #[inline]
     fn read_stream(
@@ -252,11 +294,7 @@ impl NetFd {
 
     /// Vectored `send` on a stream.
     pub(super) fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bufs = &bufs[..bufs.len().min(IOV_MAX)];
-        self.operate(Mode::Write, |fd| {
-            let mut control = rustix::net::SendAncillaryBuffer::default();
-            rustix::net::sendmsg(fd, bufs, &mut control, SEND_FLAGS)
-        })
+        self.operate(Mode::Write, |fd| send_vectored(fd, bufs))
     }
 
     /// `recv` of a datagram.
@@ -543,6 +581,12 @@ fn recv(fd: BorrowedFd<'_>, buf: &mut [u8], flags: RecvFlags) -> Result<usize, E
 #[inline]
 fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> Result<usize, Errno> {
     rustix::net::send(fd, buf, SEND_FLAGS)
+}
+
+fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    let bufs = &bufs[..bufs.len().min(IOV_MAX)];
+    let mut control = rustix::net::SendAncillaryBuffer::default();
+    rustix::net::sendmsg(fd, bufs, &mut control, SEND_FLAGS)
 }
 
 fn recv_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> Result<usize, Errno> {

@@ -193,14 +193,21 @@ impl FdMutex {
     /// `deadline_ns`.
     #[inline]
     pub(super) fn lock(&self, mode: Mode, deadline_ns: Option<u64>) -> Result<(), LockError> {
+        if self.try_lock(mode) { Ok(()) } else { self.lock_slow(mode, deadline_ns) }
+    }
+
+    /// As [`lock`](FdMutex::lock), where nobody has it and the socket is not closed.
+    #[inline]
+    #[must_use]
+    pub(super) fn try_lock(&self, mode: Mode) -> bool {
         let mut s = self.state.load(Relaxed);
         while s & (CLOSED | lock_bit(mode)) == 0 {
             match self.state.compare_exchange_weak(s, (s | lock_bit(mode)) + ONE_REF, Acquire, Relaxed) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return true,
                 Err(seen) => s = seen,
             }
         }
-        self.lock_slow(mode, deadline_ns)
+        false
     }
 
     #[cold]

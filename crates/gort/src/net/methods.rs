@@ -298,9 +298,72 @@ macro_rules! conversions {
     };
 }
 
-/// `Read` and `Write` of streams, for the value and for a reference to it.
+/// `Read` and `Write` of streams, for the value and for a reference to it; and what does not wait.
 macro_rules! stream_io {
     ($name:ident, $recv:ident, is_tcp: $is_tcp:expr) => {
+        impl $name {
+            /// Reads what is there, and never waits.
+            ///
+            /// # Blocking
+            /// G: no. M: no. P: no.
+            ///
+            /// # Errors
+            /// `WouldBlock` where nothing is there, or another goroutine is reading; and as for
+            /// reads.
+            ///
+            /// # Panics
+            /// In a forked child.
+            pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                self.fd.try_recv(buf, $is_tcp)
+            }
+
+            /// Writes as much as the socket's buffer has room for, and never waits: for one who
+            /// has many to write to. Whoever is full gets a goroutine of its own that waits.
+            ///
+            /// # Blocking
+            /// G: no. M: no. P: no.
+            ///
+            /// # Errors
+            /// `WouldBlock` where there is no room, or another goroutine is writing; and as for
+            /// writes.
+            ///
+            /// # Panics
+            /// In a forked child.
+            ///
+            /// # Examples
+            /// ```
+            /// use gort::net::UnixStream;
+            /// use std::io::{ErrorKind, Read};
+            ///
+            /// gort::run(|| -> std::io::Result<()> {
+            ///     let (mut here, there) = UnixStream::pair()?;
+            ///     assert_eq!(there.try_write(b"hello")?, 5);
+            ///     here.read_exact(&mut [0; 5])?;
+            ///     assert_eq!(here.try_read(&mut [0; 5]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            ///     Ok(())
+            /// })
+            /// # .unwrap();
+            /// ```
+            #[inline]
+            pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
+                self.fd.try_send(buf)
+            }
+
+            /// As [`try_write`](Self::try_write), from several buffers.
+            ///
+            /// # Blocking
+            /// G: no. M: no. P: no.
+            ///
+            /// # Errors
+            /// As there.
+            ///
+            /// # Panics
+            /// As there.
+            pub fn try_write_vectored(&self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                self.fd.try_send_vectored(bufs)
+            }
+        }
+
         impl std::io::Read for &$name {
             #[inline]
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
