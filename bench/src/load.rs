@@ -240,10 +240,11 @@ fn broadcast(addr: SocketAddr, pid: u32, connections: usize, lasting: Duration) 
     Ok(vec![cpu / deliveries as f64, latencies.value_at_quantile(0.99) as f64])
 }
 
+/// What they cost when they have been idle for half a minute.
 fn idle(addr: SocketAddr, pid: u32, connections: usize) -> Result<Vec<f64>> {
     let before = process::memory_bytes(pid)?;
     let open: Vec<_> = (0..connections).map(|_| connect(addr, true)).collect::<Result<_>>()?;
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(30));
     let bytes = process::memory_bytes(pid)? - before;
     Ok(vec![bytes / open.len() as f64])
 }

@@ -78,7 +78,7 @@ fn upgrade(mut stream: &TcpStream) -> io::Result<()> {
 fn each_message(stream: &TcpStream, mut f: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
     upgrade(stream)?;
     let mut decoder = Decoder::new(Role::Server, 64 << 10);
-    while decoder.read_from(stream)? > 0 {
+    while stream.wait_readable().and_then(|()| decoder.read_from(stream))? > 0 {
         while let Some(message) = decoder.next_message().map_err(io::Error::other)? {
             match message {
                 Message::Text(text) => f(&text)?,

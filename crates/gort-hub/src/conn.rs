@@ -283,7 +283,8 @@ impl Session<'_> {
                 // it.
                 last_message = Instant::now();
             }
-            match decoder.read_from(self.client.stream()) {
+            let stream = self.client.stream();
+            match stream.wait_readable().and_then(|()| decoder.read_from(stream)) {
                 Ok(0) => return,
                 Ok(_) => {}
                 // The deadline is not moved for every message: a clock that is looked at is cheaper than a timer

@@ -94,6 +94,10 @@ impl Decoder {
     /// # Blocking
     ///
     /// As `from.read`.
+    ///
+    /// A buffer lies on the stack meanwhile. Who waits long does so before, in
+    /// [`wait_readable`](gort::net::TcpStream::wait_readable).
+    #[inline(never)]
     pub fn read_from(&mut self, mut from: impl Read) -> io::Result<usize> {
         let missing = self.raw_wanted.saturating_sub(self.raw.len());
         if missing <= SMALL {

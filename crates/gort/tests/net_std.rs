@@ -11,7 +11,7 @@ use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Several addresses are tried in turn, names are looked up, nonsense is an error. Alone in its process, so that no
 /// forked child keeps the closed listener.
@@ -462,6 +462,52 @@ fn send_sync_and_small() {
     check::<UnixStream>();
     check::<UnixListener>();
     check::<UnixDatagram>();
+}
+
+/// A wait for data leaves it where it is; it sees what came before it, the end, a deadline, a close.
+#[test]
+fn waits_for_data_without_a_buffer() {
+    gort::run(|| {
+        for early in [false, true] {
+            let (a, b) = tcp_pair();
+            for i in 0..50u8 {
+                if early {
+                    (&b).write_all(&[i; 3]).unwrap();
+                }
+                gort::scope(|s| {
+                    let reader = s.go(|| {
+                        a.wait_readable().unwrap();
+                        a.wait_readable().unwrap();
+                        let mut got = [0; 8];
+                        (a.try_read(&mut got).unwrap(), got[0])
+                    });
+                    if !early {
+                        gort::yield_now();
+                        (&b).write_all(&[i; 3]).unwrap();
+                    }
+                    assert_eq!(reader.join().unwrap(), (3, i));
+                });
+            }
+            a.set_read_deadline(Some(Instant::now() + Duration::from_millis(5))).unwrap();
+            assert_eq!(a.wait_readable().unwrap_err().kind(), ErrorKind::TimedOut);
+            a.set_read_deadline(None).unwrap();
+            a.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+            assert_eq!(a.wait_readable().unwrap_err().kind(), ErrorKind::TimedOut);
+            a.set_read_timeout(None).unwrap();
+            if early {
+                drop(b);
+                a.wait_readable().unwrap();
+                assert_eq!(a.try_read(&mut [0]).unwrap(), 0);
+            } else {
+                gort::scope(|s| {
+                    let waiter = s.go(|| a.wait_readable().unwrap_err().kind());
+                    gort::yield_now();
+                    a.close();
+                    assert_eq!(waiter.join().unwrap(), ErrorKind::NotConnected);
+                });
+            }
+        }
+    });
 }
 
 /// What does not wait says so, behind another goroutine in the same direction too; and edges that

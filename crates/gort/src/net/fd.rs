@@ -242,6 +242,19 @@ impl NetFd {
         operation.run(attempt)
     }
 
+    /// Parks until a read of a stream would not, or so it seems.
+    pub(super) fn wait_readable(&self) -> io::Result<()> {
+        let operation = self.begin(Mode::Read)?;
+        if self.drained.load(Relaxed) {
+            self.drained.store(false, Relaxed);
+            if !self.io.is_lasting(Mode::Read) && !self.nonblocking.load(Relaxed) {
+                return Ok(self.io.wait(Mode::Read, operation.deadline_ns)?);
+            }
+        }
+        self.io.prepare(Mode::Read)?;
+        operation.run(|fd| recv(fd, &mut [0], RecvFlags::PEEK).map(drop))
+    }
+
     /// `recv` of a TCP stream.
     #[inline]
     pub(super) fn recv_tcp(&self, buf: &mut [u8]) -> io::Result<usize> {

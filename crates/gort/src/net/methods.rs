@@ -302,6 +302,42 @@ macro_rules! conversions {
 macro_rules! stream_io {
     ($name:ident, $recv:ident, is_tcp: $is_tcp:expr) => {
         impl $name {
+            /// Waits until something is there to read, the end or an error included. Who waits here
+            /// needs no buffer meanwhile: so the stacks of idle connections are small.
+            ///
+            /// It may return early, as `poll` may: a read then still waits.
+            ///
+            /// # Blocking
+            /// G: yes. M: no. P: no.
+            ///
+            /// # Errors
+            /// As for reads; `WouldBlock` in non-blocking mode.
+            ///
+            /// # Panics
+            /// In a forked child.
+            ///
+            /// # Examples
+            /// ```
+            /// use gort::net::UnixStream;
+            /// use std::io::Write;
+            ///
+            /// gort::run(|| -> std::io::Result<()> {
+            ///     let (mut here, there) = UnixStream::pair()?;
+            ///     let reader = gort::go(move || {
+            ///         there.wait_readable()?;
+            ///         let mut buffer = vec![0; 64 << 10]; // only now
+            ///         there.try_read(&mut buffer)
+            ///     });
+            ///     here.write_all(b"hello")?;
+            ///     assert_eq!(reader.join().unwrap()?, 5);
+            ///     Ok(())
+            /// })
+            /// # .unwrap();
+            /// ```
+            pub fn wait_readable(&self) -> std::io::Result<()> {
+                self.fd.wait_readable()
+            }
+
             /// Reads what is there, and never waits.
             ///
             /// # Blocking

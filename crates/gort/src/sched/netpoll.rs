@@ -325,16 +325,35 @@ impl IoHandle {
             Enrolled::Barred(_) => return BARRED_TOKEN,
             Enrolled::Waits => {}
         }
-        // Started after `enrol`, so that it finds us in the word.
+        let token = match deadline_ns {
+            None => self.sleep(me),
+            Some(when_ns) => self.sleep_until(direction, me, when_ns),
+        };
+        if token == READY_TOKEN {
+            direction.clear();
+        }
+        token
+    }
+
+    /// Apart from [`park`](IoHandle::park), so that the frame of a wait for ever has no timer.
+    #[inline(never)]
+    fn sleep_until(&self, direction: &Direction, me: WaiterRef, when_ns: u64) -> usize {
         let mut here = MaybeUninit::uninit();
         // SAFETY: we have no other node, and stop this one below.
-        let timer = deadline_ns.map(|_| unsafe { me.lodge(&mut here, TimerNode::new()) });
-        if let Some((when_ns, timer)) = deadline_ns.zip(timer) {
-            let arg = std::ptr::from_ref(direction).cast();
-            // SAFETY: the node is new, stays where it is, and is stopped below before the frame ends (nothing in
-            // between unwinds); the direction lives for ever.
-            unsafe { TimerHost::start(timer, when_ns, fire_call_timeout, arg, 0) };
-        }
+        let timer = unsafe { me.lodge(&mut here, TimerNode::new()) };
+        let arg = std::ptr::from_ref(direction).cast();
+        // Started after `enrol`, so that it finds us in the word.
+        // SAFETY: the node is new, stays where it is, and is stopped below before the frame ends (nothing in
+        // between unwinds); the direction lives for ever.
+        unsafe { TimerHost::start(timer, when_ns, fire_call_timeout, arg, 0) };
+        let token = self.sleep(me);
+        timer.stop();
+        token
+    }
+
+    /// Until somebody takes us out of the word.
+    #[inline]
+    fn sleep(&self, me: WaiterRef) -> usize {
         let count = &WAITERS[self.desc.index as usize % WAITERS.len()].0;
         count.fetch_add(1, Relaxed);
         if me.is_thread() {
@@ -343,12 +362,6 @@ impl IoHandle {
         // No deadline here: whoever has taken us out of the word must find our wait still on.
         let token = me.wait_swappable(WaitReason::IoWait, Lent::Nothing);
         count.fetch_sub(1, Relaxed);
-        if let Some(timer) = timer {
-            timer.stop();
-        }
-        if token == READY_TOKEN {
-            direction.clear();
-        }
         token
     }
 

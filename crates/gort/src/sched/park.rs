@@ -152,14 +152,20 @@ impl WaiterRef {
             return token;
         }
         let deadline_ns = deadline.map(clock::ns_of);
-        match &self.get().kind {
-            Kind::Thread(ready) => self.wait_thread(ready, deadline_ns),
-            Kind::Goroutine => {
-                let timer = TimerNode::new();
-                // SAFETY: the node is new, and stays in this frame for the length of the wait.
-                unsafe { self.wait_goroutine(reason, &timer, deadline_ns) }
-            }
+        match (&self.get().kind, deadline_ns) {
+            (Kind::Thread(ready), _) => self.wait_thread(ready, deadline_ns),
+            // SAFETY: the caller is the waiter.
+            (Kind::Goroutine, None) => unsafe { self.park(reason) },
+            (Kind::Goroutine, Some(when_ns)) => self.wait_until(reason, when_ns),
         }
+    }
+
+    /// Apart from [`wait`](WaiterRef::wait), so that the frame of a wait for ever has no timer.
+    #[inline(never)]
+    fn wait_until(self, reason: WaitReason, when_ns: u64) -> usize {
+        let timer = TimerNode::new();
+        // SAFETY: the node is new, and stays in this frame for the length of the wait.
+        unsafe { self.park_until(reason, &timer, when_ns) }
     }
 
     /// As [`wait`](WaiterRef::wait) for ever, for a caller that lends others no more than `lent` of its stack: meanwhile that may be
@@ -185,7 +191,7 @@ impl WaiterRef {
         unsafe {
             let timer = self.lodge(&mut here, TimerNode::new());
             let may_go = g.may_let_go(Lent::Nothing);
-            self.wait_goroutine(WaitReason::Sleep, timer, Some(clock::ns_of(deadline)));
+            self.park_until(WaitReason::Sleep, timer, clock::ns_of(deadline));
             if may_go {
                 g.swap.stay();
             }
@@ -224,19 +230,25 @@ impl WaiterRef {
     }
 
     /// # Safety
-    /// The caller is the waiter; `timer` is not running and stays where it is for the length of the call.
-    unsafe fn wait_goroutine(self, reason: WaitReason, timer: &TimerNode, deadline_ns: Option<u64>) -> usize {
+    /// The caller is the waiter, a goroutine's; `timer` is not running and stays where it is for the
+    /// length of the call.
+    unsafe fn park_until(self, reason: WaitReason, timer: &TimerNode, when_ns: u64) -> usize {
+        // SAFETY: the caller's promise, and the timer is stopped below; the waiter lives for ever. We park next.
+        let token = unsafe {
+            TimerHost::start_and_park(timer, when_ns, fire_timeout, self.0.as_ptr().cast());
+            self.park(reason)
+        };
+        timer.stop();
+        token
+    }
+
+    /// # Safety
+    /// The caller is the waiter, a goroutine's.
+    unsafe fn park(self, reason: WaitReason) -> usize {
         let g = self.goroutine().expect("a goroutine's");
-        if let Some(when_ns) = deadline_ns {
-            // SAFETY: the caller's promise, and the timer is stopped below; the waiter lives for ever. We park next.
-            unsafe { TimerHost::start_and_park(timer, when_ns, fire_timeout, self.0.as_ptr().cast()) };
-        }
         g.set_reason(reason, sysmon::coarse_ns());
         // SAFETY: the caller is the waiter itself, so `g` runs here.
         unsafe { leave(m::current().expect("a goroutine runs on an M"), g, Action::Park) };
-        if deadline_ns.is_some() {
-            timer.stop();
-        }
         self.selected().expect("the wait has ended")
     }
 
