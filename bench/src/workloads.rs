@@ -245,7 +245,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         figure("syscall", "ns", Target::Limit(15.0), "a call that may block (`getppid`), beyond what the raw call takes"),
     ]),
     Workload { max_runs: 3, ..alone("sleepers-1m", MILLION, &[
-        figure("sleepers-1m", "ns", best(0.7), "CPU of one of a million that sleep 3 s once, start and end included"),
+        figure("sleepers-1m", "ns", Target::Ratio(2.0, &[Go]), "CPU of one of a million that sleep 3 s once, start and end included"),
     ]) },
     Workload { also: &[May, Java], max_runs: 3, ..alone("sleepers-10k", 10_000, &[
         figure("sleepers-10k-cpu", "ns", best(0.7), "CPU of one sleep of 10 ms, where 10 000 sleep in a loop for 3 s"),
@@ -298,8 +298,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         figure("ws-idle-swapped", "B", Target::Limit(3_000.0), "the same, idle stacks swapped out"),
     ]) }),
     Workload { max_runs: 1, procs: &[2], kind: Kind::Parked, ..alone("parked", MILLION, &[
-        figure("parked-time", "ns", Target::Ratio(1.0, &[Go]), "time to start one of a million that wait"),
-        figure("parked", "B", Target::Limit(9_000.0), "memory of one of those, page tables included"),
+        figure("parked-time", "ns", Target::Ratio(1.3, &[Go]), "time to start one of a million that wait"),
+        figure("parked", "B", Target::Limit(4_800.0), "memory of one of those, page tables included"),
         figure("parked-wakes", "", Target::Limit(0.0), "wake-ups of the process in the 10 s after that"),
     ]) },
     swapped(Workload { max_runs: 1, procs: &[2], kind: Kind::Parked, ..alone("parked-swapped", MILLION, &[

@@ -472,7 +472,7 @@ fn waits_for_data_without_a_buffer() {
             let (a, b) = tcp_pair();
             for i in 0..50u8 {
                 if early {
-                    (&b).write_all(&[i; 3]).unwrap();
+                    b.write_all(&[i; 3]).unwrap();
                 }
                 gort::scope(|s| {
                     let reader = s.go(|| {
@@ -483,7 +483,7 @@ fn waits_for_data_without_a_buffer() {
                     });
                     if !early {
                         gort::yield_now();
-                        (&b).write_all(&[i; 3]).unwrap();
+                        b.write_all(&[i; 3]).unwrap();
                     }
                     assert_eq!(reader.join().unwrap(), (3, i));
                 });
@@ -525,7 +525,7 @@ fn tries_do_not_wait() {
             // Somebody waits to read.
             let reader = s.go(|| {
                 let mut first = [0; 2];
-                (&a).read_exact(&mut first).unwrap();
+                a.read_exact(&mut first).unwrap();
                 first
             });
             while gort::metrics::snapshot().io_waiters == 0 {
@@ -544,7 +544,7 @@ fn tries_do_not_wait() {
                     gort::yield_now();
                 }
             } else {
-                assert_eq!((&a).read(&mut got).unwrap(), 3);
+                assert_eq!(a.read(&mut got).unwrap(), 3);
             }
             assert_eq!(got[..3], [i; 3]);
             would_block(a.try_read(&mut got));
@@ -560,7 +560,7 @@ fn tries_do_not_wait() {
         };
         would_block(full);
         gort::scope(|s| {
-            let writer = s.go(|| (&a).write_all(&bytes).unwrap());
+            let writer = s.go(|| a.write_all(&bytes).unwrap());
             while gort::metrics::snapshot().io_waiters == 0 {
                 gort::yield_now();
             }
@@ -570,12 +570,12 @@ fn tries_do_not_wait() {
                 Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
             }
             let mut rest = vec![0; sent + bytes.len()];
-            (&b).read_exact(&mut rest).unwrap();
+            b.read_exact(&mut rest).unwrap();
             assert!(rest.iter().all(|&byte| byte == 7));
             writer.join().unwrap();
         });
         drop(b);
-        assert_eq!((&a).read(&mut buf).unwrap(), 0);
+        assert_eq!(a.read(&mut buf).unwrap(), 0);
         assert_eq!(a.try_read(&mut buf).unwrap(), 0, "the end is no wait");
         a.close();
         assert_eq!(a.try_read(&mut buf).unwrap_err().kind(), ErrorKind::NotConnected);

@@ -11,8 +11,8 @@
 //!     guards the whole slot, which frees its pages                      takes the guards away, unpacks
 //! ```
 //! Without being asked, the same thread gives back what lies *below* the live stack of a goroutine
-//! that has been parked for longer than [`TRIM_AFTER`]: one that was once deep would keep those
-//! pages. It looks at each wait once, and marks as before; nothing is packed, as nothing there is
+//! that has been parked for longer than [`TRIM_AFTER`], and at most half as long again: one that was
+//! once deep would keep those pages. It looks at each wait once, and marks as before; nothing is packed, as nothing there is
 //! alive.
 //!
 //! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its
@@ -272,7 +272,7 @@ impl Swapper {
         let now = clock::now_ns();
         let looked_ns = std::mem::replace(&mut self.looked_ns, now);
         g::for_each(|g| {
-            if g.state() != State::Waiting {
+            if g.state() != State::Waiting || g.swap.is_out() {
                 return;
             }
             let since_ns = g.since_ns();
@@ -283,8 +283,10 @@ impl Swapper {
             } else {
                 Some(Aim::Trim).filter(|_| (looked_ns..=now).contains(&trim_ns))
             };
-            for due_ns in [out_ns, trim_ns].into_iter().filter(|&due_ns| due_ns > now) {
-                next_ns = next_ns.min(due_ns);
+            if out_ns > now {
+                // Many that are due one after the other are trimmed together.
+                let trim_ns = if trim_ns > now { trim_ns.saturating_add(self.trim_ns / 2) } else { NEVER };
+                next_ns = next_ns.min(out_ns).min(trim_ns);
             }
             let Some(aim) = aim.filter(|_| result.is_ok()) else { return };
             let marked = match aim {
