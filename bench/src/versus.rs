@@ -16,7 +16,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// How long `parked` is watched for wake-ups.
 const WATCHED: Duration = Duration::from_secs(10);
 /// Whoever has been started some seconds ago is where it will stay.
-const SETTLED: Duration = Duration::from_secs(3);
+const SETTLED: Duration = Duration::from_secs(10);
+/// More than one that waits takes, of any peer.
+const BYTES_OF_ONE: usize = 6_500;
 
 /// What the user asked for.
 pub(crate) struct Settings {
@@ -164,6 +166,9 @@ pub(crate) fn once(
     watched: Duration,
 ) -> Result<Option<Vec<f64>>> {
     let Some(command) = programs.command(peer, workload, n, procs) else { return Ok(None) };
+    if workload.warms {
+        process::warm_memory((n as usize).saturating_mul(BYTES_OF_ONE));
+    }
     let figures = match workload.kind {
         Kind::Alone => figures_of(&finish(command)?)?,
         Kind::Parked => {

@@ -113,6 +113,8 @@ pub(crate) struct Workload {
     pub(crate) procs: &'static [u32],
     /// With idle stacks swapped out, for peers that can.
     pub(crate) swaps: bool,
+    /// Many goroutines are there at once: the machine has memory at hand for them before each run.
+    pub(crate) warms: bool,
     /// Runs at most: some take long and vary little.
     pub(crate) max_runs: u32,
     pub(crate) figures: &'static [Figure],
@@ -147,6 +149,7 @@ const fn alone(name: &'static str, n: u64, figures: &'static [Figure]) -> Worklo
         without: &[],
         procs: BOTH,
         swaps: false,
+        warms: false,
         max_runs: u32::MAX,
         figures,
     }
@@ -244,7 +247,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     alone("syscall", 5_000_000, &[
         figure("syscall", "ns", Target::Limit(15.0), "a call that may block (`getppid`), beyond what the raw call takes"),
     ]),
-    Workload { max_runs: 3, ..alone("sleepers-1m", MILLION, &[
+    Workload { max_runs: 3, warms: true, ..alone("sleepers-1m", MILLION, &[
         figure("sleepers-1m", "ns", Target::Ratio(2.0, &[Go]), "CPU of one of a million that sleep 3 s once, start and end included"),
     ]) },
     Workload { also: &[May, Java], max_runs: 3, ..alone("sleepers-10k", 10_000, &[
@@ -297,12 +300,12 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     swapped(Workload { max_runs: 1, procs: &[2], ..served("ws-idle-swapped", "ws-echo", Load::Idle { connections: 9_000 }, &[
         figure("ws-idle-swapped", "B", Target::Limit(3_000.0), "the same, idle stacks swapped out"),
     ]) }),
-    Workload { max_runs: 1, procs: &[2], kind: Kind::Parked, ..alone("parked", MILLION, &[
+    Workload { max_runs: 1, procs: &[2], warms: true, kind: Kind::Parked, ..alone("parked", MILLION, &[
         figure("parked-time", "ns", Target::Ratio(1.3, &[Go]), "time to start one of a million that wait"),
         figure("parked", "B", Target::Limit(4_800.0), "memory of one of those, page tables included"),
         figure("parked-wakes", "", Target::Limit(0.0), "wake-ups of the process in the 10 s after that"),
     ]) },
-    swapped(Workload { max_runs: 1, procs: &[2], kind: Kind::Parked, ..alone("parked-swapped", MILLION, &[
+    swapped(Workload { max_runs: 1, procs: &[2], warms: true, kind: Kind::Parked, ..alone("parked-swapped", MILLION, &[
         figure("parked-swapped-time", "ns", Target::None, "CPU of starting one of a million that wait, and of swapping it out"),
         figure("parked-swapped", "B", Target::Limit(1_500.0), "memory of one of those, page tables included"),
         figure("parked-swapped-wakes", "", Target::Limit(0.0), "wake-ups of the process in the 10 s after that"),
