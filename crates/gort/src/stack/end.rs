@@ -98,6 +98,16 @@ impl End {
         })
     }
 
+    /// Where a descriptor points to the values of the first keys, which lie in itself.
+    pub(super) fn first_values(&self) -> isize {
+        self.tables
+    }
+
+    /// How many bytes those take.
+    pub(super) fn values_bytes(&self) -> usize {
+        self.key_count / self.table_count * size_of::<[usize; 2]>()
+    }
+
     /// Finds the words that point to libc's strings: a call on the fresh block `tp`, whose words
     /// from `begin` on are looked at, changes one each to what it returns. Where libc keeps them
     /// otherwise there are none.

@@ -514,6 +514,7 @@ impl Layout {
         let of_libraries = own.wrapping_add_signed(self.block_start())..own;
         let places = modules().into_iter().map(|(_, data)| data).filter(|data| of_libraries.contains(data));
         let lowest = places.map(|data| data.wrapping_sub(own) as isize).chain(rseq).min().unwrap_or(0);
+        let values = self.values_of_keys(&donor);
         let mut patches = Vec::new();
         for i in 0..self.static_size / 8 {
             let off = self.tls_start() + 8 * i as isize;
@@ -522,9 +523,11 @@ impl Layout {
             let seen = donor.words[i];
             let value = seen as usize;
             let in_rseq = rseq.is_some_and(|r| (r..r + 32).contains(&off));
-            // What is nobody's yet holds anything; it may be that of a library that comes later. And
-            // a thread that changes the list writes to this one's links.
-            if off < lowest || off == list_off || off == list_off + 8 {
+            // What is nobody's yet holds anything; it may be that of a library that comes later. So
+            // do keys without a value: a thread that sets one to null leaves its mark on its stack,
+            // which another thread gets. And a thread that changes the list writes to this one's
+            // links.
+            if off < lowest || off == list_off || off == list_off + 8 || values.contains(&off) {
                 continue;
             }
             let what = if off == self.tid_off as isize {
@@ -561,6 +564,13 @@ impl Layout {
             "a thread's stack bounds were not found",
         )?;
         Ok(patches)
+    }
+
+    /// The offsets of the values of the first pthread keys.
+    fn values_of_keys(&self, donor: &Snapshot) -> std::ops::Range<isize> {
+        let pointer = (self.end.first_values() - self.tls_start()) / 8;
+        let first = donor.words[pointer as usize].wrapping_sub(donor.tp as u64) as isize;
+        first..first.saturating_add_unsigned(self.end.values_bytes())
     }
 
     /// A fresh block must hold this crate's own thread-locals at their initial value, at the offset they have in
@@ -791,10 +801,14 @@ extern "C" fn donate(errand: *mut libc::c_void) -> *mut libc::c_void {
 }
 
 impl Snapshot {
+    /// As the guard's, a size that occurs nowhere else, so that the words that hold it are
+    /// recognised.
+    fn stack_bytes(layout: &Layout) -> usize {
+        57 * PAGE + layout.static_size.next_multiple_of(PAGE)
+    }
+
     /// Runs a donor and returns what it saw of itself.
     pub(crate) fn take(layout: &Layout) -> Result<Snapshot, LayoutError> {
-        // Sizes that occur nowhere else, so that the words that hold them are recognised.
-        const STACK: usize = 57 * PAGE;
         const GUARD: usize = 3 * PAGE;
         let count = layout.static_size / 8;
         let mut words = vec![0u64; count];
@@ -809,7 +823,7 @@ impl Snapshot {
             guard: 0,
             done: Some(done),
         };
-        let stack = STACK + layout.static_size.next_multiple_of(PAGE);
+        let stack = Snapshot::stack_bytes(layout);
         // SAFETY: plain use of pthreads; the errand outlives the thread's use of it, which is waited
         // for. The thread is detached, as blocks are: how a descriptor says so, each libc knows.
         let rc = unsafe {
@@ -856,12 +870,29 @@ pub(super) mod tests {
         })
     }
 
+    /// Ends a thread whose stack the next one gets, with keys in it that were set to null.
+    fn leave_marks_of_keys(layout: &Layout) {
+        let stack = Snapshot::stack_bytes(layout);
+        let marks = std::thread::Builder::new().stack_size(stack).spawn(|| {
+            let mut key = 0;
+            // SAFETY: a key of ours, without a destructor.
+            unsafe {
+                assert_eq!(libc::pthread_key_create(&mut key, None), 0);
+                assert_eq!(libc::pthread_setspecific(key, std::ptr::null()), 0);
+                assert_eq!(libc::pthread_key_delete(key), 0);
+            }
+        });
+        marks.expect("a thread starts").join().expect("no panic");
+    }
+
     /// The general answer: a fresh block, word by word beside the block of a fresh real thread. After
     /// relocation only what is explained here may differ.
     #[test]
     fn fresh_block_equals_fresh_thread() {
         let layout = layout();
         let donor = Snapshot::take(layout).expect("a thread starts");
+        let values = layout.values_of_keys(&donor);
+        assert!(values.start > 0 && values.len() == 512, "{values:?}");
         let memory = crate::sys::map::reserve(64 * PAGE).expect("memory");
         let bounds = Bounds { low: memory, end: memory + 64 * PAGE, guard: PAGE };
         // SAFETY: fresh memory of ours.
@@ -894,6 +925,7 @@ pub(super) mod tests {
                 || off == list || off == list + 8 // its place on the list
                 || off == layout.cancel_off as isize / 8 * 8 // says that it is exiting
                 || (rseq..rseq + 32).contains(&off) // not registered with the kernel
+                || values.contains(&off) && theirs <= u64::from(u32::MAX) // a mark of an earlier thread
                 || v == donor.start || v == donor.arg // no start routine
                 || (donor.bounds.low..donor.bounds.end).contains(&v); // pthread_exit's jump buffer
             if !same && !explained {
@@ -906,6 +938,21 @@ pub(super) mod tests {
             layout.destroy(block.tp);
             crate::sys::map::release(memory, 64 * PAGE);
         }
+    }
+
+    /// What an earlier thread has left on the donor's stack is not taken for what threads have.
+    #[test]
+    fn marks_of_keys_are_not_learned() {
+        let layout = layout();
+        let is_marked = (0..20).any(|_| {
+            leave_marks_of_keys(layout);
+            let patches = layout.learn_from_donor(layout.links_off, 0x7472_6170).expect("as at the start");
+            let donor = Snapshot::take(layout).expect("a thread starts");
+            let values = layout.values_of_keys(&donor);
+            assert!(!patches.iter().any(|patch| values.contains(&patch.off)), "{patches:?}");
+            values.step_by(8).any(|off| donor.words[((off - layout.tls_start()) / 8) as usize] != 0)
+        });
+        assert!(is_marked, "no donor had such a stack: this shows nothing");
     }
 
     /// On glibc's own malloc the two words are found; without them each goroutine would keep a cache.
