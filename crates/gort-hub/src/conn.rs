@@ -24,17 +24,32 @@ use std::time::Instant;
 /// Serves one connection to its end.
 pub(crate) fn serve(hub: &Arc<Shared>, client: &Arc<Client>, place: Place) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        if let Some(upgraded) = serve_http(hub, client, &place) {
-            serve_websocket(hub, client, upgraded, place);
+        if let Some(mut session) = open(hub, client, place) {
+            // An idle connection waits here, in small frames: the rest is on the heap, or in functions
+            // that have returned.
+            while session.take_messages() && session.read(client.stream().wait_readable()) {}
         }
     }));
     if outcome.is_err() {
-        add(&hub.counters.panics, 1);
-        line!(hub.log.panics, error, peer = %client.peer(), "a panic ended this connection");
-        client.close(1011, "internal error");
-        linger(hub, client);
+        close_after_panic(hub, client);
     }
     client.end();
+}
+
+#[cold]
+#[inline(never)]
+fn close_after_panic(hub: &Shared, client: &Arc<Client>) {
+    add(&hub.counters.panics, 1);
+    line!(hub.log.panics, error, peer = %client.peer(), "a panic ended this connection");
+    client.close(1011, "internal error");
+    linger(hub, client);
+}
+
+/// Serves a connection up to its upgrade. `None`: it has ended.
+#[inline(never)]
+fn open<'a>(hub: &'a Arc<Shared>, client: &'a Arc<Client>, place: Place) -> Option<Box<Session<'a>>> {
+    let upgraded = serve_http(hub, client, &place)?;
+    open_websocket(hub, client, upgraded, place)
 }
 
 /// What a client said in its handshake.
@@ -192,9 +207,15 @@ fn is_websocket_key(key: &str) -> bool {
         && key.bytes().take(22).all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
 }
 
-fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, place: Place) {
+fn open_websocket<'a>(
+    hub: &'a Arc<Shared>,
+    client: &'a Arc<Client>,
+    upgraded: Upgraded,
+    place: Place,
+) -> Option<Box<Session<'a>>> {
     if !client.open() {
-        return linger(hub, client);
+        linger(hub, client);
+        return None;
     }
     // A connection that is turned away takes nobody's place: until it has hung up it is an idle
     // HTTP connection.
@@ -206,36 +227,49 @@ fn serve_websocket(hub: &Arc<Shared>, client: &Arc<Client>, upgraded: Upgraded, 
     };
     if let Some((code, reason)) = upgraded.refusal {
         line!(hub.log.refused, warn, peer = %client.peer(), code, ?reason, "turned a client away");
-        return turn_away(code, &reason);
+        turn_away(code, &reason);
+        return None;
     }
     let limit = hub.config.max_connections;
     let one_more = |n: usize| (n < limit).then_some(n + 1);
     if hub.counters.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
         add(&hub.counters.refused, 1);
         line!(hub.log.refused, warn, peer = %client.peer(), limit, "refused with 4100: too many connections");
-        return turn_away(code::OVER_CAPACITY, &format!("over capacity: {limit} connections are open"));
+        turn_away(code::OVER_CAPACITY, &format!("over capacity: {limit} connections are open"));
+        return None;
     }
-    let _is_open = Decrement(&hub.counters.connections);
+    let is_open = Decrement(&hub.counters.connections);
     drop(place);
     add(&hub.counters.connections_total, 1);
     client.send(protocol::connection_established(client.id(), hub.config.activity_timeout.as_secs()));
-    let mut session = Session {
+    let mut decoder = Decoder::new(Role::Server, hub.config.max_message_bytes);
+    decoder.push(&upgraded.rest);
+    let now = Instant::now();
+    client.arm_read(now + hub.config.activity_timeout);
+    Some(Box::new(Session {
         hub,
         client,
+        decoder,
         subscriptions: Vec::new(),
         events: RateLimit::new(hub.config.client_events_per_second),
         patience: Patience::new(hub.config.slow_timeout),
-    };
-    session.run(upgraded.rest);
+        last_message: now,
+        silence: Silence::Fine,
+        _is_open: is_open,
+    }))
 }
 
 /// What the reading side knows about its connection. Leaves all channels when it goes, by whatever way.
 struct Session<'a> {
     hub: &'a Arc<Shared>,
     client: &'a Arc<Client>,
+    decoder: Decoder,
     subscriptions: Vec<Subscription>,
     events: RateLimit,
     patience: Patience,
+    last_message: Instant,
+    silence: Silence,
+    _is_open: Decrement<'a>,
 }
 
 impl Drop for Session<'_> {
@@ -256,64 +290,68 @@ enum Silence {
 }
 
 impl Session<'_> {
-    /// Reads until the connection ends.
-    fn run(&mut self, rest: Vec<u8>) {
-        let config = &self.hub.config;
-        let mut decoder = Decoder::new(Role::Server, config.max_message_bytes);
-        decoder.push(&rest);
-        drop(rest);
-        let mut last_message = Instant::now();
-        let mut silence = Silence::Fine;
-        self.client.arm_read(last_message + config.activity_timeout);
+    /// Handles the messages that are here. False: the connection has ended.
+    #[inline(never)]
+    fn take_messages(&mut self) -> bool {
         loop {
-            loop {
-                match decoder.next_message() {
-                    Ok(None) => break,
-                    Ok(Some(message)) => self.on_message(message),
-                    Err(e) => {
-                        let (code, peer) = (e.close_code(), self.client.peer());
-                        line!(self.hub.log.limits, info, %peer, code, "closed a client: {e}");
-                        self.client.close(code, &e.to_string());
-                    }
+            match self.decoder.next_message() {
+                Ok(None) => return true,
+                Ok(Some(message)) => self.on_message(message),
+                Err(e) => {
+                    let (code, peer) = (e.close_code(), self.client.peer());
+                    line!(self.hub.log.limits, info, %peer, code, "closed a client: {e}");
+                    self.client.close(code, &e.to_string());
                 }
-                if !self.client.wait_to_read() {
-                    return self.leave_and_linger();
-                }
-                // Not before: while we wait for its queue, or for those of others, we do not hear
-                // it.
-                last_message = Instant::now();
             }
-            let stream = self.client.stream();
-            match stream.wait_readable().and_then(|()| decoder.read_from(stream)) {
-                Ok(0) => return,
-                Ok(_) => {}
-                // The deadline is not moved for every message: a clock that is looked at is cheaper than a timer
-                // that is set.
-                Err(e) if e.kind() == io::ErrorKind::TimedOut && self.client.is_open() => {
-                    let now = Instant::now();
-                    if let Silence::Pinged(at) = silence {
-                        if last_message > at {
-                            silence = Silence::Fine;
-                        } else if now >= at + config.pong_timeout {
-                            add(&self.hub.counters.timed_out, 1);
-                            tracing::debug!(peer = %self.client.peer(), "closed with 4201: no pong came back");
-                            self.client.close(code::NO_PONG, "no pong came back");
-                            return self.leave_and_linger();
-                        }
-                    }
-                    if matches!(silence, Silence::Fine) && now >= last_message + config.activity_timeout {
-                        self.client.send(self.hub.ping.clone());
-                        silence = Silence::Pinged(now);
-                    }
-                    self.client.arm_read(match silence {
-                        Silence::Fine => last_message + config.activity_timeout,
-                        Silence::Pinged(at) => at + config.pong_timeout,
-                    });
-                }
-                // Closed, and the peer had its time to hang up; or it is gone.
-                Err(_) => return self.client.abort(),
+            if !self.client.wait_to_read() {
+                self.leave_and_linger();
+                return false;
+            }
+            // Not before: while we wait for its queue, or for those of others, we do not hear it.
+            self.last_message = Instant::now();
+        }
+    }
+
+    /// Reads once, if the wait for that was not in vain. False: the connection has ended.
+    #[inline(never)]
+    fn read(&mut self, ready: io::Result<()>) -> bool {
+        match ready.and_then(|()| self.decoder.read_from(self.client.stream())) {
+            Ok(0) => false,
+            Ok(_) => true,
+            // The deadline is not moved for every message: a clock that is looked at is cheaper than a
+            // timer that is set.
+            Err(e) if e.kind() == io::ErrorKind::TimedOut && self.client.is_open() => self.on_silence(),
+            // Closed, and the peer had its time to hang up; or it is gone.
+            Err(_) => {
+                self.client.abort();
+                false
             }
         }
+    }
+
+    /// Nothing has come by the deadline. False: the connection has ended.
+    fn on_silence(&mut self) -> bool {
+        let (config, now) = (&self.hub.config, Instant::now());
+        if let Silence::Pinged(at) = self.silence {
+            if self.last_message > at {
+                self.silence = Silence::Fine;
+            } else if now >= at + config.pong_timeout {
+                add(&self.hub.counters.timed_out, 1);
+                tracing::debug!(peer = %self.client.peer(), "closed with 4201: no pong came back");
+                self.client.close(code::NO_PONG, "no pong came back");
+                self.leave_and_linger();
+                return false;
+            }
+        }
+        if matches!(self.silence, Silence::Fine) && now >= self.last_message + config.activity_timeout {
+            self.client.send(self.hub.ping.clone());
+            self.silence = Silence::Pinged(now);
+        }
+        self.client.arm_read(match self.silence {
+            Silence::Fine => self.last_message + config.activity_timeout,
+            Silence::Pinged(at) => at + config.pong_timeout,
+        });
+        true
     }
 
     /// Nobody sends to a closing connection: its channels need not wait for it to hang up.
