@@ -4,9 +4,9 @@
 //!
 //! Publishers offer frames (`Client::offer`, under a segment's lock): that queues or says that the
 //! queue is full, and never waits. The connection's own goroutine reads and answers
-//! (`Client::send`); it lives in `conn.rs`. Whoever pushes the first frame has to see to the writer,
-//! once it holds no lock: that writes at once what the socket takes, and if more waits then, in a
-//! goroutine of its own that ends with the queue. So an idle connection costs one stack, not two,
+//! (`Client::send`); it lives in `conn.rs`. A goroutine that pushes the first frame gets the
+//! [`Writer`], and starts it when it holds no lock: the writer writes at once what the socket takes.
+//! If more is queued then, a goroutine is started for the rest, which ends with the queue. So an idle connection costs one stack, not two,
 //! and a delivery usually one system call and no switch. Those of a big channel are written by some
 //! goroutines for many connections each, so that all Ps take part.
 //!
@@ -193,7 +193,7 @@ pub(crate) enum Offer {
     Closed,
 }
 
-/// The writer of a connection, for whoever has no lock: it is to be [started](start).
+/// The writer of a connection. The goroutine that got it [starts](start) it, once it holds no lock.
 #[must_use = "frames wait for the writer"]
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -201,15 +201,6 @@ pub(crate) struct Writer {
     /// What was taken from the queue, and how many bytes of it the kernel has.
     batch: Vec<Arc<[u8]>>,
     written: usize,
-}
-
-/// What comes after a step of a [`Writer`].
-enum Next {
-    /// Something is queued, or left of the batch.
-    More,
-    /// The socket takes no more now.
-    Full,
-    Done,
 }
 
 impl Writer {
@@ -221,8 +212,8 @@ impl Writer {
     /// G: only where the peer turns out to be gone, until its reader has left the socket. M: no.
     /// P: no.
     fn start(mut self) {
-        if !matches!(self.step(false), Next::Done) {
-            rt::go(move || while !matches!(self.step(true), Next::Done) {});
+        if self.step(false) {
+            rt::go(move || while self.step(true) {});
         }
     }
 }
@@ -519,23 +510,23 @@ impl Client {
 
 impl Writer {
     /// One write of what waits, with a look at the queue before the first one and after each.
-    /// `waits`: for the socket, if it takes nothing.
-    fn step(&mut self, waits: bool) -> Next {
+    /// `waits`: for the socket, if it takes nothing. True: something is left, or has come.
+    fn step(&mut self, waits: bool) -> bool {
         if self.batch.is_empty() && !self.settle(false) {
-            return Next::Done;
+            return false;
         }
         match write_once(&self.client.stream, &self.batch, self.written, waits) {
             Ok(n) => {
                 self.written += n;
-                if self.settle(true) { Next::More } else { Next::Done }
+                self.settle(true)
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !waits => Next::Full,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !waits => true,
             Err(_) => {
                 self.client.abort();
                 let mut out = lock(&self.client.out);
                 out.writing = false;
                 out.cost = 0;
-                Next::Done
+                false
             }
         }
     }

@@ -95,7 +95,7 @@ impl Decoder {
     ///
     /// As `from.read`.
     ///
-    /// A buffer lies on the stack meanwhile. Who waits long does so before, in
+    /// A buffer lies on the stack meanwhile. A connection that may be idle for long waits before, in
     /// [`wait_readable`](gort::net::TcpStream::wait_readable).
     #[inline(never)]
     pub fn read_from(&mut self, mut from: impl Read) -> io::Result<usize> {

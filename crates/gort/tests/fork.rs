@@ -228,6 +228,9 @@ fn all_is_refused() {
         is_refused("set_gomaxprocs", || _ = gort::set_gomaxprocs(7));
         is_refused("TcpStream::read", || drop((&sockets.here).read(&mut [0; 4])));
         is_refused("TcpStream::write", || drop((&sockets.here).write(b"x")));
+        is_refused("try_read", || drop(sockets.here.try_read(&mut [0; 4])));
+        is_refused("try_write", || drop(sockets.here.try_write(b"x")));
+        is_refused("wait_readable", || drop(sockets.here.wait_readable()));
         is_refused("accept", || drop(sockets.listener.accept()));
         is_refused("connect", || drop(TcpStream::connect(address)));
         is_refused("bind", || drop(TcpListener::bind("127.0.0.1:0")));

@@ -521,6 +521,7 @@ fn tries_do_not_wait() {
         };
         let mut buf = [0; 8];
         would_block(a.try_read(&mut buf));
+        assert_eq!(a.try_read(&mut []).unwrap(), 0, "as a read");
         gort::scope(|s| {
             // Somebody waits to read.
             let reader = s.go(|| {

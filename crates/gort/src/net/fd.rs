@@ -201,6 +201,9 @@ impl NetFd {
     pub(super) fn try_recv(&self, buf: &mut [u8], is_tcp: bool) -> io::Result<usize> {
         let len = buf.len();
         self.operate_at_once(Mode::Read, |fd| {
+            if len == 0 {
+                return Ok(0);
+            }
             self.drained.store(false, Relaxed);
             let n = recv(fd, buf, RecvFlags::empty())?;
             if is_tcp {
@@ -232,12 +235,7 @@ impl NetFd {
         if len == 0 {
             return Ok(0);
         }
-        if self.drained.load(Relaxed) {
-            self.drained.store(false, Relaxed);
-            if !self.io.is_lasting(Mode::Read) && !self.nonblocking.load(Relaxed) {
-                self.io.wait(Mode::Read, operation.deadline_ns)?;
-            }
-        }
+        operation.wait_if_drained()?;
         self.io.prepare(Mode::Read)?;
         operation.run(attempt)
     }
@@ -245,11 +243,8 @@ impl NetFd {
     /// Parks until a read of a stream would not, or so it seems.
     pub(super) fn wait_readable(&self) -> io::Result<()> {
         let operation = self.begin(Mode::Read)?;
-        if self.drained.load(Relaxed) {
-            self.drained.store(false, Relaxed);
-            if !self.io.is_lasting(Mode::Read) && !self.nonblocking.load(Relaxed) {
-                return Ok(self.io.wait(Mode::Read, operation.deadline_ns)?);
-            }
+        if operation.wait_if_drained()? {
+            return Ok(());
         }
         self.io.prepare(Mode::Read)?;
         operation.run(|fd| recv(fd, &mut [0], RecvFlags::PEEK).map(drop))
@@ -512,6 +507,21 @@ impl NetFd {
 }
 
 impl Operation<'_> {
+    /// A read of a stream that was emptied waits for an edge. True: it has.
+    #[inline]
+    fn wait_if_drained(&self) -> io::Result<bool> {
+        let fd = self.fd;
+        if !fd.drained.load(Relaxed) {
+            return Ok(false);
+        }
+        fd.drained.store(false, Relaxed);
+        if fd.io.is_lasting(Mode::Read) || fd.nonblocking.load(Relaxed) {
+            return Ok(false);
+        }
+        fd.io.wait(Mode::Read, self.deadline_ns)?;
+        Ok(true)
+    }
+
     /// Tries once: `None` where the call would block.
     #[inline]
     fn try_once<T>(

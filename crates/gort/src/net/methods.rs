@@ -302,8 +302,8 @@ macro_rules! conversions {
 macro_rules! stream_io {
     ($name:ident, $recv:ident, is_tcp: $is_tcp:expr) => {
         impl $name {
-            /// Waits until something is there to read, the end or an error included. Who waits here
-            /// needs no buffer meanwhile: so the stacks of idle connections are small.
+            /// Waits until something is there to read, the end or an error included. This needs no
+            /// buffer, so the stacks of idle connections stay small.
             ///
             /// It may return early, as `poll` may: a read then still waits.
             ///
@@ -353,8 +353,9 @@ macro_rules! stream_io {
                 self.fd.try_recv(buf, $is_tcp)
             }
 
-            /// Writes as much as the socket's buffer has room for, and never waits: for one who
-            /// has many to write to. Whoever is full gets a goroutine of its own that waits.
+            /// Writes as much as the socket's buffer has room for, and never waits: so one
+            /// goroutine can write to many sockets. For a socket that is full, start a goroutine
+            /// that waits.
             ///
             /// # Blocking
             /// G: no. M: no. P: no.
