@@ -12,7 +12,8 @@ mod versus;
 mod workloads;
 
 use clap::{Args, Parser, Subcommand};
-use peers::{on_gort, on_may, on_threads, on_tokio, serve_bare, serve_gort, serve_may, serve_tokio};
+use peers::{on_golib, on_gort, on_may, on_threads, on_tokio};
+use peers::{serve_bare, serve_golib, serve_gort, serve_may, serve_tokio};
 use programs::Programs;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -208,6 +209,7 @@ fn child(peer: &str, workload: &str, n: u64, procs: usize) -> Result<ExitCode> {
         Some(Peer::GortShared) => on_gort::measure(workload, n, procs, true),
         Some(Peer::Tokio) => on_tokio::measure(workload, n, procs),
         Some(Peer::May) => on_may::measure(workload, n, procs),
+        Some(Peer::Golib) => on_golib::measure(workload, n, procs),
         Some(Peer::Std) => on_threads::with_std(workload, n),
         Some(Peer::ParkingLot) => on_threads::with_parking_lot(workload, n),
         Some(Peer::Rayon) => on_threads::with_rayon(workload, n, procs),
@@ -224,6 +226,7 @@ fn serve(peer: &str, kind: &str, procs: usize) -> Result<ExitCode> {
         Some(Peer::GortShared) => serve_gort::serve(kind, procs, true),
         Some(Peer::Tokio) => serve_tokio::serve(kind, procs),
         Some(Peer::May) => serve_may::serve(kind, procs),
+        Some(Peer::Golib) => serve_golib::serve(kind, procs),
         Some(Peer::Bare) => serve_bare::serve(kind, procs),
         _ => false,
     };

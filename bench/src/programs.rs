@@ -89,7 +89,7 @@ impl Programs {
             self.go.as_ref().map_or("no Go here".into(), |go| go.version.clone()),
         ];
         parts.extend(self.java.as_ref().map(|java| java.version.clone()));
-        parts.extend(["tokio", "may", "tungstenite", "rayon", "parking_lot"].map(locked_version));
+        parts.extend(["tokio", "may", "go-lib", "tungstenite", "rayon", "parking_lot"].map(locked_version));
         parts.join(", ")
     }
 }

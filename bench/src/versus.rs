@@ -116,7 +116,7 @@ impl Row {
         let ratio = gort.zip(reference).filter(|&(_, r)| r != 0.0).map(|(gort, reference)| gort / reference);
         let met =
             gort.zip(reference).zip(target).map(|((gort, reference), target)| gort <= reference * target);
-        let shown = [Peer::Java, Peer::Std, Peer::ParkingLot, Peer::Rayon, Peer::Bare];
+        let shown = [Peer::Java, Peer::Golib, Peer::Std, Peer::ParkingLot, Peer::Rayon, Peer::Bare];
         Row {
             workload: figure.name.into(),
             procs,

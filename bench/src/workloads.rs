@@ -10,6 +10,8 @@ pub(crate) enum Peer {
     Tokio,
     May,
     Java,
+    /// Another port of Go's scheduler.
+    Golib,
     /// Threads and std's locks.
     Std,
     /// Threads and parking_lot's locks.
@@ -21,13 +23,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 10] = [
+    pub(crate) const ALL: [Peer; 11] = [
         Peer::Gort,
         Peer::GortShared,
         Peer::Go,
         Peer::Tokio,
         Peer::May,
         Peer::Java,
+        Peer::Golib,
         Peer::Std,
         Peer::ParkingLot,
         Peer::Rayon,
@@ -43,6 +46,7 @@ impl Peer {
             Peer::Tokio => "tokio",
             Peer::May => "may",
             Peer::Java => "java",
+            Peer::Golib => "golib",
             Peer::Std => "std",
             Peer::ParkingLot => "parking_lot",
             Peer::Rayon => "rayon",
@@ -130,7 +134,7 @@ impl Workload {
     }
 }
 
-use Peer::{Bare, Go, GortShared, Java, May, ParkingLot, Rayon, Std, Tokio};
+use Peer::{Bare, Go, Golib, GortShared, Java, May, ParkingLot, Rayon, Std, Tokio};
 
 /// The peers whose best counts, unless a row says otherwise.
 const BEST: &[Peer] = &[Go, Tokio];
@@ -156,7 +160,12 @@ const fn alone(name: &'static str, n: u64, figures: &'static [Figure]) -> Worklo
 }
 
 const fn served(name: &'static str, kind: &'static str, load: Load, figures: &'static [Figure]) -> Workload {
-    Workload { kind: Kind::Served(kind, load), also: &[May, Java], max_runs: 3, ..alone(name, 3, figures) }
+    Workload {
+        kind: Kind::Served(kind, load),
+        also: &[May, Java, Golib],
+        max_runs: 3,
+        ..alone(name, 3, figures)
+    }
 }
 
 const fn best(ratio: f64) -> Target {
@@ -178,7 +187,7 @@ const MILLION: u64 = 1_000_000;
 
 #[rustfmt::skip]
 pub(crate) const WORKLOADS: &[Workload] = &[
-    Workload { also: &[May, Java], ..alone("spawn-join", 500_000, &[
+    Workload { also: &[May, Java, Golib], ..alone("spawn-join", 500_000, &[
         figure("spawn-join", "ns", Target::None, "start one, wait for it, and so on"),
     ]) },
     Workload { also: &[May, Java], ..alone("spawn-1", MILLION, &[
@@ -187,46 +196,46 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload { also: &[May, Java], ..alone("spawn-8", MILLION, &[
         figure("spawn-8", "ns", best(0.5), "eight start a million together, then wait for all"),
     ]) },
-    Workload { also: &[May, Java], ..alone("yield-2", 5_000_000, &[
+    Workload { also: &[May, Java, Golib], ..alone("yield-2", 5_000_000, &[
         figure("yield-2", "ns", best(0.4), "two that yield"),
     ]) },
-    Workload { also: &[May, Java], ..alone("yield-1000", 5_000_000, &[
+    Workload { also: &[May, Java, Golib], ..alone("yield-1000", 5_000_000, &[
         figure("yield-1000", "ns", best(0.4), "a thousand that yield"),
     ]) },
-    Workload { also: &[May, Java], ..alone("ping-pong", MILLION, &[
+    Workload { also: &[May, Java, Golib], ..alone("ping-pong", MILLION, &[
         figure("ping-pong", "ns", best(0.4), "a round trip over two unbuffered channels"),
     ]) },
-    alone("chan-1-1", 2_000_000, &[
+    Workload { also: &[Golib], ..alone("chan-1-1", 2_000_000, &[
         figure("chan-1-1", "ns", Target::None, "a message, one sender and one receiver, unbuffered"),
-    ]),
-    alone("chan-4-4", 2_000_000, &[
+    ]) },
+    Workload { also: &[Golib], ..alone("chan-4-4", 2_000_000, &[
         figure("chan-4-4", "ns", Target::None, "a message, four senders and four receivers, unbuffered"),
-    ]),
-    alone("chan-1-1-buf", 5_000_000, &[
+    ]) },
+    Workload { also: &[Golib], ..alone("chan-1-1-buf", 5_000_000, &[
         figure("chan-1-1-buf", "ns", best(0.6), "a message, one sender and one receiver, a buffer of 1 024"),
-    ]),
-    alone("chan-4-4-buf", 5_000_000, &[
+    ]) },
+    Workload { also: &[Golib], ..alone("chan-4-4-buf", 5_000_000, &[
         figure("chan-4-4-buf", "ns", best(0.6), "the same, four senders and four receivers"),
-    ]),
-    alone("chan-1-4-buf", 5_000_000, &[
+    ]) },
+    Workload { also: &[Golib], ..alone("chan-1-4-buf", 5_000_000, &[
         figure("chan-1-4-buf", "ns", best(0.6), "the same, one sender and four receivers"),
-    ]),
-    alone("select-2-ready", 2_000_000, &[
+    ]) },
+    Workload { also: &[Golib], ..alone("select-2-ready", 2_000_000, &[
         figure("select-2-ready", "ns", best(0.6), "a select of two channels that both have a message"),
-    ]),
+    ]) },
     alone("select-8-ready", MILLION, &[
         figure("select-8-ready", "ns", best(0.6), "the same of eight"),
     ]),
-    alone("select-2", MILLION, &[
+    Workload { also: &[Golib], ..alone("select-2", MILLION, &[
         figure("select-2", "ns", best(0.6), "a select that waits at two channels, of which one gets a message"),
-    ]),
+    ]) },
     alone("select-8", MILLION, &[
         figure("select-8", "ns", best(0.6), "the same of eight"),
     ]),
     alone("timeout", MILLION, &[
         figure("timeout", "ns", Target::None, "a receive with a time-out that is not reached"),
     ]),
-    Workload { also: &[May, Std, ParkingLot], ..alone("mutex", 10_000_000, &[
+    Workload { also: &[May, Golib, Std, ParkingLot], ..alone("mutex", 10_000_000, &[
         figure("mutex", "ns", Target::None, "lock and unlock, alone"),
     ]) },
     Workload { also: &[May, Std, ParkingLot], ..alone("mutex-8", 4_000_000, &[
@@ -241,7 +250,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload { also: &[May, Rayon], ..alone("fib", 500_000, &[
         figure("fib", "ns", best(0.6), "a fork and its join, of Fibonacci numbers that fork at every step"),
     ]) },
-    Workload { also: &[May, Rayon], ..alone("sort", 4_000_000, &[
+    Workload { also: &[May, Golib, Rayon], ..alone("sort", 4_000_000, &[
         figure("sort", "ns", best(0.6), "an element, quick sort that forks down to 2 048 of them"),
     ]) },
     alone("syscall", 5_000_000, &[
@@ -250,12 +259,12 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload { max_runs: 3, warms: true, ..alone("sleepers-1m", MILLION, &[
         figure("sleepers-1m", "ns", Target::Ratio(2.0, &[Go]), "CPU of one of a million that sleep 3 s once, start and end included"),
     ]) },
-    Workload { also: &[May, Java], max_runs: 3, ..alone("sleepers-10k", 10_000, &[
+    Workload { also: &[May, Java, Golib], max_runs: 3, ..alone("sleepers-10k", 10_000, &[
         figure("sleepers-10k-cpu", "ns", best(0.7), "CPU of one sleep of 10 ms, where 10 000 sleep in a loop for 3 s"),
         figure("sleepers-10k-p50", "ns", best(0.7), "how late those end, median"),
         figure("sleepers-10k-p99", "ns", Target::Limit(1_700_000.0), "99th percentile"),
     ]) },
-    Workload { also: &[May, Java], ..alone("late", 2_000, &[
+    Workload { also: &[May, Java, Golib], ..alone("late", 2_000, &[
         figure("late-p50", "ns", Target::Ratio(0.2, &[Go]), "how late a sleep of 100 µs ends, alone, median"),
         figure("late-p99", "ns", Target::None, "99th percentile"),
     ]) },
@@ -265,23 +274,23 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     of_goroutines(Workload { also: &[Std], procs: &[2], ..alone("locked", 50_000, &[
         figure("locked", "ns", Target::None, "a round trip to one that is locked to its thread (std: between two threads)"),
     ]) }),
-    Workload { also: &[May, Java, Bare], ..served("echo-64", "echo", Load::Echo { connections: 64, websocket: false }, &[
+    Workload { also: &[May, Java, Golib, Bare], ..served("echo-64", "echo", Load::Echo { connections: 64, websocket: false }, &[
         figure("echo-64-cpu", "ns", Target::Ratio(0.85, &[Tokio]), "server CPU of 64 bytes there and back over TCP, 64 connections"),
         figure("echo-64-time", "ns", Target::Ratio(0.87, &[Tokio]), "time of one, client included"),
         figure("echo-64-p99", "ns", Target::Ratio(1.0, &[Tokio]), "99th percentile"),
     ]) },
-    Workload { also: &[May, Java, Bare], ..served("echo-2000", "echo", Load::Echo { connections: 2_000, websocket: false }, &[
+    Workload { also: &[May, Java, Golib, Bare], ..served("echo-2000", "echo", Load::Echo { connections: 2_000, websocket: false }, &[
         figure("echo-2000-cpu", "ns", Target::Ratio(0.85, &[Tokio]), "the same, 2 000 connections"),
         figure("echo-2000-time", "ns", Target::Ratio(0.87, &[Tokio]), "time of one, client included"),
         figure("echo-2000-p99", "ns", Target::Ratio(1.0, &[Tokio]), "99th percentile"),
     ]) },
-    Workload { without: &[GortShared, Tokio], also: &[], procs: &[2],
+    Workload { without: &[GortShared, Tokio], also: &[Golib], procs: &[2],
         ..served("hogs-16", "hogs", Load::Echo { connections: 16, websocket: false }, &[
         figure("hogs-16-cpu", "ns", Target::None, "server CPU, hogs included, of an echo beside 8 that compute, 16 connections"),
         figure("hogs-16-time", "ns", Target::Ratio(1.0, &[Go]), "time of one"),
         figure("hogs-16-p99", "ns", Target::Ratio(0.1, &[Go]), "99th percentile"),
     ]) },
-    Workload { without: &[GortShared, Tokio], also: &[], procs: &[2], ..served("hogs", "hogs", Load::Paced, &[
+    Workload { without: &[GortShared, Tokio], also: &[Golib], procs: &[2], ..served("hogs", "hogs", Load::Paced, &[
         figure("hogs-p50", "ns", Target::Ratio(0.1, &[Go]), "an echo every 5 ms beside 8 that compute, median"),
         figure("hogs-p99", "ns", Target::Ratio(0.1, &[Go]), "99th percentile"),
     ]) },

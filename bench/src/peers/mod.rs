@@ -3,11 +3,13 @@
 //! A child process runs one: `child PEER WORKLOAD N PROCS` prints its figures and ends; `serve PEER KIND PROCS` prints the address it
 //! listens at and serves until its standard input ends; `parked` and `parked-swapped` print what starting took and wait for the same.
 
+pub(crate) mod on_golib;
 pub(crate) mod on_gort;
 pub(crate) mod on_may;
 pub(crate) mod on_threads;
 pub(crate) mod on_tokio;
 pub(crate) mod serve_bare;
+pub(crate) mod serve_golib;
 pub(crate) mod serve_gort;
 pub(crate) mod serve_may;
 pub(crate) mod serve_tokio;
