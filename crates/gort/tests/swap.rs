@@ -557,6 +557,17 @@ fn a_touch_from_outside_is_reported() {
             })
             .unwrap();
         until_swapped(1);
+        // The report waits for the locks that these take without a break.
+        std::thread::spawn(|| {
+            loop {
+                _ = snapshot();
+            }
+        });
+        std::thread::spawn(|| {
+            loop {
+                _ = goroutines();
+            }
+        });
         println!("goroutine {} lends", lends.id());
         // SAFETY: there is none: this is what the report is for.
         println!("{}", unsafe { place.load(SeqCst).read_volatile() });

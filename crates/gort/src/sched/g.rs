@@ -300,9 +300,9 @@ impl G {
         unsafe { (*self.name.get()).as_ref().map(|name| name.to_string()) }
     }
 
-    /// Calls `f` with the name, if there is one and no thread holds the lock just now: for a signal handler, which must not wait.
+    /// Calls `f` with the name, if there is one: for the handler of a fault.
     pub(crate) fn with_name_in_handler(&self, f: impl FnOnce(&str)) {
-        let Some(_lock) = NAMES.try_lock() else { return };
+        let Some(_lock) = NAMES.lock_in_handler() else { return };
         // SAFETY: under NAMES.
         if let Some(name) = unsafe { (*self.name.get()).as_deref() } {
             f(name);
@@ -385,9 +385,9 @@ pub(crate) fn for_each(f: impl FnMut(&'static G)) {
     for_each_of(HEAP.lock(), f);
 }
 
-/// As [`for_each`], if no thread holds the lock just now: for a signal handler, which must not wait.
+/// As [`for_each`], for the handler of a fault.
 pub(crate) fn for_each_in_handler(f: impl FnMut(&'static G)) {
-    if let Some(heap) = HEAP.try_lock() {
+    if let Some(heap) = HEAP.lock_in_handler() {
         for_each_of(heap, f);
     }
 }

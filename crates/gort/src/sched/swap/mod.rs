@@ -487,12 +487,16 @@ pub(super) fn keep(g: &'static G) -> bool {
 /// The goroutine whose stack was swapped out and has been touched at `addr`, if there is one. For the report of a fault.
 pub(super) fn whose(addr: usize) -> Option<u64> {
     let mut whose = None;
-    if was_on() {
+    let mut goes_on = was_on();
+    if goes_on {
         g::for_each_in_handler(|g| {
-            if !g.swap.is_out() {
+            if g.swap.is_home() || !goes_on {
                 return;
             }
-            let Some(_shard) = shard(g).try_lock() else { return };
+            let Some(_shard) = shard(g).lock_in_handler() else {
+                goes_on = false; // the fault is ours, and no touch from outside
+                return;
+            };
             // SAFETY: while it is out, which we have the lock for, its slot does not change.
             let slot = g.swap.out().and_then(|_| unsafe { (*g.slot.get()).as_ref() });
             if slot.is_some_and(|slot| slot.range().contains(&addr)) {
