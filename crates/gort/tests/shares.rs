@@ -4,8 +4,10 @@
 mod child;
 
 use child::{play, scene};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::time::{Duration, Instant};
 
 fn preemptions() -> u64 {
     gort::metrics::snapshot().preemptions
@@ -94,4 +96,44 @@ fn a_crowd_is_let_in() {
     }
     let end = play("a_crowd_is_let_in", "scene", &[("GOMAXPROCS", "1")]);
     assert_eq!(end.code, Some(0), "{}", end.text);
+}
+
+/// Computes for longer than a slice, twice: the goroutine is charged with the slices that end where
+/// it waits next, and is expired when that wait ends.
+fn use_up_two_slices() {
+    let compute = || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(25) {}
+    };
+    compute();
+    gort::sleep(Duration::from_millis(2));
+    compute();
+}
+
+/// A goroutine that has used its slices up and then waits for time or I/O, while nothing else runs,
+/// goes on when the wait ends: also where sysmon has gone to sleep meanwhile.
+#[test]
+fn a_wait_behind_used_up_slices_ends() {
+    const LONG: Duration = Duration::from_millis(500);
+    if scene().is_some() {
+        return gort::run(|| {
+            use_up_two_slices();
+            gort::sleep(LONG);
+            let (mut near, far) = gort::net::UnixStream::pair().unwrap();
+            let writer = std::thread::spawn(move || {
+                std::thread::sleep(LONG);
+                drop(far);
+            });
+            use_up_two_slices();
+            assert_eq!(near.read(&mut [0]).unwrap(), 0, "the other end is gone");
+            writer.join().unwrap();
+            let (_tx, rx) = gort::chan::bounded::<()>(0);
+            use_up_two_slices();
+            assert!(rx.recv_timeout(LONG).is_err());
+        });
+    }
+    for procs in ["1", "2"] {
+        let end = play("a_wait_behind_used_up_slices_ends", "scene", &[("GOMAXPROCS", procs)]);
+        assert_eq!(end.code, Some(0), "{procs} Ps: {}", end.text);
+    }
 }

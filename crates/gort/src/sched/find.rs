@@ -233,7 +233,14 @@ pub(crate) fn collect(wake: Wake, list: &mut GList) {
     if let Some(g) = wake.into_goroutine() {
         g.set_state(State::Runnable);
         let ptr = std::ptr::from_ref(g).cast_mut();
-        if g.take_expires() { state::lock().push_expired(ptr, false) } else { list.push_back(ptr) }
+        if !g.take_expires() {
+            return list.push_back(ptr);
+        }
+        // The caller looks after its list. This one is for all Ps, of which each may idle.
+        state::lock().push_expired(ptr, false);
+        if WAKE.must_wake() {
+            wake_p();
+        }
     }
 }
 
