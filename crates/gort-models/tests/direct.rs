@@ -1,4 +1,4 @@
-//! From one goroutine straight to the next (`sched/direct.rs`), with g0's loop (`sched/run.rs`), `ready`, the wait word, the run
+//! From one goroutine straight to the next (`sched/run/direct.rs`), with g0's loop (`sched/run/schedule.rs`), `ready`, the wait word, the run
 //! queue and the swap word of the library. Nobody runs on two Ms at a time, nor before its registers are saved; each wake-up is
 //! honoured, and whoever was taken from a queue runs.
 //!
@@ -15,22 +15,95 @@ use loom::sync::atomic::Ordering::*;
 use loom::thread::{self, JoinHandle};
 use sys::sync::{fence, without_fences};
 
-#[path = "../../gort/src/sched/direct.rs"]
+#[path = "../../gort/src/sched/run/direct.rs"]
 mod direct;
-#[path = "../../gort/src/sched/handover.rs"]
+#[path = "../../gort/src/sched/core/handover.rs"]
 mod handover;
-#[path = "../../gort/src/sched/runq/local.rs"]
-mod local;
-#[path = "../../gort/src/sched/ready.rs"]
+#[path = "../../gort/src/sched/ready/mod.rs"]
 mod ready;
-#[path = "../../gort/src/sched/run.rs"]
-mod run;
-#[path = "../../gort/src/sched/waiter.rs"]
-mod waiter;
+#[path = "../../gort/src/sched/queue/ring.rs"]
+mod ring;
+#[path = "../../gort/src/sched/run/schedule.rs"]
+mod schedule;
+#[path = "../../gort/src/sched/core/swap_word.rs"]
+mod swap_word;
+#[path = "../../gort/src/sched/core/wait_word.rs"]
+mod wait_word;
 #[path = "../../gort/src/sched/wake/mod.rs"]
 mod wake;
-#[path = "../../gort/src/sched/swap/word.rs"]
-mod word;
+
+/// `crate::sched`: the library's own files, and stand-ins for the rest.
+mod sched {
+    pub(crate) use crate::{policy, ready, swap};
+
+    pub(crate) mod core {
+        pub(crate) use crate::{g, m, p};
+
+        pub(crate) mod frozen {
+            pub(crate) fn is_frozen() -> bool {
+                false
+            }
+        }
+
+        pub(crate) mod timers {
+            pub(crate) const NEVER: u64 = u64::MAX;
+        }
+
+        pub(crate) mod waiter {
+            /// Waiters are woken by [`wake`](crate::wake) of the model.
+            pub(crate) struct Wake;
+
+            impl Wake {
+                pub(crate) fn into_goroutine(self) -> Option<&'static crate::g::G> {
+                    None
+                }
+            }
+        }
+    }
+
+    pub(crate) mod handoff {
+        /// The P is wanted by nothing now; [`finish`](crate::finish) comes to look.
+        pub(crate) fn hand_off(_: &'static crate::p::P) {}
+    }
+
+    pub(crate) mod run {
+        pub(crate) use crate::{find, stacks};
+
+        pub(crate) mod slice {
+            use crate::policy::AfterYield;
+
+            pub(crate) fn after_yield(_: &crate::p::P) -> AfterYield {
+                AfterYield::Queues
+            }
+        }
+    }
+
+    pub(crate) mod shared {
+        pub(crate) use crate::shared::*;
+
+        pub(crate) mod monitor {
+            pub(crate) fn coarse_ns() -> u64 {
+                0
+            }
+        }
+    }
+
+    pub(crate) mod threads {
+        pub(crate) mod pool {
+            use crate::m::M;
+            use crate::p::P;
+
+            pub(crate) fn start_m(_: &'static P, _: bool) {
+                unreachable!("no P idles");
+            }
+
+            /// The M's thread ends.
+            pub(crate) fn stop_m(_: &'static M) -> bool {
+                false
+            }
+        }
+    }
+}
 
 use g::Step::{self, Bind, Park, Wake, Yield};
 use g::{G, State};
@@ -43,8 +116,6 @@ mod sys {
 
     pub(crate) mod sync {
         pub(crate) use gort_models::sys::sync::*;
-        /// The ones that nobody changes here.
-        pub(crate) use std::sync::atomic::AtomicBool;
     }
 
     pub(crate) mod clock {
@@ -66,47 +137,6 @@ mod sys {
     pub(crate) mod pin {
         pub(crate) fn enter() {}
         pub(crate) fn leave() {}
-        pub(crate) fn begin_suspended(_: usize) {}
-    }
-}
-
-/// `crate::stack`: a stack is part of [`G`].
-mod stack {
-    pub(crate) mod slab {
-        pub(crate) struct Slot;
-
-        impl Slot {
-            pub(crate) fn stack_top(&self) -> usize {
-                0
-            }
-            pub(crate) fn tp(&self) -> usize {
-                0
-            }
-            pub(crate) fn ensure_block(&mut self, _: &()) -> bool {
-                true
-            }
-            /// # Safety
-            /// None here.
-            pub(crate) unsafe fn give_up(&mut self, _: Option<&()>) {}
-        }
-
-        pub(crate) fn allocate(_: u8) -> Result<Slot, &'static str> {
-            Ok(Slot)
-        }
-        pub(crate) fn free(_: impl Iterator<Item = Slot>) {}
-        pub(crate) fn advice() -> &'static str {
-            ""
-        }
-    }
-
-    pub(crate) mod switch {
-        /// A fresh stack counts as saved once.
-        ///
-        /// # Safety
-        /// None here.
-        pub(crate) unsafe fn prepare(_: usize, _: fn(), _: usize) -> usize {
-            1
-        }
     }
 }
 
@@ -128,69 +158,11 @@ mod policy {
     }
 }
 
-mod slice {
-    use super::p::P;
-    use super::policy::AfterYield;
-
-    pub(crate) fn after_yield(_: &P) -> AfterYield {
-        AfterYield::Queues
-    }
-}
-
-mod sysmon {
-    pub(crate) fn coarse_ns() -> u64 {
-        0
-    }
-}
-
-mod timers {
-    pub(crate) const NEVER: u64 = u64::MAX;
-}
-
-mod preempt {
-    pub(crate) const BUDGET: u32 = 1;
-}
-
-mod fatal {
-    pub(crate) fn throw(message: &str) -> ! {
-        panic!("{message}");
-    }
-}
-
-mod start {
-    pub(crate) struct Fixed {
-        pub(crate) layout: Option<()>,
-        pub(crate) class: u8,
-    }
-
-    pub(crate) fn fixed() -> &'static Fixed {
-        &Fixed { layout: None, class: 0 }
-    }
-}
-
-mod runq {
-    pub(crate) mod global {
-        use crate::g::G;
-
-        #[derive(Default)]
-        pub(crate) struct GList(pub(crate) Vec<*mut G>);
-
-        impl GList {
-            pub(crate) fn new() -> GList {
-                GList::default()
-            }
-            pub(crate) fn push_back(&mut self, g: *mut G) {
-                self.0.push(g);
-            }
-        }
-    }
-}
-
-mod state {
+mod shared {
     use super::WORLD;
     use super::g::G;
+    use super::g::GList;
     use super::p::P;
-    use super::runq::global::GList;
     use super::wake::WakeState;
     use loom::sync::atomic::AtomicU32;
     use loom::sync::{Mutex, MutexGuard};
@@ -250,40 +222,6 @@ mod state {
     }
 }
 
-mod threads {
-    use super::m::M;
-    use super::p::P;
-
-    pub(crate) fn start_m(_: &'static P, _: bool) {
-        unreachable!("no P idles");
-    }
-
-    /// The M's thread ends.
-    pub(crate) fn stop_m(_: &'static M) -> bool {
-        false
-    }
-}
-
-mod syscall {
-    use super::p::P;
-
-    /// Nobody wants it now; [`finish`](super::finish) comes to look.
-    pub(crate) fn hand_off(_: &'static P) {}
-}
-
-mod task {
-    use super::g::G;
-
-    pub(crate) fn entry() {}
-
-    pub(crate) fn release(g: &G) {
-        g.on_stack(|stack| {
-            assert!(!stack.is_running && !stack.has_ended);
-            stack.has_ended = true;
-        });
-    }
-}
-
 mod swap {
     use super::g::G;
 
@@ -299,10 +237,33 @@ mod swap {
     }
 }
 
+mod stacks {
+    use super::g::G;
+    use super::p::P;
+    use loom::sync::atomic::Ordering::*;
+
+    /// A fresh stack counts as saved once.
+    pub(crate) fn attach(_: &P, g: &G) {
+        g.sp.store(1, Relaxed);
+    }
+
+    pub(crate) fn attach_warm(p: &P, g: &G) -> bool {
+        attach(p, g);
+        true
+    }
+
+    pub(crate) fn put_away(_: &P, g: &G) {
+        g.on_stack(|stack| {
+            assert!(!stack.is_running && !stack.has_ended);
+            stack.has_ended = true;
+        });
+    }
+}
+
 mod find {
     use super::g::G;
     use super::m::M;
-    use super::{WORLD, state};
+    use super::{WORLD, shared};
 
     /// One look at each place. `None`: the M stops.
     pub(crate) fn find(m: &'static M) -> Option<*mut G> {
@@ -316,7 +277,7 @@ mod find {
         if let Some(g) = p.pop() {
             return Some(g);
         }
-        let global = if m.looks_at_global.get() { state::lock().global.0.pop() } else { None };
+        let global = if m.looks_at_global.get() { shared::lock().global.0.pop() } else { None };
         if let Some(g) = global {
             return Some(g);
         }
@@ -336,15 +297,13 @@ mod find {
 
 mod g {
     use super::m::M;
-    use super::stack::slab::Slot;
-    use super::waiter::WaitWord;
-    use super::word::SwapWord;
+    use super::swap_word::SwapWord;
+    use super::wait_word::WaitWord;
     use loom::cell::UnsafeCell;
     use loom::sync::Mutex;
     use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering::*};
-    use std::cell::Cell;
     use std::ptr::null_mut;
-    use std::sync::atomic::{AtomicPtr, AtomicUsize as Plain};
+    use std::sync::atomic::AtomicPtr;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(crate) enum State {
@@ -378,13 +337,22 @@ mod g {
         pub(crate) has_ended: bool,
     }
 
+    #[derive(Default)]
+    pub(crate) struct GList(pub(crate) Vec<*mut G>);
+
+    impl GList {
+        pub(crate) fn new() -> GList {
+            GList::default()
+        }
+        pub(crate) fn push_back(&mut self, g: *mut G) {
+            self.0.push(g);
+        }
+    }
+
     pub(crate) struct G {
         pub(crate) waiter: WaitWord,
         pub(crate) sp: AtomicUsize,
-        pub(crate) tp: Plain,
         pub(crate) swap: SwapWord,
-        pub(crate) slot: std::cell::UnsafeCell<Option<Slot>>,
-        pub(crate) class: Cell<u8>,
         pub(crate) state: AtomicU8,
         pub(crate) bound_m: AtomicPtr<M>,
         stack: UnsafeCell<Stack>,
@@ -411,10 +379,7 @@ mod g {
             G {
                 waiter: WaitWord::new(),
                 sp: AtomicUsize::new(0),
-                tp: Plain::new(0),
                 swap: SwapWord::new(),
-                slot: std::cell::UnsafeCell::new(None),
-                class: Cell::new(0),
                 state: AtomicU8::new(State::Dead as u8),
                 bound_m: AtomicPtr::new(null_mut()),
                 stack: UnsafeCell::new(Stack {
@@ -589,10 +554,8 @@ mod m {
 
 mod p {
     use super::g::G;
-    use super::local::LocalQueue;
     use super::policy::Turn;
-    use super::stack::slab::Slot;
-    use super::timers::NEVER;
+    use super::ring::LocalQueue;
     use std::cell::Cell;
     use std::sync::atomic::AtomicBool;
 
@@ -618,7 +581,7 @@ mod p {
 
     impl Timers {
         pub(crate) fn next_ns(&self) -> u64 {
-            NEVER
+            u64::MAX
         }
     }
 
@@ -627,7 +590,6 @@ mod p {
         pub(crate) runq: LocalQueue<G, 4>,
         pub(crate) timers: Timers,
         pub(crate) preempt: AtomicBool,
-        pub(crate) budget: Cell<u32>,
         pub(crate) unannounced: Cell<bool>,
         pub(crate) turn: Cell<Turn>,
         pub(crate) looked_ns: Cell<u64>,
@@ -641,7 +603,6 @@ mod p {
                 runq: LocalQueue::new(),
                 timers: Timers,
                 preempt: AtomicBool::new(false),
-                budget: Cell::new(0),
                 unannounced: Cell::new(false),
                 turn: Cell::new(Turn::ACTIVE),
                 looked_ns: Cell::new(0),
@@ -659,13 +620,9 @@ mod p {
         pub(crate) fn pop(&self) -> Option<*mut G> {
             self.runq.pop()
         }
-        pub(crate) fn take_slot(&self, _: u8) -> Option<Slot> {
-            Some(Slot)
+        pub(crate) fn begin_turn(&self) {
+            self.stats.schedules.add(1);
         }
-        pub(crate) fn take_slot_but_one(&self, _: u8) -> Option<Slot> {
-            Some(Slot)
-        }
-        pub(crate) fn put_slot(&self, _: Slot, _: u8) {}
     }
 }
 
@@ -722,9 +679,9 @@ fn step(m: &'static M, g: &'static G) {
 /// Ends the wait of goroutine `i`, which nobody else does.
 fn wake(i: usize) {
     let g = &WORLD.gs[i];
-    match g.waiter.try_select(waiter::FIRST_TOKEN).expect("nobody else wakes it") {
-        waiter::Won::Running => {}
-        waiter::Won::Parked => ready::ready(g),
+    match g.waiter.try_select(wait_word::FIRST_TOKEN).expect("nobody else wakes it") {
+        wait_word::Won::Running => {}
+        wait_word::Won::Parked => ready::ready(g),
     }
 }
 
@@ -754,8 +711,6 @@ fn make_parked(i: usize, steps: &'static [Step]) {
         stack.waits = true;
         stack.may_go = true;
     });
-    // SAFETY: nobody else has it yet.
-    unsafe { *g.slot.get() = Some(stack::slab::Slot) };
     g.sp.store(1, Relaxed);
     g.swap.let_go(0);
     g.set_state(State::Waiting);
@@ -783,7 +738,7 @@ fn run_m(i: usize, looks: usize) {
     m.p.set(Some(&WORLD.ps[i]));
     for _ in 0..looks {
         if m.p.get().is_some() {
-            run::schedule(m);
+            schedule::schedule(m);
             m.check();
         }
     }
@@ -798,7 +753,7 @@ fn finish() {
     let m = m::bind(LAST_M);
     m.looks_at_global.set(true);
     m.p.set(Some(&WORLD.ps[0]));
-    run::schedule(m);
+    schedule::schedule(m);
     m.check();
     for (i, g) in WORLD.gs.iter().enumerate() {
         assert!(g.on_stack(|stack| stack.has_ended), "goroutine {i} is lost");

@@ -1,4 +1,4 @@
-//! A goroutine is stopped with its thread and goes on there (`sched/preempt/`, over `sched/staff.rs`, `sched/handover.rs`,
+//! A goroutine is stopped with its thread and goes on there (`sched/preempt/`, over `sched/shared/staff.rs`, `sched/core/handover.rs`,
 //! `sched/wake/`): it gives its P away and gets one back, whoever finds it.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
@@ -9,9 +9,9 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use loom::sync::{Arc, Mutex};
 use loom::thread::{self, JoinHandle};
 
-#[path = "../../gort/src/sched/handover.rs"]
+#[path = "../../gort/src/sched/core/handover.rs"]
 mod handover;
-#[path = "../../gort/src/sched/staff.rs"]
+#[path = "../../gort/src/sched/shared/staff.rs"]
 mod staff;
 #[path = "../../gort/src/sched/wake/mod.rs"]
 mod wake;

@@ -1,4 +1,4 @@
-//! The netpoller's word (`sched/netpoll/word.rs`): event, deadline, close and call time-out against the park.
+//! The netpoller's word (`sched/io/direction.rs`): event, deadline, close and call time-out against the park.
 //!
 //! The kernel's side is one relaxed number: how much data came. That the reader sees it must follow from the word alone.
 
@@ -13,9 +13,9 @@ mod sys {
         pub use loom::sync::atomic::*;
     }
 }
-#[path = "../../gort/src/sched/waiter.rs"]
+#[path = "../../gort/src/sched/core/wait_word.rs"]
 mod waiter;
-#[path = "../../gort/src/sched/netpoll/word.rs"]
+#[path = "../../gort/src/sched/io/direction.rs"]
 mod word;
 
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! The run queue of one P (`sched/runq/local.rs`), with a ring of four: its owner against one and two thieves. Each
+//! The run queue of one P (`sched/queue/ring.rs`), with a ring of four: its owner against one and two thieves. Each
 //! goroutine is taken exactly once, with what was written before it was queued, and a look for work
 //! does not overlook what the owner is just moving.
 //!
@@ -12,7 +12,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
 
-#[path = "../../gort/src/sched/runq/local.rs"]
+#[path = "../../gort/src/sched/queue/ring.rs"]
 mod local;
 
 use local::LocalQueue;

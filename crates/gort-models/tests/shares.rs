@@ -12,7 +12,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
-#[path = "../../gort/src/sched/policy.rs"]
+#[path = "../../gort/src/sched/policy/mod.rs"]
 mod policy;
 #[path = "../../gort/src/sys/rng.rs"]
 mod rng;

@@ -1,4 +1,4 @@
-//! Where threads come from (`sched/staff.rs`, `sched/call.rs`, `sched/handover.rs`): a P that wants an M gets one, an M that
+//! Where threads come from (`sched/shared/staff.rs`, `sched/threads/call.rs`, `sched/core/handover.rs`): a P that wants an M gets one, an M that
 //! idles is found, the template thread hears every call.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
@@ -9,11 +9,11 @@ use loom::sync::atomic::AtomicU32;
 use loom::sync::{Arc, Mutex};
 use loom::thread::{self, JoinHandle};
 
-#[path = "../../gort/src/sched/call.rs"]
+#[path = "../../gort/src/sched/threads/call.rs"]
 mod call;
-#[path = "../../gort/src/sched/handover.rs"]
+#[path = "../../gort/src/sched/core/handover.rs"]
 mod handover;
-#[path = "../../gort/src/sched/staff.rs"]
+#[path = "../../gort/src/sched/shared/staff.rs"]
 mod staff;
 
 use call::Calls;

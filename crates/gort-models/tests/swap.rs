@@ -1,4 +1,4 @@
-//! Whether a stack is in its slot (`sched/swap/word.rs`): nobody runs on one that goes away, nobody reaches into one that is gone, and what it
+//! Whether a stack is in its slot (`sched/core/swap_word.rs`): nobody runs on one that goes away, nobody reaches into one that is gone, and what it
 //! held comes back.
 //!
 //! The library's fences are a light and a heavy one, of which the second does the work of both; here each side has a full one.
@@ -12,7 +12,7 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 use sys::sync::{fence, without_fences};
 
-#[path = "../../gort/src/sched/swap/word.rs"]
+#[path = "../../gort/src/sched/core/swap_word.rs"]
 mod word;
 
 use word::SwapWord;

@@ -1,4 +1,4 @@
-//! `blocking` (`sched/syscall/word.rs`, `sched/wake/nap.rs`): the M inside and two takers want the same P, and one gets it
+//! `blocking` (`sched/core/syscall_word.rs`, `sched/wake/nap.rs`): the M inside and two takers want the same P, and one gets it
 //! each time; and sysmon does not nap while a P could be taken.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
@@ -11,7 +11,7 @@ use loom::thread::{self, JoinHandle};
 
 #[path = "../../gort/src/sched/wake/nap.rs"]
 mod nap;
-#[path = "../../gort/src/sched/syscall/word.rs"]
+#[path = "../../gort/src/sched/core/syscall_word.rs"]
 mod word;
 
 use nap::{AWAKE, NAPS, Nap};

@@ -1,4 +1,4 @@
-//! The wait word (`sched/waiter.rs`): each wait is ended by exactly one waker, and a parked waiter is made ready exactly
+//! The wait word (`sched/core/wait_word.rs`): each wait is ended by exactly one waker, and a parked waiter is made ready exactly
 //! once, whoever races with whom.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of the library, of which this uses a part")]
@@ -8,7 +8,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering::*};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-#[path = "../../gort/src/sched/waiter.rs"]
+#[path = "../../gort/src/sched/core/wait_word.rs"]
 mod waiter;
 
 use waiter::{FIRST_TOKEN, TIMED_OUT, WaitWord, Won};

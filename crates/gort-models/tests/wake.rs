@@ -11,7 +11,7 @@ use loom::sync::{Arc, Mutex};
 use loom::thread::{self, JoinHandle};
 use sys::sync::{fence_after_rmw, skip_fence_after_rmw};
 
-#[path = "../../gort/src/sched/runq/local.rs"]
+#[path = "../../gort/src/sched/queue/ring.rs"]
 mod local;
 #[path = "../../gort/src/sched/wake/mod.rs"]
 mod wake;

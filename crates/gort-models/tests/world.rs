@@ -1,4 +1,4 @@
-//! Stopping the world (`sched/world.rs`, over `sched/staff.rs`, `sched/handover.rs`): the stopper gets every P, from whoever has it or
+//! Stopping the world (`sched/world/stop.rs`, over `sched/shared/staff.rs`, `sched/core/handover.rs`): the stopper gets every P, from whoever has it or
 //! whatever list it is in, and each goes on afterwards.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
@@ -9,9 +9,9 @@ use loom::sync::atomic::{AtomicBool, Ordering::*};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
-#[path = "../../gort/src/sched/handover.rs"]
+#[path = "../../gort/src/sched/core/handover.rs"]
 mod handover;
-#[path = "../../gort/src/sched/staff.rs"]
+#[path = "../../gort/src/sched/shared/staff.rs"]
 mod staff;
 
 use handover::Handover;

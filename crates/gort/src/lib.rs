@@ -60,7 +60,7 @@ pub mod time;
 pub mod trace;
 
 pub use gort_macros::{main, test};
-pub use sched::local::LocalKey;
+pub use sched::LocalKey;
 pub use sched::{
     Builder, JoinError, JoinHandle, NoPreempt, OsThreadLock, Runtime, RuntimeBuilder, StackLoan, StartError,
     blocking, blocking_limit, cgroup_cpu_limit, go, goexit, gomaxprocs, lend_stack, lock_os_thread,

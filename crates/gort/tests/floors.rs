@@ -13,6 +13,13 @@ const FLOORS: &[&[&str]] = &[
     &["debug", "metrics", "trace", "lib", "alloc"],
 ];
 
+/// The rooms of `sched/`, from the ground up. A room uses those before it, never one after it.
+/// Inside a room files may know each other.
+const ROOMS: &[&str] = &[
+    "policy", "queue", "wake", "core", "shared", "trace", "threads", "ready", "swap", "io", "handoff", "run",
+    "wait", "syscall", "preempt", "spawn", "world", "watch", "start",
+];
+
 /// Files in which `asm!` is at home.
 const ASSEMBLY: &[&str] = &["stack/switch.rs", "sys/fs.rs", "sys/pin.rs"];
 
@@ -20,16 +27,16 @@ fn floor(folder: &str) -> Option<usize> {
     FLOORS.iter().position(|folders| folders.contains(&folder))
 }
 
-/// The folders that `text`, a file of `folder`, names by `crate::…`, outside comments.
-fn uses(text: &str) -> Vec<String> {
+/// The modules that `text` names right behind `path` (`crate::` for the folders), outside comments.
+fn uses(text: &str, path: &str) -> Vec<String> {
     let code =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(path) {
         if code[..at].ends_with('$') {
             continue; // a macro names its own crate for its users
         }
-        let rest = &code[at + "crate::".len()..];
+        let rest = &code[at + path.len()..];
         let names: Vec<&str> = match rest.strip_prefix('{') {
             // `use crate::{a, b::c}`: what begins each part.
             Some(group) => {
@@ -71,7 +78,19 @@ fn top_level_parts(group: &str) -> Vec<&str> {
 /// What `text`, a file of `folder`, uses of floors above its own.
 fn upward(folder: &str, text: &str) -> Vec<String> {
     let own = floor(folder).unwrap_or_else(|| panic!("`{folder}` is on no floor: add it"));
-    uses(text).into_iter().filter(|name| floor(name).is_some_and(|other| other > own)).collect()
+    uses(text, "crate::").into_iter().filter(|name| floor(name).is_some_and(|other| other > own)).collect()
+}
+
+/// What `text`, a file of `room` in `sched/`, uses of rooms above its own.
+fn upstairs(room: &str, text: &str) -> Vec<String> {
+    let place = |name: &str| ROOMS.iter().position(|&other| other == name);
+    let own = place(room).unwrap_or_else(|| panic!("`sched/{room}` is in no place among the rooms: add it"));
+    let (code, _) = text.split_once("#[cfg(test)]").unwrap_or((text, ""));
+    assert!(!code.contains("super::super"), "a path out of `sched/{room}` begins with crate::sched");
+    uses(code, "crate::sched::")
+        .into_iter()
+        .filter(|name| place(name).is_none_or(|other| other > own))
+        .collect()
 }
 
 fn sources(root: &Path) -> Vec<PathBuf> {
@@ -112,6 +131,35 @@ fn no_floor_uses_one_above() {
     }
 }
 
+#[test]
+fn no_room_of_the_scheduler_uses_one_above() {
+    let texts = texts();
+    let files = texts
+        .iter()
+        .filter_map(|(name, text)| Some((name.strip_prefix("sched/")?.split_once('/')?.0, name, text)));
+    let (mut seen, mut wrong) = (BTreeMap::new(), Vec::new());
+    for (room, name, text) in files.filter(|(_, name, _)| name.ends_with(".rs")) {
+        seen.insert(room, ());
+        wrong.extend(upstairs(room, text).into_iter().map(|used| format!("src/{name} uses {used}")));
+    }
+    assert!(wrong.is_empty(), "of `sched/`, what is above it or no room: {wrong:#?}");
+    assert_eq!(seen.len(), ROOMS.len(), "rooms that are not there: {ROOMS:?}, seen {seen:?}");
+}
+
+/// The floors above see the scheduler by its waist alone: no path goes into a room.
+#[test]
+fn floors_above_use_the_waist() {
+    for (name, text) in texts().iter().filter(|(name, _)| !name.starts_with("sched/")) {
+        let rooms: Vec<_> =
+            uses(text, "crate::sched::").into_iter().filter(|name| ROOMS.contains(&name.as_str())).collect();
+        let own = [("trace.rs", "trace")];
+        assert!(
+            rooms.iter().all(|room| own.contains(&(name.as_str(), room.as_str()))),
+            "src/{name} goes into rooms of `sched/`: {rooms:?}"
+        );
+    }
+}
+
 /// The check itself sees what it must.
 #[test]
 fn the_check_can_fail() {
@@ -122,6 +170,10 @@ fn the_check_can_fail() {
         upward("chan", "use crate::sys::lock::Lock; // not crate::context\nuse crate::sync::x;").is_empty()
     );
     assert!(upward("chan", "$crate::context").is_empty());
+    assert_eq!(upstairs("core", "use crate::sched::run::find;"), ["run"]);
+    assert_eq!(upstairs("ready", "use crate::sched::{core::g::G, watch, io::poll};"), ["watch", "io"]);
+    assert_eq!(upstairs("start", "use crate::sched::WaitReason;"), ["WaitReason"]);
+    assert!(upstairs("run", "use crate::sched::core::g::G;\nuse super::find;").is_empty());
 }
 
 #[test]
@@ -134,7 +186,7 @@ fn assembly_is_in_three_files() {
     }
 }
 
-/// A panic on one of the scheduler's threads must not go unnoticed: all come from `service.rs`, but
+/// A panic on one of the scheduler's threads must not go unnoticed: all come from `threads/service.rs`, but
 /// for the one that reports a fatal error.
 #[test]
 fn the_schedulers_threads_come_from_one_place() {
@@ -143,7 +195,7 @@ fn the_schedulers_threads_come_from_one_place() {
         let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         let makes = lines.any(|line| line.contains("thread::Builder") || line.contains("thread::spawn"));
         assert!(
-            !makes || ["sched/fatal.rs", "sched/service.rs"].contains(&name.as_str()),
+            !makes || ["sched/watch/fatal.rs", "sched/threads/service.rs"].contains(&name.as_str()),
             "a thread in src/{name}"
         );
     }

@@ -2,7 +2,7 @@
 
 #[path = "../../../gort/src/sys/rng.rs"]
 pub(crate) mod rng;
-#[path = "../../../gort/src/sched/waiter.rs"]
+#[path = "../../../gort/src/sched/core/wait_word.rs"]
 mod waiter;
 
 /// `crate::sched` as the channels know it: the library's wait word, and threads of the model that sleep.

@@ -1,6 +1,6 @@
 //! The two errors that are ours; all others are the kernel's.
 
-use crate::sched::netpoll::IoWaitError;
+use crate::sched::IoWaitError;
 use std::io;
 
 /// The handle was closed by [`close`](super::TcpStream::close): before the call, or while it waited.

@@ -24,7 +24,7 @@
 use super::error;
 use super::fd_mutex::{FdMutex, Left, LockError};
 use crate::sched;
-use crate::sched::netpoll::{IoHandle, IoWaitError, Mode};
+use crate::sched::{IoHandle, IoWaitError, Mode};
 use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*, is_child};
 use crate::sys::{clock, fork};
 use rustix::io::Errno;

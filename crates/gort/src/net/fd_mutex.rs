@@ -33,7 +33,7 @@
 //! Letting woken lockers race for the bit, as Go does: a goroutine that writes in a loop can keep another one out for
 //! long. Counts of waiters in the word: the queue has its own lock anyway.
 
-use crate::sched::netpoll::Mode;
+use crate::sched::Mode;
 use crate::sched::{FIRST_TOKEN, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::clock;
 use crate::sys::lock::Lock;

@@ -127,7 +127,7 @@ macro_rules! deadline_methods {
         /// # Errors
         /// `InvalidInput` for a time-out of zero, `NotConnected` after [`close`](Self::close).
         pub fn set_read_timeout(&self, timeout: Option<std::time::Duration>) -> std::io::Result<()> {
-            self.fd.set_timeout(crate::sched::netpoll::Mode::Read, timeout)
+            self.fd.set_timeout(crate::sched::Mode::Read, timeout)
         }
 
         /// Sets how long each write may take; see [`set_read_timeout`](Self::set_read_timeout).
@@ -138,7 +138,7 @@ macro_rules! deadline_methods {
         /// # Errors
         /// `InvalidInput` for a time-out of zero, `NotConnected` after [`close`](Self::close).
         pub fn set_write_timeout(&self, timeout: Option<std::time::Duration>) -> std::io::Result<()> {
-            self.fd.set_timeout(crate::sched::netpoll::Mode::Write, timeout)
+            self.fd.set_timeout(crate::sched::Mode::Write, timeout)
         }
 
         /// How long each read may take.
@@ -149,7 +149,7 @@ macro_rules! deadline_methods {
         /// # Errors
         /// `NotConnected` after [`close`](Self::close).
         pub fn read_timeout(&self) -> std::io::Result<Option<std::time::Duration>> {
-            self.fd.timeout(crate::sched::netpoll::Mode::Read)
+            self.fd.timeout(crate::sched::Mode::Read)
         }
 
         /// How long each write may take.
@@ -160,7 +160,7 @@ macro_rules! deadline_methods {
         /// # Errors
         /// `NotConnected` after [`close`](Self::close).
         pub fn write_timeout(&self) -> std::io::Result<Option<std::time::Duration>> {
-            self.fd.timeout(crate::sched::netpoll::Mode::Write)
+            self.fd.timeout(crate::sched::Mode::Write)
         }
     };
 }

@@ -2,7 +2,7 @@
 
 use super::addr::{each_addr, no_address, resolve};
 use super::fd::{NetFd, SEND_FLAGS};
-use crate::sched::netpoll::Mode;
+use crate::sched::Mode;
 use rustix::net::RecvFlags;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};

@@ -2,7 +2,7 @@
 
 use super::fd::{NetFd, SEND_FLAGS, SOCKET_FLAGS, by_std, pass_over_aborted};
 use super::tcp::listen;
-use crate::sched::netpoll::Mode;
+use crate::sched::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType};
 use std::io;

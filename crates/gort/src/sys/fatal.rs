@@ -25,3 +25,11 @@ pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(status) }
 }
+
+/// Says `message` and ends the process with status 2.
+#[cold]
+pub(crate) fn throw(message: &str) -> ! {
+    write_stderr(message.as_bytes());
+    write_stderr(b"\n");
+    exit(2)
+}

@@ -16,13 +16,14 @@
 //!
 //! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
 
-use super::super::g::G;
-use super::super::m::{self, M};
-use super::super::p::P;
-use super::super::start::fixed;
 use super::{Why, hold};
+use crate::sched::core::fixed::fixed;
+use crate::sched::core::g::G;
+use crate::sched::core::m::{self, M};
+use crate::sched::core::p::P;
 use crate::sys::signal::{self, Handler, Previous};
-use crate::sys::sync::{AtomicBool, Ordering::*};
+use crate::sys::sync::AtomicBool;
+use crate::sys::sync::Ordering::*;
 use crate::sys::{fs, pin, thread};
 use std::sync::OnceLock;
 
@@ -31,7 +32,7 @@ static ENABLED: AtomicBool = AtomicBool::new(false);
 static PREVIOUS: OnceLock<Previous> = OnceLock::new();
 
 /// Makes goroutines stoppable by signal. Once, at the runtime's start.
-pub(in super::super) fn install() {
+pub(crate) fn install() {
     thread::process_id(); // known before a handler asks
     // SAFETY: the handler allocates nothing and takes no lock but the runtime's, which an interrupted thread does not hold
     // (it would be pinned).
@@ -42,7 +43,7 @@ pub(in super::super) fn install() {
 
 /// In a forked child, where nobody is stopped: `SIGURG` leads where it did before, also for what
 /// the child comes to execute.
-pub(in super::super) fn uninstall() {
+pub(crate) fn uninstall() {
     if let Some(previous) = PREVIOUS.get() {
         signal::uninstall(libc::SIGURG, on_signal, previous);
     }
@@ -50,7 +51,7 @@ pub(in super::super) fn uninstall() {
 
 /// Asks the goroutine that runs on `p` to stop, if one does. If `p` is over, whoever runs there notices at the next call of gort's too,
 /// should the signal come at a bad moment. Called by sysmon and by who collects Ps; waits for nothing.
-pub(in super::super) fn request(p: &P) {
+pub(crate) fn request(p: &P) {
     if p.is_over() {
         p.preempt.store(true, Relaxed);
     }
@@ -71,12 +72,12 @@ pub(in super::super) fn request(p: &P) {
 }
 
 /// Whether the goroutine that runs on `p` could not be stopped when it was asked, in this turn.
-pub(in super::super) fn has_declined(p: &P) -> bool {
+pub(crate) fn has_declined(p: &P) -> bool {
     p.m().is_some_and(|m| m.declined.load(Acquire) == turn(p))
 }
 
 /// Names the turn of the goroutine that runs on `p` now.
-pub(super) fn turn(p: &P) -> u64 {
+pub(crate) fn turn(p: &P) -> u64 {
     u64::from(p.id) << 32 | u64::from(p.stats.schedules.get() as u32)
 }
 

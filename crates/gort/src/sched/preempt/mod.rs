@@ -29,7 +29,7 @@
 //! is left alone. Everything else that the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
 //!
 //! # How many threads, and why no lock's owner starves
-//! What is stopped joins the expired, which have turns of one slice each (`policy.rs`): so the
+//! What is stopped joins the expired, which have turns of one slice each (`policy/`): so the
 //! owner of a lock always gets its turn, even where others wait for that lock with a P. Each
 //! goroutine that is stopped for the first time may need a thread: in a crowd newcomers are let in
 //! ever more slowly. While no thread is to be had ([`threads::are_short`]) all are swaps: a P that
@@ -43,31 +43,33 @@
 //! Switching to the next goroutine inside the handler, on the same thread: what was stopped may hold malloc's or std's locks, which
 //! belong to the thread, and could only ever go on there.
 
-pub(super) mod handler;
+pub(crate) mod handler;
 mod rescue;
 
-use super::config::ThreadLocals;
-use super::g::{G, State};
-use super::m::{Action, M};
-use super::owner::Owner;
-use super::p::{self, P};
-use super::park::{self, WaiterRef};
-use super::policy::Class;
-use super::ready::{self, pinned};
-use super::state::{self, WAKE};
-use super::trace::{self, EventKind::*};
-use super::{run, slice, syscall, threads};
+use crate::sched::core::config::ThreadLocals;
+use crate::sched::core::g::{G, State};
+use crate::sched::core::m::{Action, M};
+use crate::sched::core::owner::Owner;
+use crate::sched::core::p::{self, P};
+use crate::sched::core::waiter::WaiterRef;
+use crate::sched::handoff;
+use crate::sched::policy::BUDGET;
+use crate::sched::policy::Class;
+use crate::sched::ready::{self, pinned};
+use crate::sched::run::slice;
+use crate::sched::shared::{self, WAKE};
+use crate::sched::threads::pool;
+use crate::sched::trace;
+use crate::sched::trace::EventKind::*;
+use crate::sched::wait::park;
 use crate::sys::clock;
-use crate::sys::sync::{AtomicU64, Ordering::*};
+use crate::sys::sync::AtomicU64;
+use crate::sys::sync::Ordering::*;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
 pub(super) use handler::{has_declined, request};
 pub(super) use rescue::Rescue;
-
-/// Calls between two looks whether others want to run: long enough that a hand-off (some 10 µs) is
-/// a small part.
-pub(crate) const BUDGET: u32 = 1024;
 
 /// Begins a gort call, with no lock held. `parks`: it may park anyway, so it may migrate too.
 #[inline]
@@ -114,7 +116,7 @@ fn let_others_run(here: ready::Pinned) {
     debug_assert_eq!(crate::sys::pin::depth(), 1, "a goroutine was started under a lock");
     here.p.budget.set(BUDGET);
     let Some(g) = here.m.g() else { return };
-    let waiting = (here.p.runq.len() + state::active_len()) as u64;
+    let waiting = (here.p.runq.len() + shared::active_len()) as u64;
     // Where several start many, each has to wait for the others' too.
     let pause_ns = waiting * SMALL_NS * (waiting / FEW).max(1) / p::procs() as u64;
     let may_park = here.m.fixed.thread_locals == ThreadLocals::Own && g.no_preempt.load(Relaxed) == 0;
@@ -138,7 +140,7 @@ fn is_over(p: &P) -> bool {
 fn is_wanted(p: &P) -> bool {
     p.budget.set(BUDGET);
     let due = || p.timers.next_ns() <= clock::now_ns();
-    let wanted = p.is_over() || !p.runq.is_empty() || !state::global_is_empty() || due();
+    let wanted = p.is_over() || !p.runq.is_empty() || !shared::global_is_empty() || due();
     if !wanted {
         p.begin_slice();
     }
@@ -174,8 +176,8 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     m.p.set(None);
     trace::point(Preempt, Some(g), Some(m), Some(p));
     match queue_and_swap(g, p, why) {
-        Some(first) => threads::resume_preempted(first, p),
-        None => syscall::hand_off(p),
+        Some(first) => handoff::resume_preempted(first, p),
+        None => handoff::hand_off(p),
     }
     // A P may have come to the idle list since we, or those of the ring, were queued globally.
     if WAKE.must_wake() {
@@ -183,7 +185,7 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     }
     m.sleep(None);
     if let Some(p) = m.p.get() {
-        run::begin_turn(p); // it may have taken the thread as long as a slice to come back
+        p.begin_turn(); // it may have taken the thread as long as a slice to come back
     }
     trace::point(Resume, Some(g), Some(m), m.p.get());
     if !bound {
@@ -196,10 +198,11 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
 /// there is one.
 fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
     let g = std::ptr::from_ref(g).cast_mut();
-    let mut s = state::lock();
-    let is_short = threads::are_short(&s);
-    let swaps = |s: &state::Shared| {
-        let active = !p.runq.is_empty() || !state::active_is_empty() || p.timers.next_ns() <= clock::now_ns();
+    let mut s = shared::lock();
+    let is_short = pool::are_short(&s);
+    let swaps = |s: &shared::Shared| {
+        let active =
+            !p.runq.is_empty() || !shared::active_is_empty() || p.timers.next_ns() <= clock::now_ns();
         let expired_first = match p.turn.get().first {
             Class::Expired => true,
             Class::Newcomers => false,

@@ -16,10 +16,9 @@
 //!
 //! Meanwhile no more than GOMAXPROCS goroutines compute: the others' Ms sleep.
 
-use super::super::p::{self, P};
-use super::super::state;
-use super::super::{procs, threads};
 use super::handler;
+use crate::sched::core::p::{self, P};
+use crate::sched::{handoff, shared};
 use crate::sys::sync::Ordering::*;
 use crate::sys::thread;
 
@@ -30,7 +29,7 @@ const LONG_NS: u64 = 1_000_000_000;
 
 /// What sysmon saw of it.
 #[derive(Default)]
-pub(in super::super) struct Rescue {
+pub(crate) struct Rescue {
     /// Since when no P has gone on, and the turns that they have been at.
     since_ns: Option<u64>,
     turns: u64,
@@ -38,7 +37,7 @@ pub(in super::super) struct Rescue {
 
 impl Rescue {
     /// Looks, and helps if needed: true. On sysmon, at each look, before it asks anybody to stop.
-    pub(in super::super) fn look(&mut self, now: u64) -> bool {
+    pub(crate) fn look(&mut self, now: u64) -> bool {
         let turns = p::all().map(|p| p.stats.schedules.get()).sum();
         if turns != self.turns || !nobody_can_be_stopped() {
             self.turns = turns;
@@ -50,10 +49,10 @@ impl Rescue {
         let unknown = now >= since + LONG_NS;
         let all_wait =
             || p::all().chain(p::spares()).all(|p| cannot_be_stopped(p) && sleeps(p).unwrap_or(unknown));
-        if helps && all_wait() && !threads::resume_preempted_on_unused() {
-            procs::with_spare(|spare| {
-                let first = state::lock().pop_stopped()?;
-                threads::resume_preempted(first, spare);
+        if helps && all_wait() && !handoff::resume_preempted_on_unused() {
+            handoff::with_spare(|spare| {
+                let first = shared::lock().pop_stopped()?;
+                handoff::resume_preempted(first, spare);
                 Some(())
             });
         }
@@ -62,7 +61,7 @@ impl Rescue {
 }
 
 fn nobody_can_be_stopped() -> bool {
-    !state::global_is_empty() && p::all().all(cannot_be_stopped) && state::lock().stopped() != 0
+    !shared::global_is_empty() && p::all().all(cannot_be_stopped) && shared::lock().stopped() != 0
 }
 
 /// Whether `p` has no thread (yet), or its M is in the scheduler, or was pinned when it was asked.

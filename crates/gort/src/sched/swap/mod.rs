@@ -22,7 +22,7 @@
 //! # Pointers into a stack that is not there
 //! | who has one | so |
 //! | --- | --- |
-//! | wait queues of `chan` and `sync`, timers of `sleep` and of calls on sockets | the node lies in the descriptor ([`WaiterRef::lodge`](super::park::WaiterRef::lodge)) |
+//! | wait queues of `chan` and `sync`, timers of `sleep` and of calls on sockets | the node lies in the descriptor ([`WaiterRef::lodge`](crate::sched::core::waiter::WaiterRef::lodge)) |
 //! | who sends to, or receives from, a goroutine parked in `send` or `recv`: the message's place | under the channel's lock, which the park names; the swapper takes that too, and whoever uses the place [fetches](fetch) the stack before |
 //! | `select`, waits with a deadline in `chan` and `sync`, waits for another's operation on the same socket | such parks are not swapped |
 //! | goroutines of a `scope`, `run` inside a goroutine, what a future of `block_on` is linked into | [`StackLoan`] |
@@ -44,32 +44,26 @@
 //! first touch of any stack would go through a thread of ours. *Moving the node to the packed form*: its neighbours would have to be
 //! relinked, under a lock that the swapper would have to know for each kind of queue.
 
-mod word;
-
-use super::config;
-use super::fatal;
-use super::g::{self, G, State};
-use super::owner::Owner;
-use super::run;
-use super::service::Recruits;
-use super::start::{Fixed, fixed};
-use super::timers::NEVER;
+use crate::sched::core::fixed::{Fixed, fixed};
+use crate::sched::core::g::{self, G, State};
+use crate::sched::core::owner::Owner;
+use crate::sched::core::timers::NEVER;
+use crate::sched::core::{config, frozen};
+use crate::sched::threads::service::Recruits;
 use crate::stack::image::{Packer, Place};
 use crate::stack::slab;
 use crate::stack::tls::{Layout, Surplus};
-use crate::sys::fatal::say;
+use crate::sys::fatal::{self, say};
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map::{GuardKind, PAGE};
-use crate::sys::membarrier;
 use crate::sys::pool::{MAX_BLOCK, Pool};
-use crate::sys::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use crate::sys::{clock, futex};
+use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, AtomicU32, AtomicU64};
+use crate::sys::{clock, futex, membarrier};
 use std::io;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-pub(crate) use word::SwapWord;
 
 /// Marked at once, for one fence.
 const BATCH: usize = 256;
@@ -118,7 +112,7 @@ static ASLEEP: AtomicU32 = AtomicU32::new(0);
 
 /// Goroutines may have run since the swapper has looked. sysmon calls this at each look of its own.
 #[inline]
-pub(super) fn look_again() {
+pub(crate) fn look_again() {
     if !LOOKING.load(Relaxed) {
         return;
     }
@@ -139,7 +133,7 @@ const REST: u32 = 100;
 /// Makes the thread that looks at parked goroutines, which swaps out each that has been parked for
 /// `after`, if that is asked for; [`begin`] is the rest. Where the kernel cannot do that, says so
 /// and goes on without: `None`.
-pub(super) fn prepare(
+pub(crate) fn prepare(
     after: Option<Duration>,
     fixed: &Fixed,
     recruits: &mut Recruits,
@@ -193,7 +187,7 @@ fn make_packer(fixed: &Fixed) -> io::Result<Option<Packer>> {
 }
 
 /// The runtime starts.
-pub(super) fn begin(packer: Option<Packer>) {
+pub(crate) fn begin(packer: Option<Packer>) {
     LOOKING.store(true, Relaxed);
     if let Some(packer) = packer {
         PACKER.set(packer).unwrap_or_else(|_| unreachable!("the runtime starts once"));
@@ -202,7 +196,7 @@ pub(super) fn begin(packer: Option<Packer>) {
 }
 
 /// How many threads are for this.
-pub(super) fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     usize::from(LOOKING.load(Relaxed))
 }
 
@@ -335,7 +329,7 @@ impl Swapper {
 /// Gives back what is below the live stack of `g`, which is marked.
 fn trim(g: &'static G) {
     let _shard = shard(g).lock();
-    if !g.swap.claim_below(|| g.state() == State::Waiting && !run::is_frozen()) {
+    if !g.swap.claim_below(|| g.state() == State::Waiting && !frozen::is_frozen()) {
         return;
     }
     // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock: so nobody changes
@@ -351,7 +345,7 @@ fn trim(g: &'static G) {
 /// Swaps `g` out, which is marked. False: the channel that it waits at is in use; another time.
 fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     let mut shard = shard(g).lock();
-    let waits = || g.state() == State::Waiting && g.bound_m.load(Relaxed).is_null() && !run::is_frozen();
+    let waits = || g.state() == State::Waiting && g.bound_m.load(Relaxed).is_null() && !frozen::is_frozen();
     let Some(lock) = g.swap.claim(waits) else { return true };
     // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock: so nobody changes
     // its slot, and it does not leave the channel whose lock it has named.
@@ -449,7 +443,7 @@ fn listing(slot: &slab::Slot) -> Option<&'static Layout> {
 ///
 /// The caller is who resumes `g` (its state says Running), or holds the lock that it has named, or has frozen all.
 #[cold]
-pub(super) fn bring_back(g: &'static G) {
+pub(crate) fn bring_back(g: &'static G) {
     let mut shard = shard(g).lock();
     let Some(block) = g.swap.out() else {
         g.swap.unmark();
@@ -475,7 +469,7 @@ pub(crate) fn fetch(g: &'static G) {
 }
 
 /// When all are frozen: brings the stack of `g` back, to be looked at. True if it was out.
-pub(super) fn keep(g: &'static G) -> bool {
+pub(crate) fn keep(g: &'static G) -> bool {
     let was_out = g.swap.is_out();
     // Also where it is not out yet: behind the lock the swapper is done with it, or will see that all are frozen.
     if was_on() {
@@ -485,7 +479,7 @@ pub(super) fn keep(g: &'static G) -> bool {
 }
 
 /// The goroutine whose stack was swapped out and has been touched at `addr`, if there is one. For the report of a fault.
-pub(super) fn whose(addr: usize) -> Option<u64> {
+pub(crate) fn whose(addr: usize) -> Option<u64> {
     let mut whose = None;
     let mut goes_on = was_on();
     if goes_on {
@@ -509,16 +503,16 @@ pub(super) fn whose(addr: usize) -> Option<u64> {
 
 /// What the shards count, in all.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// Swapped out, and back, ever.
-    pub(super) outs: u64,
-    pub(super) ins: u64,
+    pub(crate) outs: u64,
+    pub(crate) ins: u64,
     /// The bytes of those that are out.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// See [`Counts`].
-pub(super) fn counts() -> Counts {
+pub(crate) fn counts() -> Counts {
     SHARD.iter().fold(Counts::default(), |sum, shard| {
         let shard = shard.lock();
         Counts {

@@ -5,11 +5,12 @@
 //! 2. Under the lock: somebody waits only while `count` is not below the limit. So `leave` and `set`, which change one of the two, hand
 //!    places to those who wait, in the order they came.
 
-use super::super::park::{WaiterRef, Wake};
-use super::super::reason::WaitReason;
-use super::super::waiter::FIRST_TOKEN;
+use crate::sched::core::reason::WaitReason;
+use crate::sched::core::wait_word::FIRST_TOKEN;
+use crate::sched::core::waiter::{WaiterRef, Wake};
 use crate::sys::lock::Lock;
-use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
+use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicUsize, is_child};
 use std::collections::VecDeque;
 
 /// The limit, 0 for none. Changed under the lock of [`INSIDE`].
@@ -23,11 +24,11 @@ struct Inside {
 static INSIDE: Lock<Inside> = Lock::new(Inside { count: 0, waiting: VecDeque::new() });
 
 /// A place inside, given back on drop.
-pub(super) struct Place(());
+pub(crate) struct Place(());
 
 /// Takes a place; parks while all are taken. `None`: there is no limit.
 #[inline]
-pub(super) fn enter() -> Option<Place> {
+pub(crate) fn enter() -> Option<Place> {
     (LIMIT.load(Relaxed) != 0).then(enter_bounded)
 }
 

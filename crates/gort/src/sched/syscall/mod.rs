@@ -22,20 +22,19 @@
 //! taken later. `enter` publishes the stay before it asks whether sysmon naps (`wake/nap.rs`). Model: `crates/gort-models/tests/syscall.rs`.
 
 pub(crate) mod limit;
-pub(crate) mod word;
 
-use super::find;
-use super::g::{G, State};
-use super::m::{self, M};
-use super::p::{self, P};
-use super::reason::WaitReason;
-use super::state::{self, WAKE};
-use super::trace::{self, EventKind::*};
-use super::wake::nap::NAPS;
-use super::{netpoll, procs, ready, sysmon, threads};
+use crate::sched::core::g::{G, State};
+use crate::sched::core::m::{self, M};
+use crate::sched::core::p::{self, P};
+use crate::sched::core::reason::WaitReason;
+use crate::sched::core::syscall_word::Stay;
+use crate::sched::shared::{self, WAKE, monitor};
+use crate::sched::trace;
+use crate::sched::trace::EventKind::*;
+use crate::sched::wake::nap::NAPS;
+use crate::sched::{handoff, ready};
+use crate::sys::signal;
 use crate::sys::sync::Ordering::*;
-use crate::sys::{clock, signal};
-use word::Stay;
 
 /// Runs `f`, which may block the thread: files, `getaddrinfo`, foreign code. Other goroutines go on meanwhile.
 ///
@@ -88,7 +87,7 @@ impl Drop for Exit {
 }
 
 fn enter(m: &'static M, g: &'static G) {
-    g.set_reason(WaitReason::None, sysmon::coarse_ns());
+    g.set_reason(WaitReason::None, monitor::coarse_ns());
     // From here on until the exit is over no signal takes our P, which we do not have.
     m.in_blocking.store(true, Relaxed);
     signal::fence();
@@ -97,7 +96,7 @@ fn enter(m: &'static M, g: &'static G) {
     trace::point(SyscallBegin, Some(g), Some(m), Some(p));
     m.syscall.enter(p.id);
     if is_wanted(p) {
-        sysmon::interrupt(NAPS);
+        monitor::interrupt(NAPS);
     }
 }
 
@@ -122,7 +121,7 @@ fn exit(m: &'static M, g: &'static G) {
 /// Our P was taken: waits for one, on this thread.
 #[cold]
 fn wait_for_p(m: &'static M, g: &'static G) {
-    if threads::take_unused_p(m) {
+    if handoff::take_unused_p(m) {
         return;
     }
     come_back(m, g);
@@ -133,7 +132,7 @@ fn come_back(m: &'static M, g: &'static G) {
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     g.set_state(State::Runnable);
-    state::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
+    shared::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
     // A P may have come to the idle list since we looked.
     if WAKE.must_wake() {
         ready::wake_p();
@@ -155,46 +154,6 @@ pub(crate) fn retake(p: &'static P, stay: Stay) -> bool {
     let Some(m) = p.m().filter(|m| m.syscall.retake(stay)) else { return false };
     trace::point(ProcSteal, None, Some(m), Some(p));
     true
-}
-
-/// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.
-pub(crate) fn hand_off(p: &'static P) {
-    if p.is_over() {
-        return procs::surrender(p);
-    }
-    if !p.runq.is_empty() || !state::global_is_empty() || p.timers.next_ns() <= clock::now_ns() {
-        return give_to_m(p, false);
-    }
-    if WAKE.begin_spinning_alone() {
-        return give_to_m(p, true);
-    }
-    {
-        let mut s = state::lock();
-        if p.is_over() {
-            drop(s);
-            return procs::surrender(p);
-        }
-        if !s.global_is_empty() {
-            drop(s);
-            return give_to_m(p, false);
-        }
-        p.unannounced.set(false);
-        s.put_idle_p(p);
-    }
-    trace::point(ProcIdle, None, None, Some(p));
-    let work = !state::global_is_empty() || p::all().any(|p| !p.runq.is_empty());
-    if work && WAKE.must_wake() {
-        ready::wake_p();
-    }
-    if netpoll::waiters() != 0 {
-        find::announce(find::SOON_ENOUGH);
-    }
-    find::announce_all();
-}
-
-fn give_to_m(p: &'static P, spinning: bool) {
-    trace::point(ProcHandOff, None, None, Some(p));
-    threads::start_m(p, spinning);
 }
 
 /// Whether others have a use for `p`, whose M is inside: goroutines are queued on it, or nobody else looks for work.

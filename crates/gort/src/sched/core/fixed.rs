@@ -1,0 +1,61 @@
+//! What is settled at the runtime's start and does not change any more.
+
+use super::config::ThreadLocals;
+use super::p;
+use crate::stack::switch::FsMode;
+use crate::stack::tls::Layout;
+use crate::sys::line::Line;
+use std::sync::OnceLock;
+
+/// What does not change once the runtime runs.
+pub(crate) struct Fixed {
+    pub(crate) mode: FsMode,
+    pub(crate) thread_locals: ThreadLocals,
+    /// None in shared mode.
+    pub(crate) layout: Option<Layout>,
+    /// Where the pointer to the M is in a block, see `m.rs`.
+    pub(crate) current_offset: isize,
+    /// The words of malloc that stay with the M.
+    pub(crate) malloc_words: Option<[isize; 2]>,
+    /// The class of default slots.
+    pub(crate) class: u8,
+    pub(crate) thread_cap: usize,
+    /// The first frame of every goroutine; its argument is the descriptor.
+    pub(crate) entry: extern "sysv64" fn(usize) -> !,
+}
+
+static FIXED: Line<OnceLock<Fixed>> = Line::new(OnceLock::new());
+
+/// See [`Fixed`]. Only after the start.
+#[inline]
+pub(crate) fn fixed() -> &'static Fixed {
+    FIXED.get().expect("the runtime was started")
+}
+
+/// Settles it: once, by the start.
+pub(crate) fn settle(fixed: Fixed) {
+    FIXED.set(fixed).unwrap_or_else(|_| unreachable!("settled once, by the start"));
+}
+
+/// How goroutines' thread-locals lie; `None` in shared mode, and before the start.
+pub(crate) fn layout() -> Option<&'static Layout> {
+    FIXED.get()?.layout.as_ref()
+}
+
+/// Panics if there is no runtime yet.
+#[inline]
+#[track_caller]
+pub(crate) fn require_started(what: &str) {
+    if p::procs() == 0 {
+        panic!("{}", not_started(what));
+    }
+}
+
+/// The sentence for those who came too early.
+#[cold]
+pub(crate) fn not_started(what: &str) -> String {
+    format!(
+        "gort::{what} was called before the runtime was started: call it inside gort::run(|| ...) \
+         (or a #[gort::main] function), or call gort::start() first"
+    )
+}

@@ -1,0 +1,431 @@
+//! G: a goroutine's descriptor.
+//!
+//! # States
+//! ```text
+//!   Dead ──spawn──▶ Runnable ──execute──▶ Running ──exit──▶ Dead
+//!   Running ──yield──▶ Runnable
+//!   Running ──park──▶ Waiting ──ready──▶ Runnable
+//!   Running ──enter_blocking──▶ Blocked ──exit──▶ Runnable   (with a P at hand, straight to Running)
+//!   Running ──stopped──▶ Runnable                            (its M waits with it)
+//! ```
+//! | state    | the stack belongs to     | on a run queue      | has a P      | who moves it on                  |
+//! | -------- | ------------------------ | ------------------- | ------------ | -------------------------------- |
+//! | Runnable | nobody                   | yes, exactly one    | no           | the P that takes it              |
+//! | Runnable, its M waits (comes out of `blocking`, or was stopped: `preempt/`) | the G, on that M | yes, exactly one | no | the P that takes it, by that M |
+//! | Running  | the G                    | no                  | yes          | the G itself                     |
+//! | Blocked  | the G                    | no                  | may lose it  | the G; sysmon takes only the P   |
+//! | Waiting  | nobody (saved), or the swapper (`swap_word.rs`) | no: a wait queue    | no           | whoever wins its wait, once      |
+//! | Dead     | nobody                   | no                  | no           | spawn                            |
+//!
+//! A goroutine that never ran has no stack: one is attached when it first runs.
+//!
+//! # Invariants
+//! 1. A G is on at most one run queue, and then it is Runnable; `link` belongs to that queue.
+//! 2. `state` is for observers and for the owner named in the table; the protocols run on the wait word, the run
+//!    queues and the M's syscall word.
+//! 3. Descriptors are never freed and never move: an observer may read the atomic fields of any at any time.
+//!    The others belong to the table's owner.
+//! 4. `refs` counts the runtime (until the stack is put away) and the join handle; who takes it to zero
+//!    recycles the descriptor.
+
+use super::fixed::fixed;
+use super::locals::Locals;
+use super::m::M;
+use super::reason::WaitReason;
+use super::swap_word::SwapWord;
+use super::waiter::Waiter;
+use crate::sched::policy::CHARGED_TWICE_NS;
+use crate::sched::queue::list::{Linked, List};
+use crate::stack::slab::Slot;
+use crate::sys::lock::{Guard, Lock};
+use crate::sys::map;
+use crate::sys::map_vec::MapVec;
+use crate::sys::prefetch::prefetch;
+use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, is_child};
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::ptr::null_mut;
+
+/// What a G is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Dead = 0,
+    Runnable = 1,
+    Running = 2,
+    Blocked = 3,
+    Waiting = 4,
+}
+
+/// What the runtime knows of a task's types.
+pub(crate) struct TaskVTable {
+    /// Runs the closure in the storage and leaves the result there.
+    pub(crate) run: unsafe fn(&G),
+    /// Drops the result in the storage.
+    pub(crate) drop_output: unsafe fn(&G),
+    /// Drops a closure that will not run.
+    pub(crate) drop_task: unsafe fn(&G),
+}
+
+/// Whose it is.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Users,
+    /// Made by the runtime for itself, not counted and not shown.
+    System,
+    /// As `System`, and its slot goes back to the system at its end.
+    GivesUpSlot,
+}
+
+/// See [`G::charge`].
+const CHARGE_UNIT_NS: u64 = 1 << 23;
+
+/// Words of a descriptor that hold a small closure, then the nodes of waits, then the result.
+pub(crate) const STORAGE_WORDS: usize = 8;
+
+/// A goroutine. `waiter` comes first: a waiter's address is its goroutine's.
+#[repr(C, align(64))]
+pub(crate) struct G {
+    pub(crate) waiter: Waiter,
+    pub(crate) link: Cell<*mut G>,
+    /// The suspended stack, see `stack/switch.rs`; 0 before the first run. The owner's, but others may look, to warm a cache.
+    pub(crate) sp: AtomicUsize,
+    /// The thread pointer of its block, 0 for none: as in `slot`, to look at.
+    pub(crate) tp: AtomicUsize,
+    /// Whether the stack is there, see `swap_word.rs`.
+    pub(crate) swap: SwapWord,
+    /// The M that must run this G, null for any.
+    pub(crate) bound_m: AtomicPtr<M>,
+    pub(crate) class: Cell<u8>,
+    state: AtomicU8,
+    reason: AtomicU8,
+    kind: AtomicU8,
+    /// When it next can run it is one of the expired, see `policy/`.
+    expires: AtomicBool,
+    pub(crate) refs: AtomicU8,
+    /// When it last began to wait as a slice ended, in units of [`CHARGE_UNIT_NS`]; its own.
+    charged: Cell<u16>,
+    // A switch needs no more than what is up to here, in one line of the cache.
+    /// When it came to the scheduler's list that it is in, see `Shared::turn`; under the scheduler's lock.
+    pub(crate) turn: Cell<u64>,
+    /// `lock_os_thread` guards alive (and those that never come back).
+    pub(crate) thread_locks: AtomicU32,
+    /// `no_preempt` guards alive; changed by the goroutine itself.
+    pub(crate) no_preempt: AtomicU32,
+    /// `lend_stack` guards alive; the goroutine's own.
+    pub(crate) loans: Cell<u32>,
+    /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
+    pub(crate) own_tid: Cell<u32>,
+    pub(crate) slot: UnsafeCell<Option<Slot>>,
+    /// The join protocol's word, see `spawn/task.rs`.
+    pub(crate) join: AtomicUsize,
+    /// The closure until the goroutine runs, its result when it has ended; in between the node of its wait (`WaiterRef::lodge`).
+    pub(crate) storage: UnsafeCell<[MaybeUninit<usize>; STORAGE_WORDS]>,
+    pub(crate) vtable: Cell<Option<&'static TaskVTable>>,
+    id: AtomicU64,
+    parent: AtomicU64,
+    since_ns: AtomicU64,
+    created_at: AtomicPtr<Location<'static>>,
+    /// Read by observers under [`NAMES`].
+    name: UnsafeCell<Option<Box<str>>>,
+    /// `goroutine_local!` values; the goroutine's own, or its maker's.
+    pub(crate) locals: UnsafeCell<Option<Box<Locals>>>,
+}
+
+/// Goroutines in a row.
+pub(crate) type GList = List<G>;
+
+impl Linked for G {
+    #[inline]
+    fn link(&self) -> &Cell<*mut G> {
+        &self.link
+    }
+}
+
+/// Held while a name is set, taken away, or read by an observer.
+static NAMES: Lock<()> = Lock::new(());
+
+// SAFETY: the atomic fields are for everybody; each other field belongs to the owner that the table names, and the
+// hand-over from owner to owner goes through a queue or word with Release and Acquire.
+unsafe impl Sync for G {}
+
+impl G {
+    /// Whether the user has started it and it has not run yet. (So what begins at some time, as `after_func` does, is none.) A guess, for who does
+    /// not own it.
+    #[inline]
+    pub(crate) fn is_newcomer(&self) -> bool {
+        self.sp.load(Relaxed) == 0 && !self.is_system()
+    }
+
+    fn init(this: *mut G) {
+        // SAFETY: the place is zeroed memory of a chunk, not used by anybody yet.
+        unsafe {
+            this.write(G {
+                waiter: Waiter::of_goroutine(),
+                link: Cell::new(null_mut()),
+                turn: Cell::new(0),
+                expires: AtomicBool::new(false),
+                charged: Cell::new(0),
+                sp: AtomicUsize::new(0),
+                tp: AtomicUsize::new(0),
+                swap: SwapWord::new(),
+                slot: UnsafeCell::new(None),
+                class: Cell::new(0),
+                state: AtomicU8::new(State::Dead as u8),
+                reason: AtomicU8::new(0),
+                kind: AtomicU8::new(Kind::Users as u8),
+                thread_locks: AtomicU32::new(0),
+                no_preempt: AtomicU32::new(0),
+                refs: AtomicU8::new(0),
+                loans: Cell::new(0),
+                own_tid: Cell::new(0),
+                bound_m: AtomicPtr::new(null_mut()),
+                join: AtomicUsize::new(0),
+                vtable: Cell::new(None),
+                storage: UnsafeCell::new([MaybeUninit::uninit(); STORAGE_WORDS]),
+                id: AtomicU64::new(0),
+                parent: AtomicU64::new(0),
+                since_ns: AtomicU64::new(0),
+                created_at: AtomicPtr::new(null_mut()),
+                name: UnsafeCell::new(None),
+                locals: UnsafeCell::new(None),
+            });
+        }
+    }
+
+    /// Sets what a fresh goroutine needs. The caller owns the dead descriptor.
+    pub(crate) fn begin(&self, id: u64, parent: u64, class: u8, at: &'static Location<'static>, refs: u8) {
+        self.id.store(id, Relaxed);
+        self.parent.store(parent, Relaxed);
+        self.created_at.store(std::ptr::from_ref(at).cast_mut(), Relaxed);
+        self.class.set(class);
+        self.sp.store(0, Relaxed);
+        self.tp.store(0, Relaxed);
+        self.swap.stay();
+        self.loans.set(0);
+        self.refs.store(refs, Relaxed);
+        self.join.store(0, Relaxed);
+        self.set_kind(Kind::Users);
+        self.thread_locks.store(0, Relaxed);
+        self.expires.store(false, Relaxed);
+        self.charged.set(0);
+        self.no_preempt.store(0, Relaxed);
+        self.bound_m.store(null_mut(), Relaxed);
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Relaxed)
+    }
+
+    pub(crate) fn parent(&self) -> u64 {
+        self.parent.load(Relaxed)
+    }
+
+    /// It begins to wait as a slice ends. The goroutine itself.
+    pub(crate) fn charge(&self, now: u64) {
+        let now = (now / CHARGE_UNIT_NS) as u16;
+        let before = self.charged.replace(now);
+        let recently = u64::from(now.wrapping_sub(before)) < CHARGED_TWICE_NS / CHARGE_UNIT_NS;
+        self.expires.store(before != 0 && recently, Relaxed);
+    }
+
+    /// Whether it is to be one of the expired now that it can run; asked once.
+    #[inline]
+    pub(crate) fn take_expires(&self) -> bool {
+        let expires = self.expires.load(Relaxed);
+        if expires {
+            self.expires.store(false, Relaxed);
+        }
+        expires
+    }
+
+    pub(crate) fn created_at(&self) -> Option<&'static Location<'static>> {
+        // SAFETY: only references with that life are stored.
+        unsafe { self.created_at.load(Relaxed).as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Release);
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Acquire) {
+            1 => State::Runnable,
+            2 => State::Running,
+            3 => State::Blocked,
+            4 => State::Waiting,
+            _ => State::Dead,
+        }
+    }
+
+    /// Notes why and since when the goroutine waits; before the park.
+    #[inline]
+    pub(crate) fn set_reason(&self, reason: WaitReason, since_ns: u64) {
+        self.reason.store(reason as u8, Relaxed);
+        self.since_ns.store(since_ns, Relaxed);
+    }
+
+    pub(crate) fn reason(&self) -> WaitReason {
+        WaitReason::from_u8(self.reason.load(Relaxed))
+    }
+
+    /// Made by the runtime for itself.
+    pub(crate) fn is_system(&self) -> bool {
+        self.kind.load(Relaxed) != Kind::Users as u8
+    }
+
+    /// Its slot goes back to the system at its end.
+    pub(crate) fn gives_up_slot(&self) -> bool {
+        self.kind.load(Relaxed) == Kind::GivesUpSlot as u8
+    }
+
+    pub(crate) fn set_kind(&self, kind: Kind) {
+        self.kind.store(kind as u8, Relaxed);
+    }
+
+    pub(crate) fn is_locked_to_thread(&self) -> bool {
+        self.thread_locks.load(Relaxed) != 0
+    }
+
+    pub(crate) fn since_ns(&self) -> u64 {
+        self.since_ns.load(Relaxed)
+    }
+
+    /// Only for the goroutine itself, or its maker.
+    pub(crate) fn set_name(&self, name: Option<String>) {
+        let old = {
+            let _lock = NAMES.lock();
+            // SAFETY: under NAMES.
+            std::mem::replace(unsafe { &mut *self.name.get() }, name.map(String::into_boxed_str))
+        };
+        drop(old);
+    }
+
+    /// Whether there is a name. Only for the goroutine itself, or its maker.
+    #[inline]
+    pub(crate) fn has_name(&self) -> bool {
+        // SAFETY: only the goroutine itself changes this, and it is the caller.
+        unsafe { (*self.name.get()).is_some() }
+    }
+
+    /// The name, for observers.
+    pub(crate) fn name(&self) -> Option<String> {
+        let _lock = NAMES.lock();
+        // SAFETY: under NAMES.
+        unsafe { (*self.name.get()).as_ref().map(|name| name.to_string()) }
+    }
+
+    /// Calls `f` with the name, if there is one: for the handler of a fault.
+    pub(crate) fn with_name_in_handler(&self, f: impl FnOnce(&str)) {
+        let Some(_lock) = NAMES.lock_in_handler() else { return };
+        // SAFETY: under NAMES.
+        if let Some(name) = unsafe { (*self.name.get()).as_deref() } {
+            f(name);
+        }
+    }
+}
+
+/// Asks for the lines of a descriptor that a switch touches; of null, for nothing.
+#[inline]
+pub(crate) fn prefetch_descriptor(g: *const G) {
+    prefetch(g);
+    prefetch(g.wrapping_byte_add(LINE));
+    prefetch(g.wrapping_byte_add(3 * LINE));
+}
+
+/// Asks for the top of a suspended stack, and for the thread-locals that a switch touches.
+#[inline]
+pub(crate) fn prefetch_stack(g: &G) {
+    let (sp, tp) = (g.sp.load(Relaxed), g.tp.load(Relaxed));
+    if sp != 0 {
+        (0..4).for_each(|i| prefetch((sp + i * LINE) as *const u8));
+    }
+    if tp != 0 {
+        let fixed = fixed();
+        let words = fixed.malloc_words.map_or(0, |[first, _]| first);
+        prefetch(tp.wrapping_add_signed(fixed.current_offset) as *const u8);
+        prefetch(tp.wrapping_add_signed(words) as *const u8);
+    }
+}
+
+/// The bytes of a cache line.
+const LINE: usize = 64;
+
+/// Descriptors per chunk.
+const CHUNK: usize = 256;
+
+/// All descriptors: chunks that are never unmapped, so that any goroutine can be looked at at any time.
+struct Heap {
+    chunks: MapVec<usize>,
+    /// Descriptors used in the newest chunk.
+    used: usize,
+    free: MapVec<usize>,
+}
+
+static HEAP: Lock<Heap> = Lock::new(Heap { chunks: MapVec::new(), used: CHUNK, free: MapVec::new() });
+
+/// Adds `n` dead descriptors to `to`.
+pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
+    let mut heap = HEAP.lock();
+    for _ in 0..n {
+        if let Some(g) = heap.free.pop() {
+            to.push(g as *mut G);
+            continue;
+        }
+        if heap.used == CHUNK {
+            let chunk = map::reserve(CHUNK * size_of::<G>()).unwrap_or_else(|e| {
+                crate::sys::fatal::throw(&format!("fatal error: cannot allocate goroutine descriptors: {e}"))
+            });
+            heap.chunks.push(chunk);
+            heap.used = 0;
+        }
+        let g = (heap.chunks[heap.chunks.len() - 1] as *mut G).wrapping_add(heap.used);
+        G::init(g);
+        heap.used += 1;
+        to.push(g);
+    }
+}
+
+/// Takes dead descriptors back.
+pub(crate) fn free(gs: impl Iterator<Item = *mut G>) {
+    if is_child() {
+        return; // nobody makes goroutines any more
+    }
+    let mut heap = HEAP.lock();
+    gs.for_each(|g| heap.free.push(g as usize));
+}
+
+/// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile). Allocates nothing.
+pub(crate) fn for_each(f: impl FnMut(&'static G)) {
+    for_each_of(HEAP.lock(), f);
+}
+
+/// As [`for_each`], for the handler of a fault.
+pub(crate) fn for_each_in_handler(f: impl FnMut(&'static G)) {
+    if let Some(heap) = HEAP.lock_in_handler() {
+        for_each_of(heap, f);
+    }
+}
+
+fn for_each_of(heap: Guard<'_, Heap>, mut f: impl FnMut(&'static G)) {
+    let mut chunks = MapVec::new();
+    heap.chunks.iter().for_each(|&chunk| chunks.push(chunk));
+    let used = heap.used;
+    drop(heap);
+    for (i, &chunk) in chunks.iter().enumerate() {
+        let n = if i + 1 == chunks.len() { used } else { CHUNK };
+        for k in 0..n {
+            // SAFETY: the first `n` descriptors of a chunk are initialised and never freed.
+            let g = unsafe { &*(chunk as *const G).add(k) };
+            if g.state() != State::Dead {
+                f(g);
+            }
+        }
+    }
+}
+
+const _: () = assert!(size_of::<G>() == 256);

@@ -1,0 +1,18 @@
+//! G, M and P, and what they are made of: data, and the steps from one state to the next. Nothing here knows of what is above.
+
+pub(crate) mod config;
+pub(crate) mod fixed;
+pub(crate) mod frozen;
+pub(crate) mod g;
+pub(crate) mod handover;
+pub(crate) mod locals;
+pub(crate) mod m;
+pub(crate) mod owner;
+pub(crate) mod p;
+pub(crate) mod reason;
+pub(crate) mod start_error;
+pub(crate) mod swap_word;
+pub(crate) mod syscall_word;
+pub(crate) mod timers;
+pub(crate) mod wait_word;
+pub(crate) mod waiter;

@@ -1,0 +1,363 @@
+//! P: the right to run goroutines, with what is hot while doing so.
+//!
+//! # States
+//! ```text
+//!   Idle (in the idle list) ◀──▶ Running (an M holds it) ◀──▶ with an M inside `blocking` (may be taken: syscall/)
+//!      └────────────┬────────────────────┴──────────────────────────────────┘
+//!                   ▼
+//!                Surrendered ──▶ (the world was stopped) Idle, Running | (GOMAXPROCS went down) Dead
+//! ```
+//!
+//! # Invariants
+//! 1. One party owns a P: the M that holds it, its word while it is inside `blocking`, the lists of those that idle or want an M (under the
+//!    scheduler's lock), or who collects those that were surrendered (`world/procs.rs`, `world/stop.rs`). The cells are the owner's.
+//! 2. Ps are never freed: timers and thieves may look at one that is dead, and find it empty.
+
+use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
+use super::g::{self, G};
+use super::m::M;
+use super::timers::Timers;
+use crate::sched::core::g::GList;
+use crate::sched::policy::{self, Account, BUDGET, Class, Part, Turn};
+use crate::sched::queue::ring::LocalQueue;
+use crate::stack::slab::{self, Slot};
+use crate::sys::clock;
+use crate::sys::line::Line;
+use crate::sys::rng::Rng;
+use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::null_mut;
+
+/// Goroutine ids that a P takes at once.
+const ID_BATCH: u64 = 16;
+
+/// A processor, in Go's sense.
+#[repr(align(128))]
+pub(crate) struct P {
+    pub(crate) id: u32,
+    /// The M that holds it, null for none.
+    pub(crate) m: AtomicPtr<M>,
+    pub(crate) runq: LocalQueue<G, RING>,
+    pub(crate) timers: Timers,
+    /// Counts time slices, see `policy/`.
+    pub(crate) tick: AtomicU32,
+    slice_part: AtomicU8,
+    /// The slice is over.
+    pub(crate) preempt: AtomicBool,
+    /// Calls until the goroutine looks who else wants to run, see `preempt/`. Owner only.
+    pub(crate) budget: Cell<u32>,
+    /// The sleeper in the poll may not know the earliest timer here yet, see `run/find.rs`. Owner only.
+    pub(crate) unannounced: Cell<bool>,
+    /// What the slice is for and what runs in it. Owner only.
+    pub(crate) turn: Cell<Turn>,
+    /// What the slice was for when it began. Owner only.
+    pub(crate) purpose: Cell<Class>,
+    pub(crate) account: Cell<Account>,
+    /// Goroutines that yielded and were charged since the last slice for the readable. Owner only.
+    pub(crate) charged_yielders: Cell<u8>,
+    /// `stats.schedules` when the slice began. Owner only.
+    slice_began_at: Cell<u64>,
+    /// The last goroutine was an urgent one. Owner only.
+    pub(crate) took_urgent: Cell<bool>,
+    /// When an expired goroutine was last stopped for urgent ones. Owner only.
+    pub(crate) interrupted_ns: Cell<u64>,
+    /// When the timers here were looked at last, on the clock and in cycles. Owner only.
+    pub(crate) looked_ns: Cell<u64>,
+    pub(crate) looked_cycles: Cell<u64>,
+    pub(crate) stats: Stats,
+    rng: UnsafeCell<Rng>,
+    warm: UnsafeCell<Vec<Slot>>,
+    free_gs: UnsafeCell<Vec<*mut G>>,
+    next_id: Cell<u64>,
+    last_id: Cell<u64>,
+}
+
+/// What a P counts; written by its owner, read by everybody.
+#[derive(Default)]
+pub(crate) struct Stats {
+    pub(crate) created: Count,
+    pub(crate) finished: Count,
+    pub(crate) schedules: Count,
+    pub(crate) steals: Count,
+}
+
+/// A counter with one writer at a time.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+}
+
+// SAFETY: invariant 1 says who touches the cells; the rest is atomic.
+unsafe impl Sync for P {}
+
+/// Some more than there can be alive: the spares of `preempt/rescue.rs`, which never are.
+static ALL: [AtomicPtr<P>; ALL_PS] = [const { AtomicPtr::new(null_mut()) }; ALL_PS];
+/// Numbers of Ps, those of the spares included.
+pub(crate) const ALL_PS: usize = MAX_PROCS + SPARES;
+/// How many spares there are.
+pub(crate) const SPARES: usize = 8;
+/// GOMAXPROCS: `ALL[..PROCS]` are alive.
+static PROCS: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
+/// `ALL[..USABLE]` may be used: as many as are alive, or none while the world is stopped. Changed under the scheduler's lock.
+static USABLE: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
+
+/// The Ps that are alive.
+#[inline]
+pub(crate) fn all() -> impl Iterator<Item = &'static P> {
+    ALL[..procs()].iter().filter_map(|p| {
+        // SAFETY: null or a leaked P.
+        unsafe { p.load(Acquire).as_ref() }
+    })
+}
+
+/// Every P that ever was, the spares last; for sums of what they counted.
+pub(crate) fn all_ever() -> impl Iterator<Item = &'static P> {
+    ALL[..MAX_PROCS].iter().map_while(at).chain(spares())
+}
+
+/// The spares: always over, so that who has one gives it up at the next opportunity.
+pub(crate) fn spares() -> impl Iterator<Item = &'static P> {
+    ALL[MAX_PROCS..].iter().filter_map(at)
+}
+
+fn at(p: &AtomicPtr<P>) -> Option<&'static P> {
+    // SAFETY: null or a leaked P.
+    unsafe { p.load(Acquire).as_ref() }
+}
+
+/// The P with this number.
+#[inline]
+pub(crate) fn get(id: usize) -> &'static P {
+    // SAFETY: null or a leaked P.
+    unsafe { ALL[id].load(Acquire).as_ref() }.expect("a P that exists")
+}
+
+/// GOMAXPROCS.
+#[inline]
+pub(crate) fn procs() -> usize {
+    PROCS.load(Acquire)
+}
+
+/// Makes sure that there are `n` Ps, alive or dead, and the spares.
+pub(crate) fn make(n: usize) {
+    for id in (0..n).chain(MAX_PROCS..ALL_PS) {
+        if ALL[id].load(Relaxed).is_null() {
+            ALL[id].store(Box::into_raw(Box::new(P::new(id as u32))), Release);
+        }
+    }
+}
+
+/// Sets GOMAXPROCS. The Ps exist; under the scheduler's lock, see `world/procs.rs`.
+pub(crate) fn set_procs(n: usize) {
+    PROCS.store(n, Release);
+    USABLE.store(n, Release);
+}
+
+/// From here on no P may be used, or (`stopped` false) all that are alive. Under the scheduler's lock, see `world/stop.rs`.
+pub(crate) fn set_stopped(stopped: bool) {
+    USABLE.store(if stopped { 0 } else { procs() }, Release);
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// An id for a goroutine that is made outside any P.
+pub(crate) fn fresh_id() -> u64 {
+    NEXT_ID.fetch_add(1, Relaxed)
+}
+
+impl P {
+    fn new(id: u32) -> P {
+        P {
+            id,
+            m: AtomicPtr::new(null_mut()),
+            runq: LocalQueue::new(),
+            timers: Timers::new(),
+            tick: AtomicU32::new(0),
+            slice_part: AtomicU8::new(Part::default().to_u8()),
+            preempt: AtomicBool::new(false),
+            budget: Cell::new(BUDGET),
+            unannounced: Cell::new(false),
+            turn: Cell::new(Turn::ACTIVE),
+            purpose: Cell::new(Class::Active),
+            account: Cell::new(Account::default()),
+            charged_yielders: Cell::new(0),
+            slice_began_at: Cell::new(0),
+            took_urgent: Cell::new(false),
+            interrupted_ns: Cell::new(0),
+            looked_ns: Cell::new(0),
+            looked_cycles: Cell::new(0),
+            stats: Stats::default(),
+            rng: UnsafeCell::new(Rng::new(u64::from(id) ^ crate::sys::clock::now_ns())),
+            warm: UnsafeCell::new(Vec::with_capacity(WARM_SLOTS)),
+            free_gs: UnsafeCell::new(Vec::with_capacity(FREE_GS)),
+            next_id: Cell::new(0),
+            last_id: Cell::new(0),
+        }
+    }
+
+    /// Whether who has it is to give it up (`procs::surrender`): GOMAXPROCS went down, or the world stops.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.id as usize >= USABLE.load(Acquire)
+    }
+
+    /// Whether it is one of the [`spares`].
+    pub(crate) fn is_spare(&self) -> bool {
+        self.id as usize >= MAX_PROCS
+    }
+
+    /// A spare's own bit.
+    pub(crate) fn spare_bit(&self) -> u32 {
+        debug_assert!(self.is_spare());
+        1 << (self.id as usize - MAX_PROCS)
+    }
+
+    /// A time slice begins. Owner only.
+    pub(crate) fn begin_slice(&self) {
+        self.slice_began_at.set(self.stats.schedules.get());
+        self.slice_part.store(Part::draw(|n| self.random(n)).to_u8(), Relaxed);
+        self.tick.store(self.tick.load(Relaxed).wrapping_add(1), Relaxed);
+        self.preempt.store(false, Relaxed);
+    }
+
+    /// Whether what runs here is to be stopped for urgent goroutines. Owner only.
+    pub(crate) fn may_interrupt(&self) -> bool {
+        policy::may_interrupt(self.turn.get(), clock::now_ns().saturating_sub(self.interrupted_ns.get()))
+    }
+
+    /// How long this slice is, where one is usually `slice_ns`.
+    pub(crate) fn slice_ns(&self, slice_ns: u64) -> u64 {
+        Part::from_u8(self.slice_part.load(Relaxed)).of(slice_ns)
+    }
+
+    /// Counts a goroutine that is about to run here, or on the M it is bound to.
+    #[inline]
+    pub(crate) fn begin_turn(&self) {
+        self.budget.set(BUDGET);
+        self.stats.schedules.add(1);
+    }
+
+    /// Turns in the slice so far. Owner only.
+    pub(crate) fn turns_in_slice(&self) -> u64 {
+        self.stats.schedules.get() - self.slice_began_at.get()
+    }
+
+    /// A random number below `n`. Owner only.
+    #[inline]
+    pub(crate) fn random(&self, n: u32) -> u32 {
+        // SAFETY: the owner's (invariant 1), and nothing below calls back.
+        unsafe { (*self.rng.get()).below(n) }
+    }
+
+    /// A fresh goroutine id. Owner only.
+    #[inline]
+    pub(crate) fn new_id(&self) -> u64 {
+        if self.next_id.get() == self.last_id.get() {
+            let first = NEXT_ID.fetch_add(ID_BATCH, Relaxed);
+            self.next_id.set(first);
+            self.last_id.set(first + ID_BATCH);
+        }
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        id
+    }
+
+    /// A dead descriptor. Owner only.
+    #[inline]
+    pub(crate) fn take_g(&self) -> *mut G {
+        // SAFETY: the owner's (invariant 1).
+        let free = unsafe { &mut *self.free_gs.get() };
+        if free.is_empty() {
+            g::allocate(FREE_GS / 2, free);
+        }
+        free.pop().expect("filled above")
+    }
+
+    /// Keeps a dead descriptor for the next goroutine. Owner only.
+    #[inline]
+    pub(crate) fn put_g(&self, g: *mut G) {
+        // SAFETY: the owner's (invariant 1).
+        let free = unsafe { &mut *self.free_gs.get() };
+        free.push(g);
+        if free.len() >= FREE_GS {
+            g::free(free.drain(..FREE_GS / 2));
+        }
+    }
+
+    /// A warm slot of `class`, the one used last. Owner only.
+    #[inline]
+    pub(crate) fn take_slot(&self, class: u8) -> Option<Slot> {
+        // SAFETY: the owner's (invariant 1).
+        let warm = unsafe { &mut *self.warm.get() };
+        // Other sizes than the default are rare; they go through the slab's lists.
+        if warm.last()?.class() == class { warm.pop() } else { None }
+    }
+
+    /// As [`take_slot`](P::take_slot), but leaves one: with that a goroutine that ends makes room for the next (`run/direct.rs`).
+    pub(crate) fn take_slot_but_one(&self, class: u8) -> Option<Slot> {
+        // SAFETY: the owner's (invariant 1).
+        let only = unsafe { (*self.warm.get()).len() } <= 1;
+        if only { None } else { self.take_slot(class) }
+    }
+
+    /// Keeps a slot warm. Owner only.
+    #[inline]
+    pub(crate) fn put_slot(&self, slot: Slot, default_class: u8) {
+        if slot.class() != default_class {
+            return slab::free(std::iter::once(slot));
+        }
+        // SAFETY: the owner's (invariant 1).
+        let warm = unsafe { &mut *self.warm.get() };
+        warm.push(slot);
+        if warm.len() >= WARM_SLOTS {
+            slab::free(warm.drain(..WARM_SLOTS / 2));
+        }
+    }
+
+    /// The oldest of the ring. Where many goroutines take turns none of them is in the cache when its turn comes: so this asks for what
+    /// running the next one and the one after it touches first. Owner only.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<*mut G> {
+        let popped = self.runq.pop()?;
+        let [first, second] = self.runq.ahead();
+        if !first.is_null() {
+            // SAFETY: descriptors are never freed.
+            g::prefetch_stack(unsafe { &*first });
+            g::prefetch_descriptor(second);
+        }
+        Some(popped)
+    }
+
+    /// Empties the ring. Owner only.
+    pub(crate) fn take_ring(&self) -> GList {
+        let mut list = GList::new();
+        while let Some(g) = self.runq.pop() {
+            list.push_back(g);
+        }
+        list
+    }
+
+    /// Gives everything that is cached here back. Owner only.
+    pub(crate) fn flush(&self) {
+        // SAFETY: the owner's (invariant 1).
+        let (warm, free) = unsafe { (&mut *self.warm.get(), &mut *self.free_gs.get()) };
+        slab::free(warm.drain(..));
+        g::free(free.drain(..));
+    }
+
+    /// The M that holds this P.
+    pub(crate) fn m(&self) -> Option<&'static M> {
+        // SAFETY: descriptors of Ms are never freed.
+        unsafe { self.m.load(Acquire).as_ref() }
+    }
+}

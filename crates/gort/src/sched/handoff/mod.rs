@@ -1,0 +1,172 @@
+//! What becomes of a P that its M cannot go on with, or that nobody uses.
+//!
+//! | a P that                                   | goes                                                    |
+//! | ------------------------------------------ | ------------------------------------------------------- |
+//! | has work, or would be the only one to look for some | to an M: one that idles, or a new one ([`hand_off`]) |
+//! | has none                                   | to the idle list ([`hand_off`])                          |
+//! | is over: GOMAXPROCS went down, the world stops, it was a spare | to whoever collects it ([`surrender`]) |
+//! | wants an M, and none is to be had          | to a goroutine that was preempted, which has its thread ([`resume_preempted_on_unused`]) |
+//! | idles, or wants an M, as an M comes out of `blocking` without one | to that M ([`take_unused_p`])     |
+
+use crate::sched::core::g::{G, GList};
+use crate::sched::core::m::M;
+use crate::sched::core::p::{self, P};
+use crate::sched::io::{netpoll, poll};
+use crate::sched::policy::{Class, Turn};
+use crate::sched::ready;
+use crate::sched::shared::{self, WAKE};
+use crate::sched::threads::pool;
+use crate::sched::trace;
+use crate::sched::trace::EventKind::*;
+use crate::sys::sync::AtomicU32;
+use crate::sys::sync::Ordering::*;
+use crate::sys::{clock, futex};
+
+/// Counts Ps that were surrendered; who waits for them sleeps on it.
+pub(crate) static SURRENDERED: AtomicU32 = AtomicU32::new(0);
+
+/// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.
+pub(crate) fn hand_off(p: &'static P) {
+    if p.is_over() {
+        return surrender(p);
+    }
+    if !p.runq.is_empty() || !shared::global_is_empty() || p.timers.next_ns() <= clock::now_ns() {
+        return give_to_m(p, false);
+    }
+    if WAKE.begin_spinning_alone() {
+        return give_to_m(p, true);
+    }
+    {
+        let mut s = shared::lock();
+        if p.is_over() {
+            drop(s);
+            return surrender(p);
+        }
+        if !s.global_is_empty() {
+            drop(s);
+            return give_to_m(p, false);
+        }
+        p.unannounced.set(false);
+        s.put_idle_p(p);
+    }
+    trace::point(ProcIdle, None, None, Some(p));
+    let work = !shared::global_is_empty() || p::all().any(|p| !p.runq.is_empty());
+    if work && WAKE.must_wake() {
+        ready::wake_p();
+    }
+    if netpoll::waiters() != 0 {
+        poll::announce(poll::SOON_ENOUGH);
+    }
+    poll::announce_all();
+}
+
+fn give_to_m(p: &'static P, spinning: bool) {
+    trace::point(ProcHandOff, None, None, Some(p));
+    pool::start_m(p, spinning);
+}
+
+/// Gives a P that wants an M, or idles, to the goroutine that was stopped first, which has one. False: there is no such pair. Allocates
+/// nothing.
+pub(crate) fn resume_preempted_on_unused() -> bool {
+    let (g, (p, spinning)) = {
+        let mut s = shared::lock();
+        if s.stopped() == 0 {
+            return false;
+        }
+        let unused = s.staff.take_wanting().or_else(|| s.take_idle_p().map(|p| (p, false)));
+        let Some(unused) = unused else { return false };
+        (s.pop_stopped().expect("asked above"), unused)
+    };
+    resume_preempted(g, p);
+    if spinning {
+        // It does not look for work after all; somebody else may have to.
+        WAKE.end_spinning();
+        if WAKE.must_wake() {
+            ready::wake_p();
+        }
+    }
+    true
+}
+
+/// Lets a goroutine that was stopped, and that the caller took out of the list, go on with `p`.
+pub(crate) fn resume_preempted(g: *mut G, p: &'static P) {
+    p.begin_turn();
+    p.turn.set(Turn { running: Class::Expired, ..p.turn.get() });
+    // SAFETY: descriptors of goroutines and Ms are never freed, and a preempted one has its M.
+    unsafe { &*(*g).bound_m.load(Acquire) }.give(p, false);
+}
+
+/// Gives `m` a P that nobody uses, if there is one. On the thread of `m`, outside the scheduler.
+pub(crate) fn take_unused_p(m: &'static M) -> bool {
+    let found = {
+        let mut s = shared::lock();
+        s.take_idle_p().map(|p| (p, false)).or_else(|| s.staff.take_wanting())
+    };
+    let Some((p, spinning)) = found else { return false };
+    m.wire(p);
+    m.spinning.set(spinning);
+    ready::end_spinning(m);
+    // A P that wanted an M has work in its ring, perhaps.
+    if WAKE.must_wake() {
+        ready::wake_p();
+    }
+    true
+}
+
+/// Calls `f` with a spare P that nobody has, if there is one and the world goes on. Unless `f` uses it (`Some`) it is put back; else it
+/// is in use until it is surrendered. Allocates nothing.
+pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
+    let spare = {
+        let mut s = shared::lock();
+        if s.world_stands() {
+            return;
+        }
+        let Some(spare) = p::spares().find(|p| s.spares_in_use & p.spare_bit() == 0) else { return };
+        s.spares_in_use |= spare.spare_bit();
+        spare
+    };
+    if f(spare).is_none() {
+        shared::lock().spares_in_use &= !spare.spare_bit();
+        tell_collector();
+    }
+}
+
+/// Lets go of a P that is over, whose owner the caller is, for good. Allocates nothing.
+pub(crate) fn surrender(p: &'static P) {
+    p.m.store(std::ptr::null_mut(), Release);
+    p.unannounced.set(false);
+    let stops = !p.is_spare() && (p.id as usize) < p::procs();
+    // While the world stands still its queue stays where it is.
+    let mut queue = if stops { GList::new() } else { take_queue(p) };
+    {
+        let mut s = shared::lock();
+        s.push_global(&mut queue);
+        if stops {
+            s.stopped_ps += 1;
+        } else if p.is_spare() {
+            // Others look after its timers.
+            s.spares_in_use &= !p.spare_bit();
+        } else {
+            s.surrendered.push(p);
+        }
+    }
+    tell_collector();
+    if WAKE.must_wake() {
+        ready::wake_p();
+    }
+    poll::announce_all();
+}
+
+fn tell_collector() {
+    SURRENDERED.fetch_add(1, Release);
+    futex::wake(&SURRENDERED, 1);
+}
+
+pub(crate) fn take_queue(p: &P) -> GList {
+    let mut list = GList::new();
+    if let Some(next) = p.runq.take_next() {
+        list.push_back(next);
+    }
+    list.append(&mut p.take_ring());
+    list
+}

@@ -1,0 +1,137 @@
+//! Time and I/O wake goroutines: who sleeps in the kernel's poll, who is told of an earlier timer, and
+//! where goroutines go that were woken so.
+//!
+//! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers
+//! and the netpoller".
+
+use super::netpoll;
+use crate::sched::core::g::{GList, State};
+use crate::sched::core::p::{self, P};
+use crate::sched::core::timers::{Fire, NEVER, TimerNode};
+use crate::sched::core::waiter::Wake;
+use crate::sched::ready::{pinned, wake_p};
+use crate::sched::shared::{self, WAKE, monitor};
+use crate::sched::wake::nap::NAPS;
+use crate::sched::wake::sleeper::{PollSleeper, Told};
+use crate::sys::line::Line;
+use crate::sys::sync::AtomicU64;
+use crate::sys::sync::Ordering::*;
+use crate::sys::{clock, fork};
+
+/// The M that sleeps in the kernel's poll.
+pub(crate) static SLEEPER: Line<PollSleeper> = Line::new(PollSleeper::new(AtomicU64::new(0)));
+
+/// When the netpoller was asked last.
+static LAST_POLL_NS: AtomicU64 = AtomicU64::new(0);
+
+/// When the netpoller was asked last.
+pub(crate) fn last_poll_ns() -> u64 {
+    LAST_POLL_NS.load(Relaxed)
+}
+
+/// Asks the netpoller; goroutines that may run go to `list`, threads are woken at once.
+pub(crate) fn poll_into(timeout_ns: Option<u64>, list: &mut GList) {
+    netpoll::poll(timeout_ns, &mut |wake| collect(wake, list));
+    LAST_POLL_NS.store(clock::now_ns(), Relaxed);
+}
+
+/// Makes what was woken ready: into `list` if it is a goroutine that may run at once.
+pub(crate) fn collect(wake: Wake, list: &mut GList) {
+    if let Some(g) = wake.into_goroutine() {
+        g.set_state(State::Runnable);
+        let ptr = std::ptr::from_ref(g).cast_mut();
+        if !g.take_expires() {
+            return list.push_back(ptr);
+        }
+        // The caller looks after its list. This one is for all Ps, of which each may idle.
+        shared::lock().push_expired(ptr, false);
+        if WAKE.must_wake() {
+            wake_p();
+        }
+    }
+}
+
+/// The earliest timer of all heaps.
+pub(crate) fn earliest_timer() -> u64 {
+    p::all_ever().map(|p| p.timers.next_ns()).min().unwrap_or(NEVER)
+}
+
+/// Fires what is due in any heap, but for those whose lock somebody holds just now.
+pub(crate) fn run_all_due(list: &mut GList) {
+    let now = clock::now_ns();
+    for p in p::all_ever() {
+        p.timers.try_run_due(now, |wake| collect(wake, list));
+    }
+}
+
+/// Queues those whom I/O or time has readied, by somebody who has no P. If all Ps are busy, sysmon sees to it that they need not
+/// wait for a whole slice.
+pub(crate) fn push_urgent(list: &mut GList) {
+    shared::lock().push_urgent(list);
+    if WAKE.must_wake() {
+        wake_p();
+    } else {
+        monitor::interrupt(NAPS);
+    }
+}
+
+/// Makes sure that somebody wakes up at `when_ns`: tells the sleeper, or has somebody come to sleep.
+pub(crate) fn announce(when_ns: u64) {
+    match SLEEPER.tell(when_ns) {
+        Told::InTime => {}
+        Told::Late => netpoll::wake(),
+        Told::Nobody => {
+            if WAKE.must_wake() {
+                wake_p();
+            }
+        }
+    }
+}
+
+/// Where timers go: the current P's heap, or the first P's where none is at hand.
+pub(crate) struct TimerHost;
+
+impl TimerHost {
+    /// Starts `node`.
+    ///
+    /// # Safety
+    /// As [`TimerNode::start`].
+    pub(crate) unsafe fn start(node: &TimerNode, when_ns: u64, fire: Fire, arg: *const (), seq: usize) {
+        let here = pinned();
+        let p = here.as_ref().map_or_else(any_p, |here| here.p);
+        // SAFETY: the caller's promise.
+        if unsafe { node.start(&p.timers, when_ns, fire, arg, seq) } {
+            announce(when_ns);
+        }
+    }
+
+    /// As [`start`](TimerHost::start), by a goroutine that parks at once: its M comes through `find` and tells the sleeper
+    /// only if it does not become that itself.
+    ///
+    /// # Safety
+    /// As [`TimerNode::start`]; the caller parks next, on the same P.
+    pub(crate) unsafe fn start_and_park(node: &TimerNode, when_ns: u64, fire: Fire, arg: *const ()) {
+        let here = pinned().expect("a goroutine that parks has a P");
+        // SAFETY: the caller's promise.
+        if unsafe { node.start(&here.p.timers, when_ns, fire, arg, 0) } {
+            here.p.unannounced.set(true);
+        }
+    }
+}
+
+/// The first P.
+fn any_p() -> &'static P {
+    fork::refuse("a timer");
+    p::get(0)
+}
+
+/// A moment that every sleeper in the poll is right for: only asks that there is one.
+pub(crate) const SOON_ENOUGH: u64 = NEVER;
+
+/// Makes sure that somebody wakes up for the earliest of all timers, for those who leave heaps behind.
+pub(crate) fn announce_all() {
+    let earliest = earliest_timer();
+    if earliest != NEVER {
+        announce(earliest);
+    }
+}

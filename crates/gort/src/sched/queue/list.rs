@@ -1,0 +1,94 @@
+//! A list through a field of what is in it. The global run queue is one, under the scheduler's lock.
+
+use std::cell::Cell;
+use std::ptr::null_mut;
+
+/// What can be in a [`List`]. It is never freed.
+pub(crate) trait Linked: Sized {
+    /// The next one in the list; the list's own, as long as this is in it.
+    fn link(&self) -> &Cell<*mut Self>;
+}
+
+/// First in, first out. Each is in at most one list.
+pub(crate) struct List<T: Linked> {
+    head: *mut T,
+    tail: *mut T,
+    len: usize,
+}
+
+// SAFETY: a list owns the links of what is in it, which is never freed, and moving the list moves that right.
+unsafe impl<T: Linked + Sync> Send for List<T> {}
+
+impl<T: Linked> List<T> {
+    pub(crate) const fn new() -> List<T> {
+        List { head: null_mut(), tail: null_mut(), len: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first one, still in the list.
+    pub(crate) fn front(&self) -> Option<&T> {
+        // SAFETY: what is `Linked` is never freed.
+        unsafe { self.head.as_ref() }
+    }
+
+    pub(crate) fn push_back(&mut self, g: *mut T) {
+        // SAFETY: what is `Linked` is never freed; the pusher owns `g`, the list owns its tail.
+        unsafe {
+            (*g).link().set(null_mut());
+            if self.tail.is_null() {
+                self.head = g;
+            } else {
+                (*self.tail).link().set(g);
+            }
+        }
+        self.tail = g;
+        self.len += 1;
+    }
+
+    pub(crate) fn push_front(&mut self, g: *mut T) {
+        // SAFETY: as in `push_back`.
+        unsafe { (*g).link().set(self.head) };
+        self.head = g;
+        if self.tail.is_null() {
+            self.tail = g;
+        }
+        self.len += 1;
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<*mut T> {
+        let g = self.head;
+        if g.is_null() {
+            return None;
+        }
+        // SAFETY: the list owns `g` until here.
+        self.head = unsafe { (*g).link().get() };
+        if self.head.is_null() {
+            self.tail = null_mut();
+        }
+        self.len -= 1;
+        Some(g)
+    }
+
+    /// Appends all of `other`.
+    pub(crate) fn append(&mut self, other: &mut List<T>) {
+        if other.is_empty() {
+            return;
+        }
+        if self.tail.is_null() {
+            self.head = other.head;
+        } else {
+            // SAFETY: the tail is ours.
+            unsafe { (*self.tail).link().set(other.head) };
+        }
+        self.tail = other.tail;
+        self.len += other.len;
+        *other = List::new();
+    }
+}

@@ -1,0 +1,197 @@
+//! From one goroutine straight to the next, without the scheduler's loop between.
+//!
+//! The way through g0 costs two switches and two writes of the FS base. Where the next goroutine is at hand, who leaves switches to it:
+//!
+//! ```text
+//!   predecessor, pinned                                    successor: a goroutine, or g0
+//!   ───────────────────                                    ─────────────────────────────
+//!   takes the successor from its P's queue
+//!   m.left := itself; m.action := what it wants
+//!   saves its registers, switches ─────────────────────▶   settles: commits the park of `m.left`, or queues it
+//! ```
+//!
+//! # Invariants
+//! 1. `m.left` is set right before a switch and taken right after it, on the same M, by whoever comes next: by g0 after
+//!    [`M::resume`], by a goroutine in [`arrive`]. So a park is committed, and who yields is queued, when its registers are saved and
+//!    nobody is on its stack any more: as if g0 had done it.
+//! 2. From before it takes the successor until that has arrived, the thread is pinned: no signal stops it in between. The depth is a
+//!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
+//!    takes that back, g0 brings it along (`schedule.rs`), and a fresh block is given it (`attach`).
+//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then,
+//!    unless the slice is for others (`policy/`), the ring, with nothing due before them (a timer
+//!    may be some microseconds late). It must have a stack, which is there, or get one that is
+//!    warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
+//!    resumes anybody else on this M.
+//! 4. Who yields where nobody is queued goes on at once, as `find` would have let it; every 61st time it goes through g0 all the same,
+//!    which looks elsewhere.
+//! 5. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
+//!
+//! Model: `crates/gort-models/tests/direct.rs`, over this very file.
+
+use crate::sched::core::frozen;
+use crate::sched::core::g::{G, State};
+use crate::sched::core::m::{self, Action, M};
+use crate::sched::core::p::P;
+use crate::sched::core::timers::NEVER;
+use crate::sched::policy::{LOOK_EVERY, Turn};
+use crate::sched::ready::{self, ready};
+use crate::sched::run::stacks;
+use crate::sched::shared::{self, WAKE, monitor};
+use crate::sys::membarrier::fence_light;
+use crate::sys::sync::Ordering::*;
+use crate::sys::{clock, pin};
+use std::ptr::from_ref;
+
+/// Switches away from `g`, which says by `action` what it waits for; returns when it goes on, perhaps on another M.
+///
+/// # Safety
+/// The caller is `g`, on the M `m`.
+#[inline]
+pub(crate) unsafe fn switch_away(m: &'static M, g: &'static G, action: Action) {
+    pin::enter();
+    // SAFETY: the caller's promise.
+    unsafe { leave(m, g, action) };
+    arrive();
+}
+
+/// The predecessor's part, pinned.
+///
+/// # Safety
+/// The caller is `g`, on the M `m`.
+#[inline(always)]
+unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
+    m.left.set(Some(g));
+    m.action.set(action);
+    // SAFETY: the caller's promise; a successor came from our queue, so it is ours.
+    unsafe {
+        match successor(m, g) {
+            Next::Goroutine(next) => m.switch_between(g, next),
+            Next::Nobody if action == Action::Yield && shared::active_is_empty() => {
+                m.left.set(None);
+                m.p.get().expect("a goroutine runs with a P").begin_turn();
+            }
+            Next::Nobody => m.switch_to_g0(g),
+            Next::G0 => {
+                if action == Action::Park {
+                    charge_if_over(m, g);
+                }
+                m.switch_to_g0(g);
+            }
+        }
+    }
+}
+
+/// A slice that ends as `g` begins to wait is charged to it, unless there is one that it has handed
+/// over to.
+fn charge_if_over(m: &M, g: &G) {
+    let p = m.p.get().expect("a goroutine runs with a P");
+    if p.preempt.load(Relaxed) && p.runq.peek_next().is_none() {
+        g.charge(monitor::coarse_ns());
+    }
+}
+
+/// A goroutine begins, or goes on: settles what its predecessor left. The end of being pinned.
+#[inline]
+pub(crate) fn arrive() {
+    let m = m::current().expect("a goroutine runs on an M");
+    if let Some(left) = m.left.take() {
+        settle(m, left);
+    }
+    pin::leave();
+}
+
+/// Does what `left` wants, which was on this M before and is bound to none.
+#[inline]
+fn settle(m: &'static M, left: &'static G) {
+    match m.action.get() {
+        Action::Park => {
+            left.set_state(State::Waiting);
+            if !left.waiter.commit_park() {
+                ready(left); // A waker was first.
+            }
+        }
+        Action::Yield => {
+            left.set_state(State::Runnable);
+            ready::push_behind(m.p.get().expect("a goroutine runs with a P"), from_ref(left).cast_mut());
+            // Nothing lay on the ring between its successor's leaving it and this. See "What yields" in `wake/README.md`.
+            if WAKE.idle_ps() != 0 && WAKE.must_wake() {
+                ready::wake_p();
+            }
+        }
+        Action::Exit => stacks::put_away(m.p.get().expect("a goroutine runs with a P"), left),
+    }
+}
+
+/// The end of `g`.
+///
+/// # Safety
+/// The caller is `g`, and nothing on its stack needs to be dropped.
+pub(crate) unsafe fn end(g: &'static G) -> ! {
+    pin::enter();
+    let m = m::current().expect("a goroutine runs on an M");
+    // SAFETY: the caller's promise.
+    unsafe { leave(m, g, Action::Exit) };
+    unreachable!("an ended goroutine was resumed")
+}
+
+/// The timers of `p` were looked at so short a time ago that the clock need not be asked again. One to three microseconds.
+const RECENT_CYCLES: u64 = 5_000;
+
+/// Whether no timer is due, as far as a look of a moment ago can tell, and the sleeper in the poll knows of all of them.
+#[inline]
+fn timers_can_wait(p: &P) -> bool {
+    let next = p.timers.next_ns();
+    next == NEVER
+        || next > p.looked_ns.get()
+            && !p.unannounced.get()
+            && clock::cycles().wrapping_sub(p.looked_cycles.get()) < RECENT_CYCLES
+}
+
+/// Whom to switch to.
+enum Next {
+    /// Counted as running already.
+    Goroutine(&'static G),
+    /// Nobody is queued here, and nothing else is to be done before `find` would look elsewhere.
+    Nobody,
+    G0,
+}
+
+/// Whom to switch to from `g`. Pinned.
+#[inline]
+fn successor(m: &'static M, g: &'static G) -> Next {
+    let p = m.p.get().expect("a goroutine runs with a P");
+    let straight = g.bound_m.load(Relaxed).is_null()
+        && !g.gives_up_slot()
+        && !p.preempt.load(Relaxed)
+        && timers_can_wait(p)
+        && !p.stats.schedules.get().is_multiple_of(u64::from(LOOK_EVERY))
+        && !shared::is_urgent()
+        && !p.is_over()
+        && !frozen::is_frozen();
+    debug_assert!(m.found.get().is_none(), "a goroutine that was found is lost");
+    if !straight {
+        return Next::G0;
+    }
+    let next = match p.runq.take_next() {
+        Some(next) => next,
+        None if p.turn.get() != Turn::ACTIVE => return Next::G0,
+        None => match p.pop() {
+            Some(next) => next,
+            None => return Next::Nobody,
+        },
+    };
+    // SAFETY: descriptors are never freed; we took it from a queue, so it is ours.
+    let next: &'static G = unsafe { &*next };
+    let is_ready = next.bound_m.load(Acquire).is_null() && {
+        next.set_state(State::Running); // before the look, see `core/swap_word.rs`
+        fence_light();
+        next.swap.is_home() && (next.sp.load(Relaxed) != 0 || stacks::attach_warm(p, next))
+    };
+    if !is_ready {
+        m.found.set(Some(from_ref(next).cast_mut()));
+        return Next::G0;
+    }
+    p.begin_turn();
+    m.g.store(from_ref(next).cast_mut(), Relaxed);
+    Next::Goroutine(next)
+}

@@ -1,0 +1,131 @@
+//! The scheduler's loop: what an M does on g0.
+//!
+//! ```text
+//!   find a goroutine ──▶ execute: attach a stack, switch ──▶ it parks │ yields │ exits ──▶ settle ──▶ find ...
+//! ```
+//!
+//! # Bound goroutines
+//! A G with `bound_m` runs on that M alone: it comes out of `blocking` without a P, holds `lock_os_thread`, or unwinds in
+//! shared mode. Whoever finds it in a queue hands its own P to that M ([`M::give`]) and stops. An M whose bound goroutine
+//! has parked hands its P off and sleeps until somebody does that.
+//!
+//! Goroutines also switch to each other, past this loop (`direct.rs`): who comes back to g0 need not be who was resumed.
+//!
+//! # Invariants
+//! 1. After a park is committed nobody here touches the G: it may run on another M already.
+//! 2. A stack is put away on another one, when the goroutine has left it for good.
+
+use crate::sched::core::frozen::is_frozen;
+use crate::sched::core::g::{G, State};
+use crate::sched::core::m::{Action, M};
+use crate::sched::policy::AfterYield;
+use crate::sched::ready::end_spinning;
+use crate::sched::run::stacks::{attach, put_away};
+use crate::sched::run::{find, slice};
+use crate::sched::shared;
+use crate::sched::threads::pool;
+use crate::sched::{handoff, ready, swap};
+use crate::sys::membarrier::fence_light;
+use crate::sys::pin;
+use crate::sys::sync::Ordering::*;
+use std::ptr::null_mut;
+
+/// Runs goroutines until the thread is to end. On g0, with a P.
+pub(crate) fn schedule(m: &'static M) {
+    while let Some(g) = find::find(m) {
+        // SAFETY: descriptors are never freed.
+        let g: &'static G = unsafe { &*g };
+        let bound = g.bound_m.load(Acquire);
+        if bound.is_null() || std::ptr::eq(bound, m) {
+            if !execute(m, g) {
+                return;
+            }
+            continue;
+        }
+        let p = m.p.take().expect("`find` returns with a P");
+        p.begin_turn();
+        end_spinning(m);
+        // SAFETY: descriptors of Ms are never freed.
+        unsafe { &*bound }.give(p, false);
+        if !pool::stop_m(m) {
+            return;
+        }
+    }
+}
+
+/// Runs `g`, which we took from a queue, and those that it switches to, until one comes back that parks, yields or ends. False:
+/// the thread is to end.
+fn execute(m: &'static M, mut g: &'static G) -> bool {
+    end_spinning(m);
+    loop {
+        let p = m.p.get().expect("an M that executes has a P");
+        p.begin_turn();
+        if g.sp.load(Relaxed) == 0 {
+            attach(p, g);
+        }
+        if is_frozen() {
+            m.sleep_for_good();
+        }
+        g.set_state(State::Running); // before the look, see `core/swap_word.rs`
+        fence_light();
+        if !g.swap.is_home() {
+            swap::bring_back(g);
+        }
+        m.g.store(std::ptr::from_ref(g).cast_mut(), Relaxed);
+        pin::enter(); // `direct.rs`, invariant 2
+        // SAFETY: we took `g` from a queue (or resumed it below), so it is ours; this is g0.
+        unsafe { m.resume(g) };
+        m.g.store(null_mut(), Relaxed);
+        pin::leave();
+        g = m.left.take().expect("somebody left");
+        let bound = std::ptr::eq(g.bound_m.load(Relaxed), m);
+        match m.action.get() {
+            Action::Park => {
+                g.set_state(State::Waiting);
+                if !g.waiter.commit_park() {
+                    // A waker was first. It goes on as if nothing had been; but behind the one that it took from a queue for us
+                    // (then it is not bound).
+                    if m.found.get().is_some() {
+                        ready::ready(g);
+                        return true;
+                    }
+                    continue;
+                }
+            }
+            Action::Yield => {
+                g.set_state(State::Runnable);
+                let p = m.p.get().expect("it yielded with a P");
+                let ptr = std::ptr::from_ref(g).cast_mut();
+                match slice::after_yield(p) {
+                    AfterYield::Runs if m.found.get().is_none() => continue,
+                    AfterYield::Expires => shared::lock().push_expired(ptr, false),
+                    // Its own M must find it.
+                    _ if bound => shared::lock().push_global_one(ptr),
+                    _ => ready::push_behind(p, ptr),
+                }
+            }
+            Action::Exit => return retire(m, g),
+        }
+        if !bound {
+            return true;
+        }
+        // Not ours any more, but nobody else may run it.
+        shared::lock().waiting_bound += 1;
+        handoff::hand_off(m.p.take().expect("it parked with a P"));
+        m.sleep(None);
+        shared::lock().waiting_bound -= 1;
+    }
+}
+
+/// A goroutine has ended. False: the thread was locked to it and ends too.
+fn retire(m: &'static M, g: &'static G) -> bool {
+    let locked = g.is_locked_to_thread();
+    put_away(m.p.get().expect("it exited with a P"), g);
+    if !locked {
+        return true;
+    }
+    let p = m.p.take().expect("as above");
+    shared::lock().staff.end_busy();
+    handoff::hand_off(p);
+    false
+}

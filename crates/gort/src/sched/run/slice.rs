@@ -1,0 +1,74 @@
+//! The end of a slice on a P: which goroutine is charged, and what the next one is for
+//! (`policy/`).
+
+use crate::sched::core::g::{G, GList};
+use crate::sched::core::p::P;
+use crate::sched::io::netpoll;
+use crate::sched::policy::{self, AfterYield, Class, Turn};
+use crate::sched::ready::wake_p;
+use crate::sched::shared::{self, Shared, WAKE};
+use crate::sys::sync::Ordering::*;
+
+/// The slice of `p` was marked as over, and no goroutine runs there: the one that has just left it
+/// has handed over to `next`, or waits. Owner only.
+#[cold]
+pub(crate) fn end_between(p: &P) {
+    if !others_wait(p) {
+        return p.begin_slice();
+    }
+    end(p, &mut shared::lock(), None);
+    // What was `next` is for everybody now.
+    if WAKE.must_wake() {
+        wake_p();
+    }
+}
+
+/// Whether there are others than `next`, or may be some for which the kernel has something.
+fn others_wait(p: &P) -> bool {
+    p.runq.ring_len() != 0 || !shared::global_is_empty() || netpoll::waiters() != 0
+}
+
+/// Ends the slice of `p`. It is charged to `stopped`, which was running, or else to `next`. Owner
+/// only; allocates nothing.
+pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<*mut G>) {
+    let parties = s.parties(p);
+    let mut account = p.account.get();
+    let mut first = account.charge(policy::charged(p.purpose.get(), p.turn.get().running), parties);
+    p.account.set(account);
+    match (stopped, p.runq.take_next()) {
+        (Some(g), next) => {
+            s.push_expired(g, true);
+            if let Some(overflow) = next.and_then(|next| p.runq.push(next)) {
+                let mut list = GList::new();
+                overflow.items().iter().for_each(|&g| list.push_back(g));
+                s.push_global(&mut list);
+            }
+        }
+        (None, Some(next)) => s.push_expired(next, false),
+        (None, None) => {}
+    }
+    if let Some(n) = policy::one_in(s.stopped()) {
+        s.push_global(&mut p.take_ring());
+        if p.random(n) == 0 {
+            first = Class::Newcomers;
+        }
+    }
+    let yielders = p.charged_yielders.get();
+    if first == Class::Active && yielders >= policy::YIELDERS && netpoll::waiters() != 0 {
+        p.charged_yielders.set(0);
+        first = Class::Readable;
+    }
+    p.turn.set(Turn { first, ..p.turn.get() });
+    p.purpose.set(first);
+    p.begin_slice();
+}
+
+/// Where a goroutine goes that yields on `p`. Owner only.
+pub(crate) fn after_yield(p: &P) -> AfterYield {
+    let over = p.preempt.load(Relaxed) && others_wait(p);
+    let goes = policy::after_yield(p.turn.get(), over, p.turns_in_slice());
+    if goes == AfterYield::Expires {
+        p.charged_yielders.set(p.charged_yielders.get().saturating_add(1));
+    }
+    goes
+}

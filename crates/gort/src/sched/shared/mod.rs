@@ -1,0 +1,372 @@
+//! What all Ms share: the global run queue, the Ps and Ms that idle. One lock, held for a few instructions.
+//!
+//! # Lock order
+//! Locks of floors above, a timer heap's, then this one. Nothing is taken under it.
+
+pub(crate) mod monitor;
+pub(crate) mod staff;
+
+use self::staff::Staff;
+use crate::sched::core::config::MAX_PROCS;
+use crate::sched::core::g::{G, GList};
+use crate::sched::core::m::M;
+use crate::sched::core::p::{self, P};
+use crate::sched::policy::{self, Class, Parties};
+use crate::sched::wake::WakeState;
+use crate::sched::wake::nap::SLEEPS;
+use crate::sys::line::Line;
+use crate::sys::lock::{Guard, Lock};
+use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, AtomicU32, AtomicUsize};
+
+/// Who idles and how much is looked for, see `wake/README.md`.
+pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
+
+/// How many goroutines wait under the scheduler's lock, for looks without it.
+struct Lengths {
+    /// In all its lists.
+    all: AtomicUsize,
+    /// Of them, those that [`Shared::pop_active`] and [`Shared::pop_urgent`] would give.
+    active: AtomicUsize,
+    urgent: AtomicUsize,
+    expired: AtomicUsize,
+    /// [`Shared::is_crowded`].
+    is_crowded: AtomicBool,
+}
+
+static LENGTHS: Line<Lengths> = Line::new(Lengths {
+    all: AtomicUsize::new(0),
+    active: AtomicUsize::new(0),
+    urgent: AtomicUsize::new(0),
+    expired: AtomicUsize::new(0),
+    is_crowded: AtomicBool::new(false),
+});
+
+/// See the module's head; what the lists are for, `policy/` says.
+pub(crate) struct Shared {
+    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in
+    /// the order of their `G::turn`; but in a crowd the newcomers wait for slices of their own.
+    begun: GList,
+    newcomers: GList,
+    /// Readied by I/O or time.
+    urgent: GList,
+    /// The expired: those that were stopped in the middle of computing, bound to their Ms, and the
+    /// others. Together they are one queue, in the order of their `G::turn`.
+    stopped: GList,
+    expired: GList,
+    /// How many ever came to the global queue or the expired: the `G::turn` of the next one. Those
+    /// in front of all have 0.
+    turn: u64,
+    idle_ps: Vec<&'static P>,
+    /// Ps that want Ms, Ms that idle.
+    pub(crate) staff: Staff<&'static P, &'static M>,
+    /// Every descriptor of an M; those of ended threads are in `free_ms` too.
+    pub(crate) all_ms: Vec<&'static M>,
+    pub(crate) free_ms: Vec<&'static M>,
+    /// Ms that sleep until their bound goroutine can run.
+    pub(crate) waiting_bound: usize,
+    /// Ps above GOMAXPROCS that are not yet drained.
+    pub(crate) dying_ps: usize,
+    /// Those of them that nobody uses any more.
+    pub(crate) surrendered: Vec<&'static P>,
+    /// Ps that were given up because the world stops (`world/stop.rs`).
+    pub(crate) stopped_ps: usize,
+    /// Which spares of `preempt/rescue.rs` somebody has: a bit each.
+    pub(crate) spares_in_use: u32,
+}
+
+// SAFETY: Ms and Ps are Sync and live for ever; the list owns its goroutines' links.
+unsafe impl Send for Shared {}
+
+static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
+    begun: GList::new(),
+    newcomers: GList::new(),
+    urgent: GList::new(),
+    stopped: GList::new(),
+    expired: GList::new(),
+    turn: 1,
+    idle_ps: Vec::new(),
+    staff: Staff::new(),
+    all_ms: Vec::new(),
+    free_ms: Vec::new(),
+    waiting_bound: 0,
+    dying_ps: 0,
+    surrendered: Vec::new(),
+    stopped_ps: 0,
+    spares_in_use: 0,
+}));
+
+/// The right to look at it and to change it.
+pub(crate) type Locked = Guard<'static, Shared>;
+
+/// Takes the lock.
+#[inline]
+pub(crate) fn lock() -> Locked {
+    SHARED.lock()
+}
+
+/// Whether no goroutine waits in any of the lists (a look without the lock).
+#[inline]
+pub(crate) fn global_is_empty() -> bool {
+    LENGTHS.all.load(SeqCst) == 0
+}
+
+/// Whether no active goroutine waits in them (a look without the lock, which may be late).
+#[inline]
+pub(crate) fn active_is_empty() -> bool {
+    LENGTHS.active.load(Relaxed) == 0
+}
+
+/// Whether goroutines wait that I/O or time has readied (a look without the lock, which may be
+/// late).
+#[inline]
+pub(crate) fn is_urgent() -> bool {
+    LENGTHS.urgent.load(Relaxed) != 0
+}
+
+/// Whether no goroutine is expired (a look without the lock, which may be late).
+#[inline]
+pub(crate) fn nothing_is_expired() -> bool {
+    LENGTHS.expired.load(Relaxed) == 0
+}
+
+/// Whether so many are stopped that newcomers are let in slowly (a look without the lock, which may
+/// be late).
+#[inline]
+pub(crate) fn is_crowded() -> bool {
+    LENGTHS.is_crowded.load(Relaxed)
+}
+
+/// How many are in the lists (a moment's view).
+pub(crate) fn global_len() -> usize {
+    LENGTHS.all.load(Relaxed)
+}
+
+/// How many of them are active (a moment's view).
+pub(crate) fn active_len() -> usize {
+    LENGTHS.active.load(Relaxed)
+}
+
+/// Whether the first of `a` came before the first of `b`, or there is none in `b`. Nobody came before anybody.
+fn comes_first(a: &GList, b: &GList) -> bool {
+    a.front().is_some_and(|a| b.front().is_none_or(|b| a.turn.get() <= b.turn.get()))
+}
+
+impl Shared {
+    /// Puts runnable goroutines behind the others. The caller asks [`WakeState::must_wake`] after dropping the lock.
+    pub(crate) fn push_global(&mut self, gs: &mut GList) {
+        while let Some(g) = gs.pop_front() {
+            self.queue(g);
+        }
+        self.publish();
+    }
+
+    /// Puts one runnable goroutine behind the others. As [`push_global`](Self::push_global).
+    pub(crate) fn push_global_one(&mut self, g: *mut G) {
+        self.queue(g);
+        self.publish();
+    }
+
+    fn queue(&mut self, g: *mut G) {
+        let newcomer = self.stamp(g).is_newcomer();
+        if newcomer { self.newcomers.push_back(g) } else { self.begun.push_back(g) }
+    }
+
+    /// Notes when `g` came, which is the caller's.
+    fn stamp(&mut self, g: *mut G) -> &'static G {
+        // SAFETY: descriptors are never freed.
+        let g = unsafe { &*g };
+        g.turn.set(self.turn);
+        self.turn += 1;
+        g
+    }
+
+    /// Puts goroutines before those who may compute. As [`push_global`](Self::push_global).
+    pub(crate) fn push_urgent(&mut self, gs: &mut GList) {
+        self.urgent.append(gs);
+        self.publish();
+    }
+
+    /// Puts a goroutine that is charged with a slice behind the expired; `is_stopped`: in the
+    /// middle of computing, and its thread waits. As [`push_global`](Self::push_global).
+    pub(crate) fn push_expired(&mut self, g: *mut G, is_stopped: bool) {
+        self.stamp(g);
+        if is_stopped {
+            self.stopped.push_back(g)
+        } else {
+            self.expired.push_back(g)
+        }
+        self.publish();
+    }
+
+    /// As [`push_expired`](Self::push_expired), in front of all: its slice is not over.
+    pub(crate) fn push_expired_front(&mut self, g: *mut G, is_stopped: bool) {
+        // SAFETY: descriptors are never freed, and `g` is the caller's.
+        unsafe { (*g).turn.set(0) };
+        if is_stopped {
+            self.stopped.push_front(g)
+        } else {
+            self.expired.push_front(g)
+        }
+        self.publish();
+    }
+
+    /// Whether so many are stopped that newcomers are let in slowly, see `policy/`.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.stopped.len() >= policy::CROWD
+    }
+
+    fn active(&self) -> usize {
+        let newcomers = if self.is_crowded() { 0 } else { self.newcomers.len() };
+        self.urgent.len() + self.begun.len() + newcomers
+    }
+
+    fn publish(&self) {
+        LENGTHS.all.store(self.queue_len() + self.expired(), SeqCst);
+        LENGTHS.active.store(self.active(), Relaxed);
+        LENGTHS.urgent.store(self.urgent.len(), Relaxed);
+        LENGTHS.expired.store(self.expired(), Relaxed);
+        LENGTHS.is_crowded.store(self.is_crowded(), Relaxed);
+    }
+
+    /// Takes the goroutine that was stopped first.
+    pub(crate) fn pop_stopped(&mut self) -> Option<*mut G> {
+        let g = self.stopped.pop_front();
+        self.publish();
+        g
+    }
+
+    /// Takes the first of the expired.
+    pub(crate) fn pop_expired(&mut self) -> Option<*mut G> {
+        let stopped = self.stopped_is_first();
+        let g = if stopped { self.stopped.pop_front() } else { self.expired.pop_front() };
+        self.publish();
+        g
+    }
+
+    /// Whether the first of the expired was stopped, and has its thread.
+    pub(crate) fn stopped_is_first(&self) -> bool {
+        comes_first(&self.stopped, &self.expired)
+    }
+
+    /// How many goroutines are stopped.
+    pub(crate) fn stopped(&self) -> usize {
+        self.stopped.len()
+    }
+
+    /// How many are expired, those that were stopped included.
+    pub(crate) fn expired(&self) -> usize {
+        self.stopped.len() + self.expired.len()
+    }
+
+    /// How many parties share `p`, whose slice ends.
+    pub(crate) fn parties(&self, p: &P) -> Parties {
+        let (procs, expires) = (p::procs(), p.turn.get().running == Class::Expired);
+        Parties {
+            active: p.runq.ring_len() + self.active() / procs + usize::from(!expires),
+            expired: self.expired().div_ceil(procs) + usize::from(expires),
+        }
+    }
+
+    /// Takes one that I/O or time has readied.
+    pub(crate) fn pop_urgent(&mut self) -> Option<*mut G> {
+        let g = self.urgent.pop_front();
+        self.publish();
+        g
+    }
+
+    /// Takes one that has never run.
+    pub(crate) fn pop_newcomer(&mut self) -> Option<*mut G> {
+        let g = self.newcomers.pop_front();
+        self.publish();
+        g
+    }
+
+    /// Takes the first of the global queue.
+    pub(crate) fn pop_active(&mut self) -> Option<*mut G> {
+        let g = self.pop();
+        self.publish();
+        g
+    }
+
+    fn pop(&mut self) -> Option<*mut G> {
+        if self.is_crowded() || comes_first(&self.begun, &self.newcomers) {
+            self.begun.pop_front()
+        } else {
+            self.newcomers.pop_front()
+        }
+    }
+
+    /// Takes the first of the global queue for `p` to run, and `p`'s share of the rest into its
+    /// empty ring.
+    pub(crate) fn pop_global(&mut self, p: &P) -> Option<*mut G> {
+        let first = self.pop()?;
+        let rest = self.active() - self.urgent.len();
+        for _ in 0..(rest / p::procs()).min(crate::sched::core::config::RING / 2) {
+            let g = self.pop().expect("counted");
+            assert!(p.runq.push(g).is_none(), "the ring had room for half");
+        }
+        self.publish();
+        Some(first)
+    }
+
+    /// Puts a P that nobody uses into the idle list.
+    pub(crate) fn put_idle_p(&mut self, p: &'static P) {
+        p.m.store(std::ptr::null_mut(), Release);
+        debug_assert!(!p.is_over());
+        self.idle_ps.push(p);
+        WAKE.p_idles();
+    }
+
+    /// Takes a P out of the idle list.
+    pub(crate) fn take_idle_p(&mut self) -> Option<&'static P> {
+        let p = self.idle_ps.pop()?;
+        p.begin_slice();
+        WAKE.p_leaves_idle();
+        monitor::interrupt(SLEEPS);
+        Some(p)
+    }
+
+    /// Takes all Ps out that are over and that nobody uses.
+    pub(crate) fn withdraw_over(&mut self, mut to: impl FnMut(&mut Shared, &'static P)) {
+        while let Some(i) = self.idle_ps.iter().position(|p| p.is_over()) {
+            let p = self.idle_ps.swap_remove(i);
+            WAKE.p_leaves_idle();
+            to(self, p);
+        }
+        while let Some((p, spinning)) = self.staff.take_wanting_if(P::is_over) {
+            if spinning {
+                WAKE.end_spinning();
+            }
+            to(self, p);
+        }
+    }
+
+    /// Whether no P is used by anybody.
+    pub(crate) fn all_ps_idle(&self) -> bool {
+        self.idle_ps.len() == p::procs() && self.dying_ps == 0 && self.spares_in_use == 0
+    }
+
+    /// Whether the world is stopped, and nobody has a P any more.
+    pub(crate) fn world_stands(&self) -> bool {
+        self.stopped_ps == p::procs() && self.spares_in_use == 0
+    }
+
+    fn queue_len(&self) -> usize {
+        self.urgent.len() + self.begun.len() + self.newcomers.len()
+    }
+
+    pub(crate) fn global_is_empty(&self) -> bool {
+        self.queue_len() + self.expired() == 0
+    }
+
+    /// Keeps room, so that nothing allocates under the lock later: it is taken in signal handlers, and by sysmon, which must
+    /// not wait for malloc's locks.
+    pub(crate) fn reserve(&mut self, threads: usize) {
+        self.idle_ps.reserve(MAX_PROCS);
+        self.surrendered.reserve(MAX_PROCS);
+        self.staff.reserve(MAX_PROCS, threads);
+        self.all_ms.reserve(threads);
+        self.free_ms.reserve(threads);
+    }
+}

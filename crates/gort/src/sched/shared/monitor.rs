@@ -1,0 +1,35 @@
+//! What sysmon shows to all: the time of its last look, and the word that it sleeps on.
+
+use crate::sched::wake::nap::{AWAKE, Nap, SLEEPS};
+use crate::sys::line::Line;
+use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicU32, AtomicU64};
+use crate::sys::{clock, futex};
+
+/// The clock as of sysmon's last look, for times that need not be exact ("2 minutes").
+static COARSE_NS: Line<AtomicU64> = Line::new(AtomicU64::new(0));
+
+/// See [`COARSE_NS`].
+#[inline]
+pub(crate) fn coarse_ns() -> u64 {
+    COARSE_NS.load(Relaxed)
+}
+
+/// Where sysmon sleeps.
+pub(crate) static NAP: Nap = Nap::new(AtomicU32::new(AWAKE));
+
+/// Wakes sysmon if it is in `state`; what it is wanted for is published, and a fence (or the scheduler's lock) behind.
+#[inline]
+pub(crate) fn interrupt(state: u32) {
+    if NAP.interrupt(state) {
+        if state == SLEEPS {
+            COARSE_NS.store(clock::now_ns(), Relaxed); // it stood still
+        }
+        futex::wake(NAP.futex(), 1);
+    }
+}
+
+/// Sets the clock as of sysmon's last look.
+pub(crate) fn set_coarse_ns(now: u64) {
+    COARSE_NS.store(now, Relaxed);
+}

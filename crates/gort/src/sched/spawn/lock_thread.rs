@@ -1,0 +1,90 @@
+//! `lock_os_thread`: a goroutine and a thread that belong together, for code that keeps state in the kernel's thread.
+
+use crate::sched::core::fixed::fixed;
+use crate::sched::core::g::G;
+use crate::sched::core::m::{self, M};
+use crate::sched::core::owner::Owner;
+use crate::sys::sync::Ordering::*;
+use std::ptr::null_mut;
+
+/// The goroutine stays on its thread while this lives, see [`lock_os_thread`].
+#[must_use = "the goroutine is unlocked when this is dropped"]
+#[derive(Debug)]
+pub struct OsThreadLock {
+    owner: Owner,
+}
+
+/// Keeps the calling goroutine on its OS thread, and all others off it, until the guard is dropped. Guards nest.
+///
+/// For what the kernel keeps per thread: signal masks, affinity, namespaces, priority, credentials, robust and
+/// priority-inheriting mutexes; and for libraries that must be called from one thread (OpenGL). The thread-locals' own thread id
+/// is the real one meanwhile.
+///
+/// A goroutine that ends while it is locked takes its thread with it; so does one whose guard was dropped by unwinding, or
+/// forgotten, or outlives it (in a `thread_local!`, which the next goroutine on that stack comes to
+/// have: dropped there, the guard does nothing). On a plain thread this does nothing.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no. Each later park costs two switches of threads.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let lock = gort::lock_os_thread();
+///     let thread = rustix::thread::gettid();
+///     gort::yield_now();
+///     assert_eq!(rustix::thread::gettid(), thread);
+///     drop(lock);
+/// })
+/// ```
+pub fn lock_os_thread() -> OsThreadLock {
+    let lock = OsThreadLock { owner: Owner::current() };
+    let Some((m, g)) = here() else { return lock };
+    if g.thread_locks.fetch_add(1, Relaxed) == 0 {
+        g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed);
+        if let Some(layout) = &fixed().layout {
+            // SAFETY: a goroutine that runs has a slot, which is its own, and so is the block.
+            unsafe {
+                let tp = (*g.slot.get()).as_ref().expect("it runs").tp();
+                g.own_tid.set(layout.tid(tp));
+                layout.set_tid(tp, m.tid.load(Relaxed) as u32);
+            }
+        }
+    }
+    lock
+}
+
+impl Drop for OsThreadLock {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // who unwinds through it has left the thread's state in disorder
+        }
+        let Some(g) = self.owner.goroutine() else { return };
+        if g.thread_locks.fetch_sub(1, Relaxed) == 1 {
+            restore_tid(g);
+            g.bound_m.store(null_mut(), Relaxed);
+        }
+    }
+}
+
+fn here() -> Option<(&'static M, &'static G)> {
+    let m = m::current()?;
+    Some((m, m.g()?))
+}
+
+fn restore_tid(g: &G) {
+    if let Some(layout) = &fixed().layout {
+        // SAFETY: as in `lock_os_thread`.
+        unsafe { layout.set_tid((*g.slot.get()).as_ref().expect("it runs").tp(), g.own_tid.get()) };
+    }
+}
+
+/// The goroutine ends, after its last user code: its block goes to others without the thread's id.
+/// The thread ends in `run::retire`.
+pub(crate) fn at_end(g: &G) {
+    if g.is_locked_to_thread() {
+        restore_tid(g);
+    }
+}

@@ -1,0 +1,7 @@
+//! What looks at the rest: the monitor, dumps, counters, fatal errors.
+
+pub(crate) mod deadlock;
+pub(crate) mod dump;
+pub(crate) mod fatal;
+pub(crate) mod stats;
+pub(crate) mod sysmon;

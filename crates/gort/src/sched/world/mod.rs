@@ -1,0 +1,4 @@
+//! All Ps at once: how many there are, and how they are stopped.
+
+pub(crate) mod procs;
+pub(crate) mod stop;

@@ -1,0 +1,95 @@
+//! Stopping the world: for a moment no goroutine runs, so that somebody can look at all of them at once.
+//!
+//! # Protocol
+//! 1. Under the scheduler's lock: no P may be used any more ([`p::set_stopped`]). Those that nobody uses are taken out of their lists and counted.
+//! 2. Who owns another surrenders it at the next opportunity, as when GOMAXPROCS goes down (`procs::collect`): Ms in the scheduler
+//!    themselves; from Ms inside `blocking` the stopper takes it; who computes is stopped by the signal, with its thread.
+//!    A queue stays on its P.
+//! 3. When all are counted, and no spare of `preempt/rescue.rs` is in use, the world stands still.
+//! 4. Under the lock: Ps may be used. Those with a queue are given to Ms, the others idle. Whatever came to the global queue, from timers
+//!    or I/O meanwhile is asked for as after any submission.
+//!
+//! What goes on meanwhile: OS threads, and goroutines inside `blocking` up to their end. Whom they ready is queued globally.
+//!
+//! # Why no P is lost, and no work
+//! From 1 on no P comes to the idle list, for who would put it there asks `is_over` under the lock. One may still come to the list of those
+//! that want an M, by somebody who asked before; the stopper takes it out at its next look, or an M has taken it, which surrenders it.
+//! So each of the GOMAXPROCS Ps has one owner, who surrenders it once.
+//! At 4 the stopper owns all; each goes to an M or into the idle list, and the stopper then asks `must_wake` and tells of timers, as
+//! the wake protocol asks of a submitter. Model: `crates/gort-models/tests/world.rs`.
+//!
+//! # What may be done while it stands still
+//! A stopped goroutine may hold malloc's locks, or any other but the runtime's raw ones. So: no allocation (but for mappings, `sys/map_vec.rs`), no
+//! locks of others.
+
+use super::procs::{self, RESIZER, Times};
+use crate::sched::core::p;
+use crate::sched::io::{netpoll, poll};
+use crate::sched::shared::{self, WAKE};
+use crate::sched::threads::pool;
+use crate::sched::trace::{self, EventKind};
+use crate::sched::{ready, syscall};
+use crate::sys::clock;
+use crate::sys::lock::Lock;
+use std::time::Duration;
+
+/// Until it stood still.
+static STOPPING: Lock<Times> = Lock::new(Times::ZERO);
+/// From the order to stop until it went on.
+static STOPPED: Lock<Times> = Lock::new(Times::ZERO);
+
+/// What was spent on stopping the world: until it stood still, and until it went on.
+pub(crate) fn stops() -> (Times, Times) {
+    (*STOPPING.lock(), *STOPPED.lock())
+}
+
+/// Stops the world and calls `f`, which must neither allocate, nor wait, nor panic.
+pub(crate) fn stopped<R>(f: impl FnOnce() -> R) -> R {
+    syscall::blocking(|| {
+        let _one = RESIZER.lock();
+        let begun = clock::now_ns();
+        trace::procs_point(EventKind::StopBegin, None);
+        stop();
+        let stands = clock::now_ns();
+        let result = f();
+        start();
+        trace::procs_point(EventKind::StopEnd, None);
+        STOPPING.lock().add(Duration::from_nanos(stands - begun));
+        STOPPED.lock().add(Duration::from_nanos(clock::now_ns() - begun));
+        result
+    })
+}
+
+fn stop() {
+    {
+        let _s = shared::lock();
+        p::set_stopped(true);
+    }
+    procs::collect(0..p::procs(), || {
+        let mut s = shared::lock();
+        s.withdraw_over(|s, _| s.stopped_ps += 1);
+        s.world_stands()
+    });
+}
+
+fn start() {
+    {
+        let mut s = shared::lock();
+        p::set_stopped(false);
+        s.stopped_ps = 0;
+    }
+    for p in p::all() {
+        if p.runq.is_empty() {
+            shared::lock().put_idle_p(p);
+        } else {
+            pool::start_m(p, false);
+        }
+    }
+    if WAKE.must_wake() {
+        ready::wake_p();
+    }
+    if netpoll::waiters() != 0 {
+        poll::announce(poll::SOON_ENOUGH);
+    }
+    poll::announce_all();
+}
