@@ -54,7 +54,7 @@ mod sched {
             pub(crate) struct Wake;
 
             impl Wake {
-                pub(crate) fn into_goroutine(self) -> Option<&'static crate::g::G> {
+                pub(crate) fn into_goroutine(self) -> Option<crate::g::Runnable> {
                     None
                 }
             }
@@ -151,6 +151,7 @@ mod policy {
         pub(crate) const ACTIVE: Turn = Turn;
     }
 
+    #[derive(PartialEq)]
     pub(crate) enum AfterYield {
         Runs,
         Expires,
@@ -160,8 +161,8 @@ mod policy {
 
 mod shared {
     use super::WORLD;
-    use super::g::G;
     use super::g::GList;
+    use super::g::Runnable;
     use super::p::P;
     use super::wake::WakeState;
     use loom::sync::atomic::AtomicU32;
@@ -181,6 +182,12 @@ mod shared {
 
     // SAFETY: descriptors of goroutines live as long as the model.
     unsafe impl Send for Shared {}
+
+    pub(crate) struct Submitted;
+
+    impl Submitted {
+        pub(crate) fn told_elsewhere(self) {}
+    }
 
     #[derive(Default)]
     pub(crate) struct Staff;
@@ -206,14 +213,17 @@ mod shared {
     }
 
     impl Shared {
-        pub(crate) fn push_global_one(&mut self, g: *mut G) {
+        pub(crate) fn push_global_one(&mut self, g: Runnable) -> Submitted {
             self.global.0.push(g);
+            Submitted
         }
-        pub(crate) fn push_expired(&mut self, g: *mut G, _: bool) {
+        pub(crate) fn push_expired(&mut self, g: Runnable, _: bool) -> Submitted {
             self.global.0.push(g);
+            Submitted
         }
-        pub(crate) fn push_global(&mut self, gs: &mut GList) {
+        pub(crate) fn push_global(&mut self, gs: &mut GList) -> Submitted {
             self.global.0.append(&mut gs.0);
+            Submitted
         }
         /// None idles.
         pub(crate) fn take_idle_p(&mut self) -> Option<&'static P> {
@@ -261,12 +271,12 @@ mod stacks {
 }
 
 mod find {
-    use super::g::G;
+    use super::g::Runnable;
     use super::m::M;
     use super::{WORLD, shared};
 
     /// One look at each place. `None`: the M stops.
-    pub(crate) fn find(m: &'static M) -> Option<*mut G> {
+    pub(crate) fn find(m: &'static M) -> Option<Runnable> {
         if let Some(found) = m.found.take() {
             return Some(found);
         }
@@ -286,7 +296,7 @@ mod find {
                 return Some(g);
             }
             if let Some(next) = victim.runq.peek_next()
-                && victim.runq.steal_next(next)
+                && let Some(next) = victim.runq.steal_next(next)
             {
                 return Some(next);
             }
@@ -297,6 +307,7 @@ mod find {
 
 mod g {
     use super::m::M;
+    use super::ring::Handle;
     use super::swap_word::SwapWord;
     use super::wait_word::WaitWord;
     use loom::cell::UnsafeCell;
@@ -337,14 +348,43 @@ mod g {
         pub(crate) has_ended: bool,
     }
 
+    /// As the library's.
+    #[must_use]
+    pub(crate) struct Runnable(&'static G);
+
+    impl Runnable {
+        pub(crate) fn g(&self) -> &'static G {
+            self.0
+        }
+        pub(crate) fn claim(self) -> &'static G {
+            self.0
+        }
+        pub(crate) fn run_on_its_m(self) -> &'static M {
+            // SAFETY: it lives as long as the model.
+            unsafe { &*self.0.bound_m.load(Acquire) }
+        }
+    }
+
+    impl Handle for Runnable {
+        type Target = G;
+
+        fn into_ptr(self) -> *mut G {
+            std::ptr::from_ref(self.0).cast_mut()
+        }
+        unsafe fn from_ptr(ptr: *mut G) -> Runnable {
+            // SAFETY: it lives as long as the model.
+            Runnable(unsafe { &*ptr })
+        }
+    }
+
     #[derive(Default)]
-    pub(crate) struct GList(pub(crate) Vec<*mut G>);
+    pub(crate) struct GList(pub(crate) Vec<Runnable>);
 
     impl GList {
         pub(crate) fn new() -> GList {
             GList::default()
         }
-        pub(crate) fn push_back(&mut self, g: *mut G) {
+        pub(crate) fn push_back(&mut self, g: Runnable) {
             self.0.push(g);
         }
     }
@@ -405,8 +445,20 @@ mod g {
             0
         }
 
-        pub(crate) fn set_state(&self, state: State) {
+        fn set_state(&self, state: State) {
             self.state.store(state as u8, Release);
+        }
+        /// # Safety
+        /// As the library's.
+        pub(crate) unsafe fn become_runnable(&'static self) -> Runnable {
+            self.set_state(State::Runnable);
+            Runnable(self)
+        }
+        pub(crate) fn begin_running(&self) {
+            self.set_state(State::Running);
+        }
+        pub(crate) fn begin_waiting(&self) {
+            self.set_state(State::Waiting);
         }
 
         pub(crate) fn is_locked_to_thread(&self) -> bool {
@@ -439,7 +491,7 @@ mod g {
 }
 
 mod m {
-    use super::g::G;
+    use super::g::{G, Runnable};
     use super::handover::Handover;
     use super::p::P;
     use super::{WORLD, direct, step};
@@ -462,7 +514,7 @@ mod m {
         pub(crate) spinning: Cell<bool>,
         pub(crate) left: Cell<Option<&'static G>>,
         pub(crate) action: Cell<Action>,
-        pub(crate) found: Cell<Option<*mut G>>,
+        pub(crate) found: Cell<Option<Runnable>>,
         pub(crate) looks_at_global: Cell<bool>,
         /// Who has switched to g0.
         to_g0: Cell<Option<&'static G>>,
@@ -545,15 +597,20 @@ mod m {
             unreachable!("nothing is frozen");
         }
 
+        pub(crate) fn has_found(&self) -> bool {
+            // SAFETY: this thread's.
+            unsafe { (*self.found.as_ptr()).is_some() }
+        }
+
         /// The state between two goroutines.
         pub(crate) fn check(&self) {
-            assert!(self.left.get().is_none() && self.found.get().is_none() && self.to_g0.get().is_none());
+            assert!(self.left.get().is_none() && !self.has_found() && self.to_g0.get().is_none());
         }
     }
 }
 
 mod p {
-    use super::g::G;
+    use super::g::Runnable;
     use super::policy::Turn;
     use super::ring::LocalQueue;
     use std::cell::Cell;
@@ -587,7 +644,7 @@ mod p {
 
     /// All but the queue is the owner's, or does not change.
     pub(crate) struct P {
-        pub(crate) runq: LocalQueue<G, 4>,
+        pub(crate) runq: LocalQueue<Runnable, 4>,
         pub(crate) timers: Timers,
         pub(crate) preempt: AtomicBool,
         pub(crate) unannounced: Cell<bool>,
@@ -617,7 +674,7 @@ mod p {
         pub(crate) fn is_spare(&self) -> bool {
             false
         }
-        pub(crate) fn pop(&self) -> Option<*mut G> {
+        pub(crate) fn pop(&self) -> Option<Runnable> {
             self.runq.pop()
         }
         pub(crate) fn begin_turn(&self) {
@@ -681,25 +738,28 @@ fn wake(i: usize) {
     let g = &WORLD.gs[i];
     match g.waiter.try_select(wait_word::FIRST_TOKEN).expect("nobody else wakes it") {
         wait_word::Won::Running => {}
-        wait_word::Won::Parked => ready::ready(g),
+        // SAFETY: we have won its wait.
+        wait_word::Won::Parked => ready::ready(unsafe { g.become_runnable() }),
     }
 }
 
 /// Makes goroutine `i`, in nobody's queue yet.
-fn make(i: usize, steps: &'static [Step]) -> *mut G {
+fn make(i: usize, steps: &'static [Step]) -> &'static G {
     let g = &WORLD.gs[i];
     g.on_stack(|stack| {
         stack.steps = steps;
         stack.has_ended = false;
     });
     g.waiter.arm();
-    std::ptr::from_ref(g).cast_mut()
+    g
 }
 
 /// Makes goroutines with these steps and queues them on P number `p`; the first one is number `i`.
 fn queue(p: usize, i: usize, steps: &[&'static [Step]]) {
     for (k, steps) in steps.iter().enumerate() {
-        assert!(WORLD.ps[p].runq.push(make(i + k, steps)).is_none(), "the ring has room");
+        // SAFETY: nothing else has it yet.
+        let g = unsafe { make(i + k, steps).become_runnable() };
+        assert!(WORLD.ps[p].runq.push(g).is_none(), "the ring has room");
     }
 }
 
@@ -713,7 +773,7 @@ fn make_parked(i: usize, steps: &'static [Step]) {
     });
     g.sp.store(1, Relaxed);
     g.swap.let_go(0);
-    g.set_state(State::Waiting);
+    g.begin_waiting();
     assert!(g.waiter.commit_park());
 }
 

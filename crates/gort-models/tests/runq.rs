@@ -26,10 +26,22 @@ struct Count {
 
 type G = UnsafeCell<Count>;
 
+impl local::Handle for *mut G {
+    type Target = G;
+
+    fn into_ptr(self) -> *mut G {
+        self
+    }
+
+    unsafe fn from_ptr(ptr: *mut G) -> *mut G {
+        ptr
+    }
+}
+
 /// Two Ps, the goroutines of the model, and what overflowed.
 struct World {
-    p: LocalQueue<G, 4>,
-    thief: LocalQueue<G, 4>,
+    p: LocalQueue<*mut G, 4>,
+    thief: LocalQueue<*mut G, 4>,
     gs: Vec<G>,
 }
 
@@ -82,7 +94,7 @@ impl World {
 
     fn steal_next(&self) {
         if let Some(g) = self.p.peek_next()
-            && self.p.steal_next(g)
+            && self.p.steal_next(g).is_some()
         {
             self.take(g);
         }
@@ -141,7 +153,7 @@ fn a_thief_is_robbed() {
         (0..4).for_each(|i| world.push(i));
         let thief = spawn(&world, |w| w.steal_all_at_once());
         let robber = spawn(&world, |w| {
-            let own = LocalQueue::<G, 4>::new();
+            let own = LocalQueue::<*mut G, 4>::new();
             for victim in [&w.thief, &w.p] {
                 if w.take_any(victim.steal_into(&own)) {
                     while w.take_any(own.pop()) {}
@@ -163,7 +175,7 @@ fn three_want_the_last() {
         world.push(0);
         let thieves = [(); 2].map(|()| {
             spawn(&world, |w| {
-                let own = LocalQueue::<G, 4>::new();
+                let own = LocalQueue::<*mut G, 4>::new();
                 w.take_any(w.p.steal_into(&own));
                 assert!(own.is_empty());
             })
@@ -183,8 +195,9 @@ fn overflow_against_thief() {
         let thief = spawn(&world, |w| w.steal_all_at_once());
         for i in 4..6 {
             if let Some(overflow) = world.p.push(world.g(i)) {
-                assert_eq!(overflow.items().len(), 3);
-                overflow.items().iter().for_each(|&g| world.take(g));
+                let all: Vec<_> = overflow.into_handles().collect();
+                assert_eq!(all.len(), 3);
+                all.into_iter().for_each(|g| world.take(g));
             }
         }
         thief.join().unwrap();
@@ -247,7 +260,7 @@ fn next_comes_back() {
 
 /// Someone looks twice while the owner puts one into `next`, kicks it into the ring, and takes the one in front. There is
 /// always somebody queued.
-fn look_while_the_owner_moves(queued: fn(&LocalQueue<G, 4>) -> usize) {
+fn look_while_the_owner_moves(queued: fn(&LocalQueue<*mut G, 4>) -> usize) {
     model(3, move || {
         let world = World::new(3);
         world.push(0);
@@ -287,7 +300,7 @@ fn the_last_are_taken() {
         let thief = spawn(&world, World::steal_all_at_once);
         for i in [2, 1] {
             let g = (&raw const world.gs[i]).cast_mut();
-            if world.p.take_last(g) {
+            if world.p.take_last(g).is_some() {
                 world.take(g);
             }
         }
@@ -309,9 +322,9 @@ fn the_last_is_the_only_one() {
             })
         });
         let g = (&raw const world.gs[0]).cast_mut();
-        if world.p.take_last(g) {
+        if world.p.take_last(g).is_some() {
             world.take(g);
-            assert!(!world.p.take_last(g), "it is gone");
+            assert!(world.p.take_last(g).is_none(), "it is gone");
         }
         world.push(1);
         thieves.into_iter().for_each(|thief| thief.join().unwrap());

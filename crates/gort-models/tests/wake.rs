@@ -22,12 +22,24 @@ use wake::sleeper::{PollSleeper, Told};
 
 const NEVER: u64 = u64::MAX;
 
+impl local::Handle for *mut G {
+    type Target = G;
+
+    fn into_ptr(self) -> *mut G {
+        self
+    }
+
+    unsafe fn from_ptr(ptr: *mut G) -> *mut G {
+        ptr
+    }
+}
+
 struct World {
     wake: WakeState,
     /// A queue that all may look at: a ring, or the global queue.
     queued: AtomicUsize,
     /// The ring and the `next` of a P that is busy, in the tests that are about them.
-    runq: Option<LocalQueue<G, 4>>,
+    runq: Option<LocalQueue<*mut G, 4>>,
     /// The idle list, under the scheduler's lock.
     idle_ps: Mutex<usize>,
     /// Ms that were started, spinning, and have not run yet.
@@ -352,7 +364,7 @@ impl World {
         world
     }
 
-    fn runq(&self) -> &LocalQueue<G, 4> {
+    fn runq(&self) -> &LocalQueue<*mut G, 4> {
         self.runq.as_ref().expect("a test about it")
     }
 
@@ -386,7 +398,7 @@ impl World {
     /// A spinning M with a P: takes `next` and runs it (F1, F2, S3, S4), or gives up.
     fn steal_next(&self) {
         if let Some(g) = self.runq().peek_next()
-            && self.runq().steal_next(g)
+            && self.runq().steal_next(g).is_some()
         {
             self.wake.end_spinning();
             self.ask();

@@ -36,6 +36,7 @@ use super::swap_word::SwapWord;
 use super::waiter::Waiter;
 use crate::sched::policy::CHARGED_TWICE_NS;
 use crate::sched::queue::list::{Linked, List};
+use crate::sched::queue::ring::Handle;
 use crate::stack::slab::Slot;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
@@ -136,7 +137,46 @@ pub(crate) struct G {
 }
 
 /// Goroutines in a row.
-pub(crate) type GList = List<G>;
+pub(crate) type GList = List<Runnable>;
+
+/// A runnable goroutine, and the right to queue it or to run it: there is one of these at a time.
+#[must_use = "a runnable goroutine that is on no queue never runs"]
+pub(crate) struct Runnable(&'static G);
+
+impl Runnable {
+    /// To be looked at.
+    #[inline]
+    pub(crate) fn g(&self) -> &'static G {
+        self.0
+    }
+
+    /// It is to run on the M that the caller is, which says so by [`begin_running`](G::begin_running).
+    #[inline]
+    pub(crate) fn claim(self) -> &'static G {
+        self.0
+    }
+
+    /// The M that it is bound to is given a P by the caller, and goes on with it.
+    pub(crate) fn run_on_its_m(self) -> &'static M {
+        // SAFETY: descriptors of Ms are never freed, and a bound goroutine has its M.
+        unsafe { self.0.bound_m.load(Acquire).as_ref() }.expect("it is bound")
+    }
+}
+
+impl Handle for Runnable {
+    type Target = G;
+
+    #[inline]
+    fn into_ptr(self) -> *mut G {
+        std::ptr::from_ref(self.0).cast_mut()
+    }
+
+    #[inline]
+    unsafe fn from_ptr(ptr: *mut G) -> Runnable {
+        // SAFETY: descriptors are never freed.
+        Runnable(unsafe { &*ptr })
+    }
+}
 
 impl Linked for G {
     #[inline]
@@ -248,8 +288,50 @@ impl G {
     }
 
     #[inline]
-    pub(crate) fn set_state(&self, state: State) {
+    fn set_state(&self, state: State) {
         self.state.store(state as u8, Release);
+    }
+
+    /// It is runnable: its wait was ended, it begins, yields, is preempted, or comes out of `blocking`
+    /// without a P.
+    ///
+    /// # Safety
+    /// The caller owns it, as the table says, and is in no doubt: it is on no queue.
+    #[inline]
+    pub(crate) unsafe fn become_runnable(&'static self) -> Runnable {
+        self.set_state(State::Runnable);
+        Runnable(self)
+    }
+
+    /// It has left its stack, or is about to; its park is not committed yet. Its M, or its maker.
+    #[inline]
+    pub(crate) fn begin_waiting(&self) {
+        self.set_state(State::Waiting);
+    }
+
+    /// It enters `blocking`. The goroutine itself.
+    #[inline]
+    pub(crate) fn begin_blocking(&self) {
+        self.set_state(State::Blocked);
+    }
+
+    /// It is about to be resumed, by whoever has claimed it. Before the look at its stack, see
+    /// `swap_word.rs`.
+    #[inline]
+    pub(crate) fn begin_running(&self) {
+        self.set_state(State::Running);
+    }
+
+    /// It goes on, on the thread that it has kept: its M has a P again. The goroutine itself.
+    #[inline]
+    pub(crate) fn go_on(&self) {
+        self.set_state(State::Running);
+    }
+
+    /// It has ended. Whoever puts it away.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.set_state(State::Dead);
     }
 
     pub(crate) fn state(&self) -> State {

@@ -21,7 +21,7 @@
 //!    it was switched in.
 
 use super::fixed::{Fixed, fixed};
-use super::g::G;
+use super::g::{G, Runnable};
 use super::handover::Handover;
 use super::p::P;
 use super::syscall_word::SyscallWord;
@@ -61,7 +61,7 @@ pub(crate) struct M {
     pub(crate) left: Cell<Option<&'static G>>,
     pub(crate) action: Cell<Action>,
     /// Taken from a queue by a goroutine that left, for g0.
-    pub(crate) found: Cell<Option<*mut G>>,
+    pub(crate) found: Cell<Option<Runnable>>,
     /// Inside `blocking`: the goroutine counts as an OS thread there.
     pub(crate) in_blocking: AtomicBool,
     /// The slice that is to be stopped, see `preempt/handler.rs`.
@@ -138,6 +138,13 @@ impl M {
     pub(crate) fn g(&self) -> Option<&'static G> {
         // SAFETY: descriptors of goroutines are never freed.
         unsafe { self.g.load(Relaxed).as_ref() }
+    }
+
+    /// Whether a goroutine that left has [found](M::found) one for g0. This thread only.
+    #[inline]
+    pub(crate) fn has_found(&self) -> bool {
+        // SAFETY: the cell is this thread's, and the reference ends here.
+        unsafe { (*self.found.as_ptr()).is_some() }
     }
 
     /// Sleeps until somebody [gives](M::give) a P, which is this M's then; false if `deadline_ns` came first.

@@ -14,7 +14,7 @@
 //! 2. Ps are never freed: timers and thieves may look at one that is dead, and find it empty.
 
 use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
-use super::g::{self, G};
+use super::g::{self, G, Runnable};
 use super::m::M;
 use super::timers::Timers;
 use crate::sched::core::g::GList;
@@ -38,7 +38,7 @@ pub(crate) struct P {
     pub(crate) id: u32,
     /// The M that holds it, null for none.
     pub(crate) m: AtomicPtr<M>,
-    pub(crate) runq: LocalQueue<G, RING>,
+    pub(crate) runq: LocalQueue<Runnable, RING>,
     pub(crate) timers: Timers,
     /// Counts time slices, see `policy/`.
     pub(crate) tick: AtomicU32,
@@ -327,7 +327,7 @@ impl P {
     /// The oldest of the ring. Where many goroutines take turns none of them is in the cache when its turn comes: so this asks for what
     /// running the next one and the one after it touches first. Owner only.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<*mut G> {
+    pub(crate) fn pop(&self) -> Option<Runnable> {
         let popped = self.runq.pop()?;
         let [first, second] = self.runq.ahead();
         if !first.is_null() {

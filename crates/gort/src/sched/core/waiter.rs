@@ -1,6 +1,6 @@
 //! Who waits: a goroutine, by the waiter in its descriptor, or an OS thread. `wait/` has the waits.
 
-use super::g::{G, STORAGE_WORDS};
+use super::g::{G, Runnable, STORAGE_WORDS};
 use super::m;
 use super::wait_word::{TIMED_OUT, WaitWord, Won};
 use crate::sys::lock::Lock;
@@ -204,10 +204,11 @@ impl Wake {
 
     /// The goroutine that is to be made ready, by the caller, who sets its state and queues it. An OS thread is made
     /// ready here.
-    pub(crate) fn into_goroutine(self) -> Option<&'static G> {
+    pub(crate) fn into_goroutine(self) -> Option<Runnable> {
         let waiter = self.0?;
         match &waiter.get().kind {
-            Kind::Goroutine => waiter.goroutine(),
+            // SAFETY: we have won its wait, so it is ours until it is queued.
+            Kind::Goroutine => waiter.goroutine().map(|g| unsafe { g.become_runnable() }),
             Kind::Thread(ready) => {
                 let addr = ready.as_ptr();
                 // From here on the thread may be gone; the address alone is used.

@@ -8,7 +8,7 @@
 //! | wants an M, and none is to be had          | to a goroutine that was preempted, which has its thread ([`resume_preempted_on_unused`]) |
 //! | idles, or wants an M, as an M comes out of `blocking` without one | to that M ([`take_unused_p`])     |
 
-use crate::sched::core::g::{G, GList};
+use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::m::M;
 use crate::sched::core::p::{self, P};
 use crate::sched::io::{netpoll, poll};
@@ -51,8 +51,8 @@ pub(crate) fn hand_off(p: &'static P) {
     }
     trace::point(ProcIdle, None, None, Some(p));
     let work = !shared::global_is_empty() || p::all().any(|p| !p.runq.is_empty());
-    if work && WAKE.must_wake() {
-        ready::wake_p();
+    if work {
+        ready::tell_of_work();
     }
     if netpoll::waiters() != 0 {
         poll::announce(poll::SOON_ENOUGH);
@@ -81,19 +81,16 @@ pub(crate) fn resume_preempted_on_unused() -> bool {
     if spinning {
         // It does not look for work after all; somebody else may have to.
         WAKE.end_spinning();
-        if WAKE.must_wake() {
-            ready::wake_p();
-        }
+        ready::tell_of_work();
     }
     true
 }
 
 /// Lets a goroutine that was stopped, and that the caller took out of the list, go on with `p`.
-pub(crate) fn resume_preempted(g: *mut G, p: &'static P) {
+pub(crate) fn resume_preempted(g: Runnable, p: &'static P) {
     p.begin_turn();
     p.turn.set(Turn { running: Class::Expired, ..p.turn.get() });
-    // SAFETY: descriptors of goroutines and Ms are never freed, and a preempted one has its M.
-    unsafe { &*(*g).bound_m.load(Acquire) }.give(p, false);
+    g.run_on_its_m().give(p, false);
 }
 
 /// Gives `m` a P that nobody uses, if there is one. On the thread of `m`, outside the scheduler.
@@ -107,9 +104,7 @@ pub(crate) fn take_unused_p(m: &'static M) -> bool {
     m.spinning.set(spinning);
     ready::end_spinning(m);
     // A P that wanted an M has work in its ring, perhaps.
-    if WAKE.must_wake() {
-        ready::wake_p();
-    }
+    ready::tell_of_work();
     true
 }
 
@@ -140,7 +135,7 @@ pub(crate) fn surrender(p: &'static P) {
     let mut queue = if stops { GList::new() } else { take_queue(p) };
     {
         let mut s = shared::lock();
-        s.push_global(&mut queue);
+        s.push_global(&mut queue).told_elsewhere(); // below
         if stops {
             s.stopped_ps += 1;
         } else if p.is_spare() {
@@ -151,9 +146,7 @@ pub(crate) fn surrender(p: &'static P) {
         }
     }
     tell_collector();
-    if WAKE.must_wake() {
-        ready::wake_p();
-    }
+    ready::tell_of_work();
     poll::announce_all();
 }
 

@@ -5,12 +5,12 @@
 //! and the netpoller".
 
 use super::netpoll;
-use crate::sched::core::g::{GList, State};
+use crate::sched::core::g::GList;
 use crate::sched::core::p::{self, P};
 use crate::sched::core::timers::{Fire, NEVER, TimerNode};
 use crate::sched::core::waiter::Wake;
-use crate::sched::ready::{pinned, wake_p};
-use crate::sched::shared::{self, WAKE, monitor};
+use crate::sched::ready::{self, pinned};
+use crate::sched::shared::{self, monitor};
 use crate::sched::wake::nap::NAPS;
 use crate::sched::wake::sleeper::{PollSleeper, Told};
 use crate::sys::line::Line;
@@ -38,16 +38,12 @@ pub(crate) fn poll_into(timeout_ns: Option<u64>, list: &mut GList) {
 /// Makes what was woken ready: into `list` if it is a goroutine that may run at once.
 pub(crate) fn collect(wake: Wake, list: &mut GList) {
     if let Some(g) = wake.into_goroutine() {
-        g.set_state(State::Runnable);
-        let ptr = std::ptr::from_ref(g).cast_mut();
-        if !g.take_expires() {
-            return list.push_back(ptr);
+        if !g.g().take_expires() {
+            return list.push_back(g);
         }
-        // The caller looks after its list. This one is for all Ps, of which each may idle.
-        shared::lock().push_expired(ptr, false);
-        if WAKE.must_wake() {
-            wake_p();
-        }
+        // The caller looks after its list. This one is for all Ps, each of which may idle.
+        let submitted = shared::lock().push_expired(g, false);
+        ready::tell(submitted);
     }
 }
 
@@ -67,10 +63,8 @@ pub(crate) fn run_all_due(list: &mut GList) {
 /// Queues those whom I/O or time has readied, by somebody who has no P. If all Ps are busy, sysmon sees to it that they need not
 /// wait for a whole slice.
 pub(crate) fn push_urgent(list: &mut GList) {
-    shared::lock().push_urgent(list);
-    if WAKE.must_wake() {
-        wake_p();
-    } else {
+    let submitted = shared::lock().push_urgent(list);
+    if !ready::tell(submitted) {
         monitor::interrupt(NAPS);
     }
 }
@@ -81,9 +75,7 @@ pub(crate) fn announce(when_ns: u64) {
         Told::InTime => {}
         Told::Late => netpoll::wake(),
         Told::Nobody => {
-            if WAKE.must_wake() {
-                wake_p();
-            }
+            ready::tell_of_work();
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) mod handler;
 mod rescue;
 
 use crate::sched::core::config::ThreadLocals;
-use crate::sched::core::g::{G, State};
+use crate::sched::core::g::{G, Runnable};
 use crate::sched::core::m::{Action, M};
 use crate::sched::core::owner::Owner;
 use crate::sched::core::p::{self, P};
@@ -57,7 +57,7 @@ use crate::sched::policy::BUDGET;
 use crate::sched::policy::Class;
 use crate::sched::ready::{self, pinned};
 use crate::sched::run::slice;
-use crate::sched::shared::{self, WAKE};
+use crate::sched::shared::{self};
 use crate::sched::threads::pool;
 use crate::sched::trace;
 use crate::sched::trace::EventKind::*;
@@ -172,17 +172,16 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     HELD.fetch_add(1, Relaxed);
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
-    g.set_state(State::Runnable);
     m.p.set(None);
     trace::point(Preempt, Some(g), Some(m), Some(p));
-    match queue_and_swap(g, p, why) {
+    // SAFETY: `g` runs here, so it is ours, and from here on it does nothing but wait for a P.
+    let stopped = unsafe { g.become_runnable() };
+    match queue_and_swap(stopped, p, why) {
         Some(first) => handoff::resume_preempted(first, p),
         None => handoff::hand_off(p),
     }
     // A P may have come to the idle list since we, or those of the ring, were queued globally.
-    if WAKE.must_wake() {
-        ready::wake_p();
-    }
+    ready::tell_of_work();
     m.sleep(None);
     if let Some(p) = m.p.get() {
         p.begin_turn(); // it may have taken the thread as long as a slice to come back
@@ -191,13 +190,12 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     if !bound {
         g.bound_m.store(null_mut(), Relaxed);
     }
-    g.set_state(State::Running);
+    g.go_on();
 }
 
-/// Queues `g`, which is stopped on `p`; one that was stopped and that `p` is to go straight to, if
-/// there is one.
-fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
-    let g = std::ptr::from_ref(g).cast_mut();
+/// Queues `g`, which is stopped on `p`; the caller tells an M. Gives was stopped and that `p` is to go straight
+/// to, if there is one.
+fn queue_and_swap(g: Runnable, p: &P, why: Why) -> Option<Runnable> {
     let mut s = shared::lock();
     let is_short = pool::are_short(&s);
     let swaps = |s: &shared::Shared| {
@@ -212,16 +210,16 @@ fn queue_and_swap(g: &'static G, p: &P, why: Why) -> Option<*mut G> {
     };
     match why {
         // The rescue lets one after the other run on a spare, so this one goes behind the others.
-        Why::SliceIsOver if p.is_over() => s.push_expired(g, true),
+        Why::SliceIsOver if p.is_over() => s.push_expired(g, true).told_elsewhere(),
         Why::SliceIsOver => slice::end(p, &mut s, Some(g)),
         // No thread is there to run the urgent ones, and in front of the others this one would only
         // be resumed and stopped again.
-        Why::Urgent if is_short => s.push_expired(g, true),
+        Why::Urgent if is_short => s.push_expired(g, true).told_elsewhere(),
         Why::Urgent => {
             p.interrupted_ns.set(clock::now_ns());
-            s.push_expired_front(g, true);
+            s.push_expired_front(g, true).told_elsewhere();
         }
-        Why::GivesWay => s.push_expired(g, true),
+        Why::GivesWay => s.push_expired(g, true).told_elsewhere(),
     }
     // That may be `g` itself.
     if (why != Why::Urgent || is_short) && swaps(&s) { s.pop_stopped() } else { None }

@@ -1,5 +1,6 @@
 //! A list through a field of what is in it. The global run queue is one, under the scheduler's lock.
 
+use super::ring::Handle;
 use std::cell::Cell;
 use std::ptr::null_mut;
 
@@ -10,17 +11,17 @@ pub(crate) trait Linked: Sized {
 }
 
 /// First in, first out. Each is in at most one list.
-pub(crate) struct List<T: Linked> {
-    head: *mut T,
-    tail: *mut T,
+pub(crate) struct List<H: Handle<Target: Linked>> {
+    head: *mut H::Target,
+    tail: *mut H::Target,
     len: usize,
 }
 
 // SAFETY: a list owns the links of what is in it, which is never freed, and moving the list moves that right.
-unsafe impl<T: Linked + Sync> Send for List<T> {}
+unsafe impl<H: Handle<Target: Linked + Sync>> Send for List<H> {}
 
-impl<T: Linked> List<T> {
-    pub(crate) const fn new() -> List<T> {
+impl<H: Handle<Target: Linked>> List<H> {
+    pub(crate) const fn new() -> List<H> {
         List { head: null_mut(), tail: null_mut(), len: 0 }
     }
 
@@ -33,12 +34,13 @@ impl<T: Linked> List<T> {
     }
 
     /// The first one, still in the list.
-    pub(crate) fn front(&self) -> Option<&T> {
+    pub(crate) fn front(&self) -> Option<&H::Target> {
         // SAFETY: what is `Linked` is never freed.
         unsafe { self.head.as_ref() }
     }
 
-    pub(crate) fn push_back(&mut self, g: *mut T) {
+    pub(crate) fn push_back(&mut self, g: H) {
+        let g = g.into_ptr();
         // SAFETY: what is `Linked` is never freed; the pusher owns `g`, the list owns its tail.
         unsafe {
             (*g).link().set(null_mut());
@@ -52,7 +54,8 @@ impl<T: Linked> List<T> {
         self.len += 1;
     }
 
-    pub(crate) fn push_front(&mut self, g: *mut T) {
+    pub(crate) fn push_front(&mut self, g: H) {
+        let g = g.into_ptr();
         // SAFETY: as in `push_back`.
         unsafe { (*g).link().set(self.head) };
         self.head = g;
@@ -62,7 +65,7 @@ impl<T: Linked> List<T> {
         self.len += 1;
     }
 
-    pub(crate) fn pop_front(&mut self) -> Option<*mut T> {
+    pub(crate) fn pop_front(&mut self) -> Option<H> {
         let g = self.head;
         if g.is_null() {
             return None;
@@ -73,11 +76,12 @@ impl<T: Linked> List<T> {
             self.tail = null_mut();
         }
         self.len -= 1;
-        Some(g)
+        // SAFETY: it is in the list no more.
+        Some(unsafe { H::from_ptr(g) })
     }
 
     /// Appends all of `other`.
-    pub(crate) fn append(&mut self, other: &mut List<T>) {
+    pub(crate) fn append(&mut self, other: &mut List<H>) {
         if other.is_empty() {
             return;
         }

@@ -1,8 +1,8 @@
 //! The run queue of one P: a ring of `N` places and `next`, the one that runs before all others.
 //!
 //! # Role
-//! The owner P puts and gets; other Ps steal. A `T` stands for a goroutine: a pointer that is in one place at a
-//! time.
+//! The owner P puts and gets; other Ps steal. A handle stands for a goroutine: it is in one place
+//! at a time.
 //!
 //! # Invariants
 //! 1. Only the owner writes `tail` and puts into `next`. Anybody may take from `head` and from `next`, by
@@ -27,6 +27,17 @@ use crate::sys::sync::Ordering::*;
 use crate::sys::sync::{AtomicPtr, AtomicU32, AtomicU64};
 use std::ptr::null_mut;
 
+/// What can be queued: a pointer, and the right to what it points to.
+pub(crate) trait Handle: Sized {
+    type Target;
+
+    fn into_ptr(self) -> *mut Self::Target;
+
+    /// # Safety
+    /// `ptr` came from [`into_ptr`](Handle::into_ptr), and no other handle was made of it since.
+    unsafe fn from_ptr(ptr: *mut Self::Target) -> Self;
+}
+
 /// The position of the oldest, and the round.
 #[derive(Clone, Copy)]
 struct Head(u64);
@@ -50,28 +61,30 @@ impl Head {
 }
 
 /// The ring of one P. `N` is a power of two: 256 here, 4 in the model.
-pub(crate) struct LocalQueue<T, const N: usize> {
+pub(crate) struct LocalQueue<H: Handle, const N: usize> {
     /// See [`Head`].
     head: AtomicU64,
     tail: AtomicU32,
-    next: AtomicPtr<T>,
-    ring: [AtomicPtr<T>; N],
+    next: AtomicPtr<H::Target>,
+    ring: [AtomicPtr<H::Target>; N],
 }
 
 /// What [`LocalQueue::push`] could not keep: half the ring and the new one, for the global queue.
-pub(crate) struct Overflow<T, const N: usize> {
-    items: [*mut T; N],
+#[must_use = "those that are in no queue never run"]
+pub(crate) struct Overflow<H: Handle, const N: usize> {
+    items: [*mut H::Target; N],
     len: usize,
 }
 
-impl<T, const N: usize> Overflow<T, N> {
-    pub(crate) fn items(&self) -> &[*mut T] {
-        &self.items[..self.len]
+impl<H: Handle, const N: usize> Overflow<H, N> {
+    pub(crate) fn into_handles(self) -> impl Iterator<Item = H> {
+        // SAFETY: the ring has given these pointers to us alone (`take_half`).
+        self.items.into_iter().take(self.len).map(|ptr| unsafe { H::from_ptr(ptr) })
     }
 }
 
-impl<T, const N: usize> LocalQueue<T, N> {
-    pub(crate) fn new() -> LocalQueue<T, N> {
+impl<H: Handle, const N: usize> LocalQueue<H, N> {
+    pub(crate) fn new() -> LocalQueue<H, N> {
         const { assert!(N.is_power_of_two()) };
         LocalQueue {
             head: AtomicU64::new(0),
@@ -92,7 +105,7 @@ impl<T, const N: usize> LocalQueue<T, N> {
         self.head.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok()
     }
 
-    fn place(&self, position: u32) -> &AtomicPtr<T> {
+    fn place(&self, position: u32) -> &AtomicPtr<H::Target> {
         &self.ring[position as usize & (N - 1)]
     }
 
@@ -100,25 +113,28 @@ impl<T, const N: usize> LocalQueue<T, N> {
     ///
     /// The swap is sequentially consistent: it is also the submitter's step 1 of the wake protocol.
     #[inline]
-    pub(crate) fn replace_next(&self, g: *mut T) -> Option<*mut T> {
-        let old = self.next.swap(g, SeqCst);
-        (!old.is_null()).then_some(old)
+    pub(crate) fn replace_next(&self, g: H) -> Option<H> {
+        let old = self.next.swap(g.into_ptr(), SeqCst);
+        // SAFETY: the swap has taken it out.
+        (!old.is_null()).then(|| unsafe { H::from_ptr(old) })
     }
 
     /// Takes whom [`replace_next`](Self::replace_next) put. Owner only (thieves have their own way).
     #[inline]
-    pub(crate) fn take_next(&self) -> Option<*mut T> {
+    pub(crate) fn take_next(&self) -> Option<H> {
         let g = self.next.load(Relaxed);
         // A thief may take it, but only the owner puts one there, so a failed swap means that it is gone.
         if !g.is_null() && self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok() {
-            return Some(g);
+            // SAFETY: the swap has taken it out.
+            return Some(unsafe { H::from_ptr(g) });
         }
         None
     }
 
     /// Appends `g` to the ring. If it is full, half of it comes back, with `g`, for the global queue. Owner only.
     #[inline]
-    pub(crate) fn push(&self, g: *mut T) -> Option<Overflow<T, N>> {
+    pub(crate) fn push(&self, g: H) -> Option<Overflow<H, N>> {
+        let g = g.into_ptr();
         loop {
             let head = self.head(Acquire);
             let tail = self.tail.load(Relaxed);
@@ -135,7 +151,7 @@ impl<T, const N: usize> LocalQueue<T, N> {
     }
 
     #[cold]
-    fn take_half(&self, head: Head, g: *mut T) -> Option<Overflow<T, N>> {
+    fn take_half(&self, head: Head, g: *mut H::Target) -> Option<Overflow<H, N>> {
         let half = N / 2;
         let mut items = [null_mut(); N];
         for (i, item) in items.iter_mut().enumerate().take(half) {
@@ -147,7 +163,7 @@ impl<T, const N: usize> LocalQueue<T, N> {
 
     /// Who come first and second in the ring, null for nobody: a guess, to warm a cache. Owner only.
     #[inline]
-    pub(crate) fn ahead(&self) -> [*mut T; 2] {
+    pub(crate) fn ahead(&self) -> [*mut H::Target; 2] {
         let head = self.head(Relaxed).position();
         let len = self.tail.load(Relaxed).wrapping_sub(head);
         let at = |i: u32| if i < len { self.place(head.wrapping_add(i)).load(Relaxed) } else { null_mut() };
@@ -156,7 +172,7 @@ impl<T, const N: usize> LocalQueue<T, N> {
 
     /// Takes the oldest of the ring. Owner only.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<*mut T> {
+    pub(crate) fn pop(&self) -> Option<H> {
         loop {
             let head = self.head(Acquire);
             let tail = self.tail.load(Relaxed);
@@ -165,23 +181,25 @@ impl<T, const N: usize> LocalQueue<T, N> {
             }
             let g = self.place(head.position()).load(Relaxed);
             if self.move_head(head, head.past(1)) {
-                return Some(g);
+                // SAFETY: the swap of `head` has given it to us.
+                return Some(unsafe { H::from_ptr(g) });
             }
         }
     }
 
     /// Takes `g` out of the ring, if that is the last there. Owner only.
-    pub(crate) fn take_last(&self, g: *mut T) -> bool {
+    pub(crate) fn take_last(&self, g: *mut H::Target) -> Option<H> {
         loop {
             let head = self.head(Acquire);
             let tail = self.tail.load(Relaxed);
             let last = tail.wrapping_sub(1);
             if tail == head.position() || self.place(last).load(Relaxed) != g {
-                return false;
+                return None;
             }
             self.tail.store(last, Relaxed);
             if self.move_head(head, head.next_round()) {
-                return true;
+                // SAFETY: the swap of `head` has given it to us.
+                return Some(unsafe { H::from_ptr(g) });
             }
             self.tail.store(tail, Release); // thieves have taken some, perhaps this one
         }
@@ -215,7 +233,7 @@ impl<T, const N: usize> LocalQueue<T, N> {
 
     /// Moves half of this ring (rounded up) to `to`, whose owner the caller is, and returns the last of them to be
     /// run at once.
-    pub(crate) fn steal_into(&self, to: &LocalQueue<T, N>) -> Option<*mut T> {
+    pub(crate) fn steal_into(&self, to: &LocalQueue<H, N>) -> Option<H> {
         let tail = to.tail.load(Relaxed);
         loop {
             let head = self.head(Acquire);
@@ -239,19 +257,22 @@ impl<T, const N: usize> LocalQueue<T, N> {
                     // `to` was empty (its owner is looking for work), so there is room for half a ring.
                     to.tail.store(last, Release);
                 }
-                return Some(g);
+                // SAFETY: the swap of `head` has given it to us, and it is behind the tail of `to`.
+                return Some(unsafe { H::from_ptr(g) });
             }
         }
     }
 
     /// Who is in `next`. Anybody.
-    pub(crate) fn peek_next(&self) -> Option<*mut T> {
+    pub(crate) fn peek_next(&self) -> Option<*mut H::Target> {
         let g = self.next.load(Acquire);
         (!g.is_null()).then_some(g)
     }
 
     /// Takes `g` out of another P's `next`, if it is there.
-    pub(crate) fn steal_next(&self, g: *mut T) -> bool {
-        self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok()
+    pub(crate) fn steal_next(&self, g: *mut H::Target) -> Option<H> {
+        let taken = self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok();
+        // SAFETY: the swap has taken it out.
+        taken.then(|| unsafe { H::from_ptr(g) })
     }
 }

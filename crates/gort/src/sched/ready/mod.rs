@@ -1,10 +1,23 @@
-//! Making goroutines run: where a runnable one is queued, and which M is told.
+//! Where a goroutine becomes runnable, and which M is told: the one place for both.
+//!
+//! | what has happened                                     | function             |
+//! | ----------------------------------------------------- | -------------------- |
+//! | its wait was ended                                    | [`Wake::ready`]      |
+//! | it was started                                        | [`started`]          |
+//! | it wanted to park, and a waker was first              | [`not_parked`]       |
+//! | it yields                                             | [`yielded`]          |
+//! | it comes out of `blocking` and has no P               | [`came_out`]         |
+//! | it is preempted                                       | `preempt::hold`, which takes the scheduler's lock for more than that |
+//! | I/O or time has woken many                            | `io::poll::collect`, which queues them together |
+//!
+//! A runnable goroutine is a [`Runnable`]: the right to queue it or to run it, of which there is one.
 
-use crate::sched::core::g::{G, GList, State};
+use crate::sched::core::g::{G, GList, Runnable};
 use crate::sched::core::m::{self, M};
 use crate::sched::core::p::P;
 use crate::sched::core::waiter::Wake;
-use crate::sched::shared::{self, WAKE};
+use crate::sched::policy::AfterYield;
+use crate::sched::shared::{self, Submitted, WAKE};
 use crate::sched::threads::pool;
 use crate::sys::pin;
 use crate::sys::sync::is_child;
@@ -36,14 +49,12 @@ impl Drop for Pinned {
     }
 }
 
-/// Queues a goroutine that the caller made runnable, to run soon: in front of the others where a P is at hand.
-/// Takes the scheduler's lock; G, M and P go on.
+/// Queues a runnable goroutine, to run soon: in front of the others where a P is at hand. Takes the
+/// scheduler's lock; G, M and P go on.
 #[inline]
-pub(crate) fn ready(g: &'static G) {
-    g.set_state(State::Runnable);
-    let expires = g.take_expires();
-    let g = std::ptr::from_ref(g).cast_mut();
-    // Pinned to the end: who has claimed an idle P must not be stopped before he has given it to an M.
+pub(crate) fn ready(g: Runnable) {
+    let expires = g.g().take_expires();
+    // Pinned to the end: a claimed idle P must be given to an M before this thread can be stopped.
     let here = pinned();
     let must_wake = match &here {
         // What is on a spare's queue nobody would steal.
@@ -56,15 +67,12 @@ pub(crate) fn ready(g: &'static G) {
                 }
             }
         }
-        None if is_child() => false, // nobody runs
+        None if is_child() => false, // nothing runs
         _ => {
             let mut s = shared::lock();
-            if expires {
-                s.push_expired(g, false)
-            } else {
-                s.push_global_one(g)
-            }
+            let submitted = if expires { s.push_expired(g, false) } else { s.push_global_one(g) };
             drop(s);
+            submitted.told_elsewhere(); // here
             WAKE.must_wake()
         }
     };
@@ -73,37 +81,103 @@ pub(crate) fn ready(g: &'static G) {
     }
 }
 
-/// The caller parks next, until `g` ends. Where that was queued last of all, it goes before the others, as one that the caller has readied: who forks and joins has the last child
-/// run first, whose stack and data are warm, and not all children of all at once.
+/// A new goroutine begins.
+///
+/// # Safety
+/// The caller has made it, and nothing else has it.
+#[inline]
+pub(crate) unsafe fn started(g: &'static G) {
+    // SAFETY: the caller's promise.
+    ready(unsafe { g.become_runnable() });
+}
+
+/// `g` was about to park on this M, and a waker was first: it goes on when its turn comes.
+///
+/// # Safety
+/// The caller is the M that `g` has just left, and its park was not committed.
+#[inline]
+pub(crate) unsafe fn not_parked(g: &'static G) {
+    // SAFETY: the caller's promise.
+    ready(unsafe { g.become_runnable() });
+}
+
+/// Queues `g`, which yields on `p`, where it `goes`; `bound`: its own M must find it. Which M is told is
+/// the caller's affair: "What yields" in `wake/README.md`.
+///
+/// # Safety
+/// The caller is the M of `p`, and `g` has just left it.
+#[inline]
+pub(crate) unsafe fn yielded(p: &P, g: &'static G, goes: AfterYield, bound: bool) {
+    // SAFETY: the caller's promise.
+    let g = unsafe { g.become_runnable() };
+    match goes {
+        AfterYield::Expires => shared::lock().push_expired(g, false).told_elsewhere(),
+        _ if bound => shared::lock().push_global_one(g).told_elsewhere(),
+        _ => push_behind(p, g),
+    }
+}
+
+/// Queues `g`, which comes out of `blocking` on its own thread and has no P, bound to that M.
+///
+/// # Safety
+/// The caller is `g`.
+pub(crate) unsafe fn came_out(g: &'static G) {
+    // SAFETY: the caller's promise.
+    let g = unsafe { g.become_runnable() };
+    let submitted = shared::lock().push_global_one(g);
+    tell(submitted);
+}
+
+/// The caller parks next, until `g` ends. If `g` was queued last of all, it goes before the others, as
+/// one that the caller has made ready: a caller that forks and joins has the last child run first, whose
+/// stack and data are warm, and not all children of all at once.
 #[inline]
 pub(crate) fn prefer(g: &'static G) {
-    // Pinned to the end: who has `g` in hand must not be stopped.
+    // Pinned to the end: a thread that has `g` in hand must not be stopped.
     if let Some(here) = pinned()
         && here.p.runq.peek_next().is_none()
-        && here.p.runq.take_last(std::ptr::from_ref(g).cast_mut())
+        && let Some(g) = here.p.runq.take_last(std::ptr::from_ref(g).cast_mut())
     {
         ready(g);
     }
 }
 
-/// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes to the
-/// global queue. In a crowd newcomers go there at once, where they wait for slices of their own.
+/// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes
+/// to the global queue. In a crowd newcomers go there at once, where they wait for slices of their own.
+/// The caller tells an M.
 #[inline]
-pub(crate) fn push_behind(p: &P, g: *mut G) {
-    // SAFETY: descriptors are never freed.
-    if shared::is_crowded() && unsafe { (*g).is_newcomer() } {
-        return shared::lock().push_global_one(g);
+pub(crate) fn push_behind(p: &P, g: Runnable) {
+    if shared::is_crowded() && g.g().is_newcomer() {
+        return shared::lock().push_global_one(g).told_elsewhere();
     }
     if let Some(overflow) = p.runq.push(g) {
         let mut list = GList::new();
-        overflow.items().iter().for_each(|&g| list.push_back(g));
-        shared::lock().push_global(&mut list);
+        overflow.into_handles().for_each(|g| list.push_back(g));
+        shared::lock().push_global(&mut list).told_elsewhere();
     }
+}
+
+/// Sees to it that some M looks at what was submitted (steps S2 to S4 of the wake protocol). With the
+/// scheduler's lock dropped. True if one was started; else some look already, or all Ps are busy.
+#[inline]
+pub(crate) fn tell(submitted: Submitted) -> bool {
+    submitted.told_elsewhere();
+    tell_of_work()
+}
+
+/// As [`tell`], for work on the ring of a P, or a P that idles.
+#[inline]
+pub(crate) fn tell_of_work() -> bool {
+    let must_wake = WAKE.must_wake();
+    if must_wake {
+        wake_p();
+    }
+    must_wake
 }
 
 /// After [`WakeState::must_wake`](crate::sched::wake::WakeState::must_wake) said so: starts a spinning M with an idle P.
 #[cold]
-pub(crate) fn wake_p() {
+fn wake_p() {
     loop {
         let idle = shared::lock().take_idle_p();
         if let Some(p) = idle {
@@ -122,9 +196,7 @@ pub(crate) fn wake_p() {
 pub(crate) fn end_spinning(m: &M) {
     if m.spinning.replace(false) {
         WAKE.end_spinning();
-        if WAKE.must_wake() {
-            wake_p();
-        }
+        tell_of_work();
     }
 }
 

@@ -29,12 +29,12 @@
 //! Model: `crates/gort-models/tests/direct.rs`, over this very file.
 
 use crate::sched::core::frozen;
-use crate::sched::core::g::{G, State};
+use crate::sched::core::g::G;
 use crate::sched::core::m::{self, Action, M};
 use crate::sched::core::p::P;
 use crate::sched::core::timers::NEVER;
-use crate::sched::policy::{LOOK_EVERY, Turn};
-use crate::sched::ready::{self, ready};
+use crate::sched::policy::{AfterYield, LOOK_EVERY, Turn};
+use crate::sched::ready;
 use crate::sched::run::stacks;
 use crate::sched::shared::{self, WAKE, monitor};
 use crate::sys::membarrier::fence_light;
@@ -105,17 +105,20 @@ pub(crate) fn arrive() {
 fn settle(m: &'static M, left: &'static G) {
     match m.action.get() {
         Action::Park => {
-            left.set_state(State::Waiting);
+            left.begin_waiting();
             if !left.waiter.commit_park() {
-                ready(left); // A waker was first.
+                // SAFETY: it has left its stack, and is not parked: a waker was first.
+                unsafe { ready::not_parked(left) };
             }
         }
         Action::Yield => {
-            left.set_state(State::Runnable);
-            ready::push_behind(m.p.get().expect("a goroutine runs with a P"), from_ref(left).cast_mut());
-            // Nothing lay on the ring between its successor's leaving it and this. See "What yields" in `wake/README.md`.
-            if WAKE.idle_ps() != 0 && WAKE.must_wake() {
-                ready::wake_p();
+            let p = m.p.get().expect("a goroutine runs with a P");
+            // SAFETY: it has left its stack to this M, which has `p`.
+            unsafe { ready::yielded(p, left, AfterYield::Queues, false) };
+            // Nothing lay on the ring between its successor's leaving it and this. See "What yields" in
+            // `wake/README.md`.
+            if WAKE.idle_ps() != 0 {
+                ready::tell_of_work();
             }
         }
         Action::Exit => stacks::put_away(m.p.get().expect("a goroutine runs with a P"), left),
@@ -168,7 +171,7 @@ fn successor(m: &'static M, g: &'static G) -> Next {
         && !shared::is_urgent()
         && !p.is_over()
         && !frozen::is_frozen();
-    debug_assert!(m.found.get().is_none(), "a goroutine that was found is lost");
+    debug_assert!(!m.has_found(), "a goroutine that was found is lost");
     if !straight {
         return Next::G0;
     }
@@ -180,18 +183,17 @@ fn successor(m: &'static M, g: &'static G) -> Next {
             None => return Next::Nobody,
         },
     };
-    // SAFETY: descriptors are never freed; we took it from a queue, so it is ours.
-    let next: &'static G = unsafe { &*next };
-    let is_ready = next.bound_m.load(Acquire).is_null() && {
-        next.set_state(State::Running); // before the look, see `core/swap_word.rs`
+    let g = next.g();
+    let is_ready = g.bound_m.load(Acquire).is_null() && {
+        g.begin_running(); // before the look, see `core/swap_word.rs`
         fence_light();
-        next.swap.is_home() && (next.sp.load(Relaxed) != 0 || stacks::attach_warm(p, next))
+        g.swap.is_home() && (g.sp.load(Relaxed) != 0 || stacks::attach_warm(p, g))
     };
     if !is_ready {
-        m.found.set(Some(from_ref(next).cast_mut()));
+        m.found.set(Some(next));
         return Next::G0;
     }
     p.begin_turn();
-    m.g.store(from_ref(next).cast_mut(), Relaxed);
-    Next::Goroutine(next)
+    m.g.store(from_ref(g).cast_mut(), Relaxed);
+    Next::Goroutine(next.claim())
 }

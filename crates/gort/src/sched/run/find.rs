@@ -8,7 +8,7 @@
 //!
 //! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers and the netpoller".
 
-use crate::sched::core::g::{G, GList};
+use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::m::M;
 use crate::sched::core::p::{self, P};
 use crate::sched::core::timers::NEVER;
@@ -19,7 +19,7 @@ use crate::sched::io::poll::{
     SLEEPER, announce, announce_all, earliest_timer, poll_into, push_urgent, run_all_due,
 };
 use crate::sched::policy::{self, Class, LOOK_EVERY, Sources, Turn, URGENT_NS};
-use crate::sched::ready::{push_behind, wake_p};
+use crate::sched::ready::{self, push_behind};
 use crate::sched::run::slice;
 use crate::sched::shared::{self, WAKE};
 use crate::sched::threads::pool;
@@ -43,7 +43,7 @@ const NEXT_GRACE: Duration = Duration::from_micros(20);
 
 /// The next goroutine for `m` to run. Sleeps until there is one. `None`: the thread is to end. On
 /// g0; enters and returns with a P (none at the thread's end).
-pub(crate) fn find(m: &'static M) -> Option<*mut G> {
+pub(crate) fn find(m: &'static M) -> Option<Runnable> {
     if let Some(found) = m.found.take() {
         return Some(found); // `direct.rs` has looked
     }
@@ -79,7 +79,7 @@ pub(crate) fn find(m: &'static M) -> Option<*mut G> {
 struct Here(&'static P);
 
 impl Sources for Here {
-    type Item = *mut G;
+    type Item = Runnable;
 
     #[inline]
     fn is_slice_over(&self) -> bool {
@@ -137,37 +137,37 @@ impl Sources for Here {
 
     /// Not where so many wait already that they last until the next look: more would only overtake
     /// them.
-    fn readable(&mut self) -> Option<*mut G> {
+    fn readable(&mut self) -> Option<Runnable> {
         let few = netpoll::waiters() != 0 && self.0.runq.len() < LOOK_EVERY as usize;
         if few { look_at_netpoll(self.0) } else { None }
     }
 
     #[inline]
-    fn readable_alone(&mut self) -> Option<*mut G> {
+    fn readable_alone(&mut self) -> Option<Runnable> {
         if netpoll::waiters() == 0 || SLEEPER.is_there() { None } else { look_at_netpoll(self.0) }
     }
 
     #[inline]
-    fn urgent(&mut self) -> Option<*mut G> {
+    fn urgent(&mut self) -> Option<Runnable> {
         if shared::is_urgent() { shared::lock().pop_urgent() } else { None }
     }
 
-    fn newcomer(&mut self) -> Option<*mut G> {
+    fn newcomer(&mut self) -> Option<Runnable> {
         shared::lock().pop_newcomer()
     }
 
     #[inline]
-    fn global(&mut self) -> Option<*mut G> {
+    fn global(&mut self) -> Option<Runnable> {
         if shared::active_is_empty() { None } else { shared::lock().pop_active() }
     }
 
     #[inline]
-    fn global_share(&mut self) -> Option<*mut G> {
+    fn global_share(&mut self) -> Option<Runnable> {
         if shared::active_is_empty() { None } else { shared::lock().pop_global(self.0) }
     }
 
     #[inline]
-    fn next(&mut self) -> Option<*mut G> {
+    fn next(&mut self) -> Option<Runnable> {
         self.0.runq.take_next()
     }
 
@@ -175,24 +175,24 @@ impl Sources for Here {
         if self.0.turn.get().running == Class::Expired
             && let Some(g) = self.0.runq.take_next()
         {
-            shared::lock().push_expired_front(g, false);
+            shared::lock().push_expired_front(g, false).told_elsewhere(); // what is picked instead is told of
         }
     }
 
     #[inline]
-    fn ring(&mut self) -> Option<*mut G> {
+    fn ring(&mut self) -> Option<Runnable> {
         self.0.pop()
     }
 
     #[inline]
-    fn expired(&mut self) -> Option<*mut G> {
+    fn expired(&mut self) -> Option<Runnable> {
         if shared::nothing_is_expired() { None } else { shared::lock().pop_expired() }
     }
 }
 
 /// Looks what the kernel has for us, without sleeping: the first is to run, the others are queued
 /// on `p`.
-fn look_at_netpoll(p: &P) -> Option<*mut G> {
+fn look_at_netpoll(p: &P) -> Option<Runnable> {
     let mut list = GList::new();
     poll_into(Some(0), &mut list);
     let first = list.pop_front()?;
@@ -208,13 +208,13 @@ fn queue_on(p: &P, mut list: GList) {
         push_behind(p, g);
         some = true;
     }
-    if some && WAKE.must_wake() {
-        wake_p();
+    if some {
+        ready::tell_of_work();
     }
 }
 
 /// Looks at other Ps, as a spinning M, unless enough others do.
-fn steal_work(m: &'static M, p: &'static P) -> Option<*mut G> {
+fn steal_work(m: &'static M, p: &'static P) -> Option<Runnable> {
     let procs = p::procs() as u32;
     if procs == 1 {
         return None;
@@ -251,9 +251,11 @@ fn steal_work(m: &'static M, p: &'static P) -> Option<*mut G> {
                 let schedules = victim.stats.schedules.get();
                 thread::sleep(NEXT_GRACE);
                 // Only behind one that goes on computing: a pair that hands over to each other stays together.
-                if victim.stats.schedules.get() == schedules && victim.runq.steal_next(next) {
+                if victim.stats.schedules.get() == schedules
+                    && let Some(g) = victim.runq.steal_next(next)
+                {
                     p.stats.steals.add(1);
-                    return Some(next);
+                    return Some(g);
                 }
             }
         }

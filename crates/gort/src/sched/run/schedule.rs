@@ -16,7 +16,7 @@
 //! 2. A stack is put away on another one, when the goroutine has left it for good.
 
 use crate::sched::core::frozen::is_frozen;
-use crate::sched::core::g::{G, State};
+use crate::sched::core::g::G;
 use crate::sched::core::m::{Action, M};
 use crate::sched::policy::AfterYield;
 use crate::sched::ready::end_spinning;
@@ -33,11 +33,9 @@ use std::ptr::null_mut;
 /// Runs goroutines until the thread is to end. On g0, with a P.
 pub(crate) fn schedule(m: &'static M) {
     while let Some(g) = find::find(m) {
-        // SAFETY: descriptors are never freed.
-        let g: &'static G = unsafe { &*g };
-        let bound = g.bound_m.load(Acquire);
+        let bound = g.g().bound_m.load(Acquire);
         if bound.is_null() || std::ptr::eq(bound, m) {
-            if !execute(m, g) {
+            if !execute(m, g.claim()) {
                 return;
             }
             continue;
@@ -45,8 +43,7 @@ pub(crate) fn schedule(m: &'static M) {
         let p = m.p.take().expect("`find` returns with a P");
         p.begin_turn();
         end_spinning(m);
-        // SAFETY: descriptors of Ms are never freed.
-        unsafe { &*bound }.give(p, false);
+        g.run_on_its_m().give(p, false);
         if !pool::stop_m(m) {
             return;
         }
@@ -66,7 +63,7 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
         if is_frozen() {
             m.sleep_for_good();
         }
-        g.set_state(State::Running); // before the look, see `core/swap_word.rs`
+        g.begin_running(); // before the look, see `core/swap_word.rs`
         fence_light();
         if !g.swap.is_home() {
             swap::bring_back(g);
@@ -81,28 +78,26 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
         let bound = std::ptr::eq(g.bound_m.load(Relaxed), m);
         match m.action.get() {
             Action::Park => {
-                g.set_state(State::Waiting);
+                g.begin_waiting();
                 if !g.waiter.commit_park() {
                     // A waker was first. It goes on as if nothing had been; but behind the one that it took from a queue for us
                     // (then it is not bound).
-                    if m.found.get().is_some() {
-                        ready::ready(g);
+                    if m.has_found() {
+                        // SAFETY: it has left its stack, and is not parked.
+                        unsafe { ready::not_parked(g) };
                         return true;
                     }
                     continue;
                 }
             }
             Action::Yield => {
-                g.set_state(State::Runnable);
                 let p = m.p.get().expect("it yielded with a P");
-                let ptr = std::ptr::from_ref(g).cast_mut();
-                match slice::after_yield(p) {
-                    AfterYield::Runs if m.found.get().is_none() => continue,
-                    AfterYield::Expires => shared::lock().push_expired(ptr, false),
-                    // Its own M must find it.
-                    _ if bound => shared::lock().push_global_one(ptr),
-                    _ => ready::push_behind(p, ptr),
+                let goes = slice::after_yield(p);
+                if goes == AfterYield::Runs && !m.has_found() {
+                    continue;
                 }
+                // SAFETY: it has left its stack to this M, which has `p`.
+                unsafe { ready::yielded(p, g, goes, bound) };
             }
             Action::Exit => return retire(m, g),
         }

@@ -1,12 +1,12 @@
 //! The end of a slice on a P: which goroutine is charged, and what the next one is for
 //! (`policy/`).
 
-use crate::sched::core::g::{G, GList};
+use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::p::P;
 use crate::sched::io::netpoll;
 use crate::sched::policy::{self, AfterYield, Class, Turn};
-use crate::sched::ready::wake_p;
-use crate::sched::shared::{self, Shared, WAKE};
+use crate::sched::ready;
+use crate::sched::shared::{self, Shared};
 use crate::sys::sync::Ordering::*;
 
 /// The slice of `p` was marked as over, and no goroutine runs there: the one that has just left it
@@ -18,9 +18,7 @@ pub(crate) fn end_between(p: &P) {
     }
     end(p, &mut shared::lock(), None);
     // What was `next` is for everybody now.
-    if WAKE.must_wake() {
-        wake_p();
-    }
+    ready::tell_of_work();
 }
 
 /// Whether there are others than `next`, or may be some for which the kernel has something.
@@ -30,25 +28,25 @@ fn others_wait(p: &P) -> bool {
 
 /// Ends the slice of `p`. It is charged to `stopped`, which was running, or else to `next`. Owner
 /// only; allocates nothing.
-pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<*mut G>) {
+pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) {
     let parties = s.parties(p);
     let mut account = p.account.get();
     let mut first = account.charge(policy::charged(p.purpose.get(), p.turn.get().running), parties);
     p.account.set(account);
     match (stopped, p.runq.take_next()) {
         (Some(g), next) => {
-            s.push_expired(g, true);
+            s.push_expired(g, true).told_elsewhere();
             if let Some(overflow) = next.and_then(|next| p.runq.push(next)) {
                 let mut list = GList::new();
-                overflow.items().iter().for_each(|&g| list.push_back(g));
-                s.push_global(&mut list);
+                overflow.into_handles().for_each(|g| list.push_back(g));
+                s.push_global(&mut list).told_elsewhere();
             }
         }
-        (None, Some(next)) => s.push_expired(next, false),
+        (None, Some(next)) => s.push_expired(next, false).told_elsewhere(),
         (None, None) => {}
     }
     if let Some(n) = policy::one_in(s.stopped()) {
-        s.push_global(&mut p.take_ring());
+        s.push_global(&mut p.take_ring()).told_elsewhere();
         if p.random(n) == 0 {
             first = Class::Newcomers;
         }

@@ -1,7 +1,7 @@
 //! A goroutine gets its stack when it first runs, and leaves it at its end.
 
 use crate::sched::core::fixed::fixed;
-use crate::sched::core::g::{self, G, State};
+use crate::sched::core::g::{self, G};
 use crate::sched::core::p::P;
 use crate::sched::ready::pinned;
 use crate::stack::slab::{self, Slot};
@@ -78,7 +78,7 @@ pub(crate) fn put_away(p: &P, g: &'static G) {
         p.put_slot(slot, fixed.class);
     }
     g.bound_m.store(null_mut(), Relaxed);
-    g.set_state(State::Dead);
+    g.end();
     release(g);
 }
 

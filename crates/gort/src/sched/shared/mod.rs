@@ -8,7 +8,7 @@ pub(crate) mod staff;
 
 use self::staff::Staff;
 use crate::sched::core::config::MAX_PROCS;
-use crate::sched::core::g::{G, GList};
+use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::m::M;
 use crate::sched::core::p::{self, P};
 use crate::sched::policy::{self, Class, Parties};
@@ -152,63 +152,74 @@ fn comes_first(a: &GList, b: &GList) -> bool {
     a.front().is_some_and(|a| b.front().is_none_or(|b| a.turn.get() <= b.turn.get()))
 }
 
+/// Goroutines were queued where all Ps see them. Once the lock is dropped, an M may have to be told:
+/// `ready::tell`.
+#[must_use = "once the lock is dropped, an M may have to be told"]
+pub(crate) struct Submitted(());
+
+impl Submitted {
+    /// Nothing was, or somebody is told in another way.
+    pub(crate) fn told_elsewhere(self) {}
+}
+
 impl Shared {
-    /// Puts runnable goroutines behind the others. The caller asks [`WakeState::must_wake`] after dropping the lock.
-    pub(crate) fn push_global(&mut self, gs: &mut GList) {
+    /// Puts runnable goroutines behind the others.
+    pub(crate) fn push_global(&mut self, gs: &mut GList) -> Submitted {
         while let Some(g) = gs.pop_front() {
             self.queue(g);
         }
         self.publish();
+        Submitted(())
     }
 
-    /// Puts one runnable goroutine behind the others. As [`push_global`](Self::push_global).
-    pub(crate) fn push_global_one(&mut self, g: *mut G) {
+    /// Puts one runnable goroutine behind the others.
+    pub(crate) fn push_global_one(&mut self, g: Runnable) -> Submitted {
         self.queue(g);
         self.publish();
+        Submitted(())
     }
 
-    fn queue(&mut self, g: *mut G) {
-        let newcomer = self.stamp(g).is_newcomer();
-        if newcomer { self.newcomers.push_back(g) } else { self.begun.push_back(g) }
+    fn queue(&mut self, g: Runnable) {
+        self.stamp(&g);
+        if g.g().is_newcomer() { self.newcomers.push_back(g) } else { self.begun.push_back(g) }
     }
 
-    /// Notes when `g` came, which is the caller's.
-    fn stamp(&mut self, g: *mut G) -> &'static G {
-        // SAFETY: descriptors are never freed.
-        let g = unsafe { &*g };
-        g.turn.set(self.turn);
+    /// Notes when `g` came.
+    fn stamp(&mut self, g: &Runnable) {
+        g.g().turn.set(self.turn);
         self.turn += 1;
-        g
     }
 
-    /// Puts goroutines before those who may compute. As [`push_global`](Self::push_global).
-    pub(crate) fn push_urgent(&mut self, gs: &mut GList) {
+    /// Puts goroutines before those who may compute.
+    pub(crate) fn push_urgent(&mut self, gs: &mut GList) -> Submitted {
         self.urgent.append(gs);
         self.publish();
+        Submitted(())
     }
 
     /// Puts a goroutine that is charged with a slice behind the expired; `is_stopped`: in the
-    /// middle of computing, and its thread waits. As [`push_global`](Self::push_global).
-    pub(crate) fn push_expired(&mut self, g: *mut G, is_stopped: bool) {
-        self.stamp(g);
+    /// middle of computing, and its thread waits.
+    pub(crate) fn push_expired(&mut self, g: Runnable, is_stopped: bool) -> Submitted {
+        self.stamp(&g);
         if is_stopped {
             self.stopped.push_back(g)
         } else {
             self.expired.push_back(g)
         }
         self.publish();
+        Submitted(())
     }
 
     /// As [`push_expired`](Self::push_expired), in front of all: its slice is not over.
-    pub(crate) fn push_expired_front(&mut self, g: *mut G, is_stopped: bool) {
-        // SAFETY: descriptors are never freed, and `g` is the caller's.
-        unsafe { (*g).turn.set(0) };
+    pub(crate) fn push_expired_front(&mut self, g: Runnable, is_stopped: bool) -> Submitted {
+        g.g().turn.set(0);
         if is_stopped {
             self.stopped.push_front(g)
         } else {
             self.expired.push_front(g)
         }
         self.publish();
+        Submitted(())
     }
 
     /// Whether so many are stopped that newcomers are let in slowly, see `policy/`.
@@ -230,14 +241,14 @@ impl Shared {
     }
 
     /// Takes the goroutine that was stopped first.
-    pub(crate) fn pop_stopped(&mut self) -> Option<*mut G> {
+    pub(crate) fn pop_stopped(&mut self) -> Option<Runnable> {
         let g = self.stopped.pop_front();
         self.publish();
         g
     }
 
     /// Takes the first of the expired.
-    pub(crate) fn pop_expired(&mut self) -> Option<*mut G> {
+    pub(crate) fn pop_expired(&mut self) -> Option<Runnable> {
         let stopped = self.stopped_is_first();
         let g = if stopped { self.stopped.pop_front() } else { self.expired.pop_front() };
         self.publish();
@@ -269,27 +280,27 @@ impl Shared {
     }
 
     /// Takes one that I/O or time has readied.
-    pub(crate) fn pop_urgent(&mut self) -> Option<*mut G> {
+    pub(crate) fn pop_urgent(&mut self) -> Option<Runnable> {
         let g = self.urgent.pop_front();
         self.publish();
         g
     }
 
     /// Takes one that has never run.
-    pub(crate) fn pop_newcomer(&mut self) -> Option<*mut G> {
+    pub(crate) fn pop_newcomer(&mut self) -> Option<Runnable> {
         let g = self.newcomers.pop_front();
         self.publish();
         g
     }
 
     /// Takes the first of the global queue.
-    pub(crate) fn pop_active(&mut self) -> Option<*mut G> {
+    pub(crate) fn pop_active(&mut self) -> Option<Runnable> {
         let g = self.pop();
         self.publish();
         g
     }
 
-    fn pop(&mut self) -> Option<*mut G> {
+    fn pop(&mut self) -> Option<Runnable> {
         if self.is_crowded() || comes_first(&self.begun, &self.newcomers) {
             self.begun.pop_front()
         } else {
@@ -299,7 +310,7 @@ impl Shared {
 
     /// Takes the first of the global queue for `p` to run, and `p`'s share of the rest into its
     /// empty ring.
-    pub(crate) fn pop_global(&mut self, p: &P) -> Option<*mut G> {
+    pub(crate) fn pop_global(&mut self, p: &P) -> Option<Runnable> {
         let first = self.pop()?;
         let rest = self.active() - self.urgent.len();
         for _ in 0..(rest / p::procs()).min(crate::sched::core::config::RING / 2) {

@@ -22,7 +22,7 @@
 use super::{local, lock_thread};
 use crate::sched::core::fixed::{fixed, require_started};
 use crate::sched::core::g::TaskVTable;
-use crate::sched::core::g::{G, Kind, STORAGE_WORDS, State};
+use crate::sched::core::g::{G, Kind, STORAGE_WORDS};
 use crate::sched::core::m::{self, Action};
 use crate::sched::core::p;
 use crate::sched::core::reason::WaitReason;
@@ -222,7 +222,8 @@ where
     // SAFETY: the caller's promise.
     let g = unsafe { make(f, options, 2, at) };
     count_created();
-    ready::ready(g);
+    // SAFETY: made above, and nothing else has it.
+    unsafe { ready::started(g) };
     let handle = JoinHandle { g, _result: PhantomData };
     crate::sched::preempt::checkpoint_of_spawner();
     handle
@@ -667,7 +668,7 @@ pub(crate) unsafe fn make_waiting<F: FnOnce() + Send + 'static>(
     g.set_kind(Kind::System);
     g.join.store(DETACHED, Relaxed);
     g.set_reason(WaitReason::AfterFunc, crate::sched::shared::monitor::coarse_ns());
-    g.set_state(State::Waiting);
+    g.begin_waiting();
     WaiterRef::of(g).arm();
     let parked = g.waiter.commit_park();
     debug_assert!(parked, "nobody knows it yet");
@@ -687,7 +688,7 @@ pub(crate) fn begin_counting() {
 /// The caller is the one party, and nobody selects it any more.
 pub(crate) unsafe fn cancel(g: &'static G) {
     let vtable = g.vtable.get().expect("set at its start");
-    g.set_state(State::Dead);
+    g.end();
     // SAFETY: it has not run, so the storage holds the closure, which is the caller's.
     unsafe { (vtable.drop_task)(g) };
     local::drop_all(g);
@@ -701,7 +702,8 @@ pub(crate) fn spawn_system(f: impl FnOnce() + Send + 'static) {
     let g = unsafe { make(f, Options::default(), 1, Location::caller()) };
     g.set_kind(Kind::System);
     g.join.store(DETACHED, Relaxed);
-    ready::ready(g);
+    // SAFETY: made above, and nothing else has it.
+    unsafe { ready::started(g) };
 }
 
 /// Starts a goroutine of the runtime's own on a stack of the caller's choice, which goes back to the system at its end.
@@ -713,5 +715,6 @@ pub(crate) fn spawn_on_cold_slot(slot: slab::Slot, f: impl FnOnce() + Send + 'st
     g.join.store(DETACHED, Relaxed);
     // SAFETY: `g` is ours until it is queued.
     unsafe { *g.slot.get() = Some(slot) };
-    ready::ready(g);
+    // SAFETY: made above, and nothing else has it.
+    unsafe { ready::started(g) };
 }

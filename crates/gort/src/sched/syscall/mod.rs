@@ -23,12 +23,12 @@
 
 pub(crate) mod limit;
 
-use crate::sched::core::g::{G, State};
+use crate::sched::core::g::G;
 use crate::sched::core::m::{self, M};
 use crate::sched::core::p::{self, P};
 use crate::sched::core::reason::WaitReason;
 use crate::sched::core::syscall_word::Stay;
-use crate::sched::shared::{self, WAKE, monitor};
+use crate::sched::shared::{WAKE, monitor};
 use crate::sched::trace;
 use crate::sched::trace::EventKind::*;
 use crate::sched::wake::nap::NAPS;
@@ -91,7 +91,7 @@ fn enter(m: &'static M, g: &'static G) {
     // From here on until the exit is over no signal takes our P, which we do not have.
     m.in_blocking.store(true, Relaxed);
     signal::fence();
-    g.set_state(State::Blocked);
+    g.begin_blocking();
     let p = m.p.take().expect("a goroutine that runs has a P");
     trace::point(SyscallBegin, Some(g), Some(m), Some(p));
     m.syscall.enter(p.id);
@@ -115,7 +115,7 @@ fn exit(m: &'static M, g: &'static G) {
     }
     signal::fence();
     m.in_blocking.store(false, Relaxed);
-    g.set_state(State::Running);
+    g.go_on();
 }
 
 /// Our P was taken: waits for one, on this thread.
@@ -131,17 +131,14 @@ fn wait_for_p(m: &'static M, g: &'static G) {
 fn come_back(m: &'static M, g: &'static G) {
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
-    g.set_state(State::Runnable);
-    shared::lock().push_global_one(std::ptr::from_ref(g).cast_mut());
-    // A P may have come to the idle list since we looked.
-    if WAKE.must_wake() {
-        ready::wake_p();
-    }
+    // A P may have come to the idle list since we looked, so this tells an M.
+    // SAFETY: we are `g`, and on no queue.
+    unsafe { ready::came_out(g) };
     m.sleep(None);
     if !bound {
         g.bound_m.store(std::ptr::null_mut(), Relaxed);
     }
-    g.set_state(State::Running);
+    g.go_on();
 }
 
 /// The stay inside `blocking` that `p`'s M has just now with it.

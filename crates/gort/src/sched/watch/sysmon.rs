@@ -317,8 +317,8 @@ impl Sysmon {
 /// Whoever yields asks for an M without a fence, or not at all: should a P idle that has missed it, this finds one.
 fn ask_for_yielders() {
     let some_wait = !shared::global_is_empty() || p::all().any(|p| p.runq.ring_len() != 0);
-    if some_wait && WAKE.must_wake() {
-        ready::wake_p();
+    if some_wait {
+        ready::tell_of_work();
     }
 }
 

@@ -13,7 +13,7 @@ use crate::sched::core::config::{Limits, MAX_PROCS};
 use crate::sched::core::p::{self, P};
 use crate::sched::handoff::{SURRENDERED, surrender, take_queue};
 use crate::sched::io::poll;
-use crate::sched::shared::{self, WAKE};
+use crate::sched::shared::{self};
 use crate::sched::spawn::task;
 use crate::sched::trace::{self, EventKind};
 use crate::sched::{preempt, ready, syscall};
@@ -197,9 +197,7 @@ fn change(n: usize) -> usize {
         });
     }
     // Whoever waits for a P, or for more of them, gets one.
-    if WAKE.must_wake() {
-        ready::wake_p();
-    }
+    ready::tell_of_work();
     old
 }
 
@@ -237,15 +235,13 @@ fn drain() {
         let Some(p) = shared::lock().surrendered.pop() else { return };
         p.timers.move_all_to(&p::get(0).timers);
         p.flush();
-        {
+        let submitted = {
             let mut s = shared::lock();
-            // Those that waited for a thread have theirs still.
-            s.push_global(&mut take_queue(p));
             s.dying_ps -= 1;
-        }
-        if WAKE.must_wake() {
-            ready::wake_p();
-        }
+            // Those that waited for a thread have theirs still.
+            s.push_global(&mut take_queue(p))
+        };
+        ready::tell(submitted);
         poll::announce_all();
     }
 }

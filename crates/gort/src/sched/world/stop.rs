@@ -25,7 +25,7 @@
 use super::procs::{self, RESIZER, Times};
 use crate::sched::core::p;
 use crate::sched::io::{netpoll, poll};
-use crate::sched::shared::{self, WAKE};
+use crate::sched::shared::{self};
 use crate::sched::threads::pool;
 use crate::sched::trace::{self, EventKind};
 use crate::sched::{ready, syscall};
@@ -85,9 +85,7 @@ fn start() {
             pool::start_m(p, false);
         }
     }
-    if WAKE.must_wake() {
-        ready::wake_p();
-    }
+    ready::tell_of_work();
     if netpoll::waiters() != 0 {
         poll::announce(poll::SOON_ENOUGH);
     }
