@@ -1,21 +1,22 @@
-//! Where messages lie: a ring for bounded channels, blocks for unbounded ones (and for rendezvous channels, whose
-//! messages pass through memory only on their way to a `select`).
+//! The messages in a channel: a ring for bounded channels, blocks for unbounded ones. Rendezvous
+//! channels use blocks too, because a message on its way to a `select` passes through memory.
 //!
-//! No memory is taken or given back under the channel's lock: [`Buffer::has_room`] says whether a push needs memory,
-//! the sender unlocks, allocates it ([`Memory::new`]), and gives it in; what a pop leaves over is handed out. The
-//! number of messages is kept by the caller (`core.rs`), who needs it for more than this.
+//! No memory is allocated or freed under the channel's lock. [`Buffer::has_room`] says whether a
+//! push needs memory. If so, the sender unlocks, allocates it ([`Memory::new`]) and gives it to the
+//! buffer. Memory that a pop leaves over is returned to the caller. The caller (`core.rs`) counts
+//! the messages, because it needs the count for more than this.
 //!
-//! A fresh channel has no memory at all. A ring is allocated whole by the first send that needs it; an unbounded
-//! channel starts with a small block and keeps one block when it has run empty.
+//! A new channel has no memory at all. A ring is allocated whole by the first send that needs it.
+//! An unbounded channel starts with a small block, and keeps one block when it has run empty.
 //!
-//! Rejected: one growing ring for unbounded channels (moving a backlog of millions under the lock takes
-//! milliseconds, for everybody).
+//! Rejected: one growing ring for unbounded channels. Moving a backlog of millions under the lock
+//! takes milliseconds, and all users of the channel wait for it.
 
 use std::collections::TryReserveError;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// What one block of an unbounded channel should take.
+/// The intended size of a block of an unbounded channel.
 const BLOCK_BYTES: usize = 1024;
 /// Messages in the first block.
 const FIRST_BLOCK_SLOTS: usize = 8;
@@ -33,10 +34,11 @@ pub(super) enum Memory<T> {
     Block(Box<Block<T>>),
 }
 
-/// Memory that a pop leaves over, to be dropped after unlocking. One word, so that it comes in a register.
+/// Memory that a pop leaves over, to be dropped after unlocking. It is one word, so it is returned
+/// in a register.
 pub(super) type LeftOver<T> = Option<Box<Block<T>>>;
 
-/// What memory a push needs: so many slots.
+/// The memory that a push needs, in slots.
 #[derive(Clone, Copy)]
 pub(super) enum Need {
     Ring(usize),
@@ -55,7 +57,7 @@ impl<T> Memory<T> {
     }
 }
 
-/// Fails where a ring of `cap` messages could not be allocated on any machine.
+/// Fails if no machine could allocate a ring of `cap` messages.
 pub(super) fn check_capacity<T>(cap: usize) -> Result<(), TryReserveError> {
     if cap.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes <= isize::MAX as usize) {
         return Ok(());
@@ -80,7 +82,7 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// Whether a push finds memory. For a ring: whether it has been allocated; counting is the caller's.
+    /// Whether there is memory for a push. For a ring: whether it was allocated; the caller counts.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
         match self {
@@ -100,7 +102,7 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// Takes the memory in; gives it back if it is no longer needed.
+    /// Takes the memory. Returns it if it is no longer needed.
     #[must_use = "what is left over is to be dropped after unlocking"]
     pub(super) fn give(&mut self, memory: Memory<T>) -> Option<Memory<T>> {
         if self.has_room() {
@@ -114,7 +116,7 @@ impl<T> Buffer<T> {
         None
     }
 
-    /// Puts a message behind the `len` that are there. There is room.
+    /// Puts a message behind the `len` messages that are there. There is room.
     #[inline]
     pub(super) fn push(&mut self, len: usize, message: T) {
         match self {
@@ -127,7 +129,7 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// Where the first message lies; there is one.
+    /// The place of the first message. There is one.
     #[inline]
     pub(super) fn front(&self) -> *const T {
         match self {
@@ -140,8 +142,8 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// Forgets the first of `len` messages, which the caller has moved out. Memory that is no longer needed is
-    /// handed out, to be dropped after unlocking.
+    /// Forgets the first of `len` messages, which the caller has moved out. Memory that is no
+    /// longer needed is returned, to be dropped after unlocking.
     #[inline]
     pub(super) fn advance(&mut self, len: usize) -> LeftOver<T> {
         match self {
@@ -156,10 +158,10 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// Drops `len` messages and the memory; with no lock held.
+    /// Drops `len` messages and the memory. No lock is held.
     pub(super) fn drop_all(mut self, len: usize) {
         for left in (1..=len).rev() {
-            // SAFETY: `left` messages are still there; this one is forgotten before it is dropped.
+            // SAFETY: `left` messages are still there. This one is forgotten before it is dropped.
             let message = unsafe { self.front().read() };
             drop(self.advance(left));
             drop(message);
@@ -232,7 +234,7 @@ impl<T> Blocks<T> {
     fn advance(&mut self, len: usize) -> LeftOver<T> {
         self.head_slot += 1;
         if len == 1 {
-            // Empty: head and tail are the same block. Start it again, it is warm.
+            // Empty: head and tail are the same block. Use it again, it is in the cache.
             (self.head_slot, self.tail_slot) = (0, 0);
             return self.spare.take();
         }
@@ -261,7 +263,7 @@ impl<T> Blocks<T> {
 impl<T> Drop for Blocks<T> {
     fn drop(&mut self) {
         while let Some(head) = self.head {
-            // SAFETY: the block came from `Box::leak` in `link_spare`, and the list is its only owner.
+            // SAFETY: the block came from `Box::leak` in `link_spare`, and the list alone owns it.
             let block = unsafe { Box::from_raw(head.as_ptr()) };
             self.head = block.next;
         }
@@ -274,7 +276,7 @@ mod tests {
     use crate::sys::rng::Rng;
     use std::collections::VecDeque;
 
-    /// Runs a buffer beside a VecDeque.
+    /// Runs a buffer beside a `VecDeque`.
     fn check(mut buffer: Buffer<Box<u32>>, cap: usize, seed: u64) {
         println!("seed {seed}");
         let mut rng = Rng::new(seed);
@@ -310,7 +312,7 @@ mod tests {
         check(Buffer::blocks(), usize::MAX, 99);
     }
 
-    /// However much was in it, an empty buffer keeps one block.
+    /// An empty buffer keeps one block, however much was in it.
     #[test]
     fn blocks_give_memory_back() {
         let mut buffer = Buffer::blocks();

@@ -1,22 +1,26 @@
 //! A channel with its messages: plain sends and receives, and the second half of selected ones.
 //!
 //! # Role
-//! Behind `Sender` and `Receiver` of every channel that holds messages: bounded, unbounded, and rendezvous
-//! (capacity zero) are one implementation, because with direct hand-off they differ only in counts.
+//! Behind `Sender` and `Receiver` of every channel that holds messages. Bounded, unbounded and
+//! rendezvous channels (capacity zero) are one implementation: with direct hand-off they differ
+//! only in counts.
 //!
 //! # Protocol
-//! All under the lock; what is woken is made ready after it.
-//! - *send*: a parked receiver? Copy the message into its slot and end its wait; if that wait was already over, forget
-//!   the copy and go on to the next. (For an arm of a `select`, put the message into the buffer and claim it.) Else a
-//!   free place? Push. Else park with the message in a slot of our own.
-//! - *recv*: a message? Pop it, then serve the queues: a parked sender's message goes into the free place. Capacity
-//!   zero and a parked sender? Copy its message out and end its wait. Else park with an empty slot.
+//! Everything happens under the lock. Waiters are made ready after unlocking.
+//! - *send*: Is a receiver parked? Copy the message into its slot and end its wait. If that wait
+//!   was already over, forget the copy and go on to the next receiver. (For an arm of a `select`,
+//!   put the message into the buffer and claim it.) Otherwise, is a place free? Push. Otherwise
+//!   park, with the message in a slot of the sender.
+//! - *recv*: Is there a message? Pop it, then serve the queues: the message of a parked sender goes
+//!   into the free place. With capacity zero, is a sender parked? Copy its message out and end its
+//!   wait. Otherwise park with an empty slot.
 //!
-//! A wait that ended with DONE needs no lock again: the waker had popped the node, and the end of the wait was its
-//! last touch (`waitq.rs`, invariants 2 and 3). The order of arrival is kept: a message goes to the first receiver in
-//! the queue, a place to the first sender, and nobody who comes later can take it.
+//! A wait that ended with DONE needs no lock again: the waker had popped the node, and it touched
+//! the node for the last time when it ended the wait (`waitq.rs`, invariants 2 and 3). The order of
+//! arrival is kept: a message goes to the first receiver in the queue, a place to the first sender,
+//! and a later one cannot take it.
 //!
-//! Nothing of the user's runs under the lock, and no memory is allocated or freed there (`buffer.rs`).
+//! No user code runs under the lock, and no memory is allocated or freed there (`buffer.rs`).
 
 use super::buffer::{Buffer, LeftOver, Memory, Need};
 use super::core::{Core, PLAIN, Patience, Permit, State, UNBOUNDED};
@@ -34,7 +38,7 @@ pub(super) struct Chan<T> {
     buffer: UnsafeCell<Buffer<T>>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
-    /// One side is gone altogether; the other one frees.
+    /// All handles of one side are gone. The other side frees the channel.
     half_gone: AtomicBool,
 }
 
@@ -52,7 +56,7 @@ pub(super) enum Nothing {
     Disconnected,
 }
 
-/// What became of an attempt to send, under the lock.
+/// The result of an attempt to send, under the lock.
 enum Offer {
     Sent(Wake),
     /// Memory is needed first.
@@ -61,12 +65,12 @@ enum Offer {
     Gone,
 }
 
-/// What became of an attempt to receive, under the lock.
+/// The result of an attempt to receive, under the lock.
 enum Take<T> {
     Popped(T, LeftOver<T>),
-    /// From a sender, who is to be made ready.
+    /// From a sender, which must be made ready.
     Direct(T, Wake),
-    /// A select-sender has been told (and is to be made ready) to serve us.
+    /// A select-sender has been told to serve the caller. It must be made ready.
     Meet(Wake),
     Empty,
     Gone,
@@ -84,15 +88,16 @@ impl<T> Chan<T> {
         })))
     }
 
-    /// The buffer, for who holds the lock.
+    /// The buffer, for the holder of the lock.
     #[inline]
     #[allow(clippy::mut_from_ref, reason = "the borrow of the lock's guard stands for the exclusive one")]
     fn buffer<'a>(&'a self, _locked: &'a mut Guard<'_, State>) -> &'a mut Buffer<T> {
-        // SAFETY: the buffer is used under the lock only, whose guard is borrowed mutably for as long.
+        // SAFETY: the buffer is used under the lock only, and the guard is borrowed mutably for as
+        // long.
         unsafe { &mut *self.buffer.get() }
     }
 
-    /// Tries to send what lies in `slot`. Sent: it has moved.
+    /// Tries to send the message in `slot`. If it is sent, it has moved.
     ///
     /// # Safety
     /// `slot` holds a message.
@@ -120,7 +125,7 @@ impl<T> Chan<T> {
         Offer::Sent(Wake::NONE)
     }
 
-    /// `offer`, where receivers are queued. None: they had all left.
+    /// `offer`, if receivers are queued. None: all of them had left, or have to wait.
     ///
     /// # Safety
     /// As `offer`.
@@ -128,8 +133,8 @@ impl<T> Chan<T> {
         while let Some(receiver) = state.recvq.front() {
             if !receiver.is_arm() {
                 let receiver = state.recvq.pop().expect("it was the front");
-                // SAFETY: the receiver's slot is valid while its node is ours (waitq.rs, invariants 2 and 4); if
-                // its wait is over, this copy is forgotten.
+                // SAFETY: the receiver's slot is valid while its popped node is in use here
+                // (waitq.rs, invariants 2 and 4); if its wait is over, this copy is forgotten.
                 unsafe { receiver.slot::<T>().copy_from_nonoverlapping(slot, 1) };
                 if let Some(wake) = receiver.serve() {
                     return Some(Offer::Sent(wake));
@@ -137,7 +142,7 @@ impl<T> Chan<T> {
                 continue;
             }
             if state.cap != 0 && !state.has_space() {
-                return None; // all that is here is claimed: this receiver has to wait, and so have we
+                return None; // all messages are claimed: receiver and sender have to wait
             }
             let len = state.len;
             let buffer = self.buffer(state);
@@ -161,7 +166,7 @@ impl<T> Chan<T> {
     pub(super) fn send(&self, message: T, patience: Patience) -> Result<(), Refused<T>> {
         sched::checkpoint(patience != Patience::None);
         let mut state = self.core.state.lock();
-        // The common case, which `offer` would find last.
+        // The common case. `offer` would find it last.
         if !state.receivers_gone && state.recvq.is_empty() && state.has_space() {
             let len = state.len;
             let buffer = self.buffer(&mut state);
@@ -188,12 +193,12 @@ impl<T> Chan<T> {
         patience: Patience,
     ) -> Result<(), Refused<T>> {
         let slot = UnsafeCell::new(MaybeUninit::new(message));
-        // SAFETY: called once, where the message has not moved.
+        // SAFETY: called once, if the message has not moved.
         let take_back = || unsafe { slot.get().cast::<T>().read() };
         let mut patient = patience != Patience::None;
         loop {
             let watched = !state.watchers.is_empty();
-            // SAFETY: the message has not moved, or we had returned.
+            // SAFETY: the message has not moved: once it has, this function returns.
             match unsafe { self.offer(&mut state, slot.get().cast()) } {
                 Offer::Sent(wake) => {
                     self.core.note(&state);
@@ -217,8 +222,8 @@ impl<T> Chan<T> {
                     let me = WaiterRef::current();
                     me.arm();
                     let mut here = MaybeUninit::uninit();
-                    // SAFETY: the node stays where it is until every way out of the wait below has it popped or removes it, and
-                    // there is no other wait meanwhile.
+                    // SAFETY: the node stays where it is: on every way out of the wait below it has
+                    // been popped or is removed, and there is no other wait in between.
                     let node = unsafe { me.lodge(&mut here, WaitNode::new()) };
                     node.enrol(me, PLAIN, slot.get().cast());
                     // SAFETY: as above.
@@ -260,7 +265,7 @@ impl<T> Chan<T> {
         (message, left_over)
     }
 
-    /// Tries to receive. `node` and `slot` are for the case that a select-sender has to serve us.
+    /// Tries to receive. `node` and `slot` are used if a select-sender has to serve the caller.
     #[inline]
     fn take(&self, state: &mut Guard<'_, State>, node: &WaitNode, slot: *mut T) -> Take<T> {
         if state.has_message() {
@@ -286,11 +291,11 @@ impl<T> Chan<T> {
                 }
                 continue;
             }
-            // SAFETY: the sender's slot is valid while its node is ours; if its wait is over, the copy is forgotten
-            // (it is `MaybeUninit`, so it has no drop).
+            // SAFETY: the sender's slot is valid while its popped node is in use here; if its wait
+            // is over, the copy is forgotten (it is `MaybeUninit`, so it has no drop).
             let message = unsafe { sender.slot::<MaybeUninit<T>>().read() };
             if let Some(wake) = sender.serve() {
-                // SAFETY: a sender's slot holds a message, which is ours now.
+                // SAFETY: a sender's slot holds a message, which belongs to the caller now.
                 return Take::Direct(unsafe { message.assume_init() }, wake);
             }
         }
@@ -304,7 +309,7 @@ impl<T> Chan<T> {
         self.recv_unchecked(patience)
     }
 
-    /// As [`recv`](Self::recv), after the caller's checkpoint.
+    /// As [`recv`](Self::recv), without its checkpoint: the caller has passed one.
     #[inline(always)]
     pub(super) fn recv_unchecked(&self, patience: Patience) -> Result<T, Nothing> {
         let mut state = self.core.state.lock();
@@ -319,10 +324,11 @@ impl<T> Chan<T> {
 
     #[inline(never)]
     fn recv_slow<'a>(&'a self, mut state: Guard<'a, State>, patience: Patience) -> Result<T, Nothing> {
-        // For the case that a select-sender has to serve us.
+        // Used if a select-sender has to serve this receive.
         let meeting = WaitNode::new();
         let slot = UnsafeCell::new(MaybeUninit::<T>::uninit());
-        // SAFETY: called once, where a sender has filled the slot and has said so by DONE or Outcome::Done.
+        // SAFETY: called once, after a sender has filled the slot and has said so by DONE or
+        // Outcome::Done.
         let message = || unsafe { slot.get().cast::<T>().read() };
         let mut patient = patience != Patience::None;
         loop {
@@ -351,8 +357,8 @@ impl<T> Chan<T> {
                     let me = WaiterRef::current();
                     me.arm();
                     let mut here = MaybeUninit::uninit();
-                    // SAFETY: the node stays where it is until every way out of the wait below has it popped or removes it, and
-                    // there is no other wait meanwhile.
+                    // SAFETY: the node stays where it is: on every way out of the wait below it has
+                    // been popped or is removed, and there is no other wait in between.
                     let node = unsafe { me.lodge(&mut here, WaitNode::new()) };
                     node.enrol(me, PLAIN, slot.get().cast());
                     // SAFETY: as above.
@@ -381,7 +387,8 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Unlocks after messages or promises have become less, and serves those for whom there is something now.
+    /// Unlocks after messages or promises have become fewer, and serves the waiters that can go on
+    /// now.
     #[inline]
     fn changed(&self, state: Guard<'_, State>) {
         self.core.note(&state);
@@ -412,7 +419,8 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Restores invariant 3 of `core.rs`: messages go to queued receivers, places to queued senders.
+    /// Restores invariant 3 of `core.rs`: messages go to queued receivers, places to queued
+    /// senders.
     fn serve(&self, state: &mut Guard<'_, State>, wakes: &mut Wakes) {
         while !wakes.is_full() {
             let served = if state.has_message() && !state.recvq.is_empty() {
@@ -437,14 +445,15 @@ impl<T> Chan<T> {
         }
         let len = state.len;
         let buffer = self.buffer(state);
-        // SAFETY: there is a message, and the receiver's slot is valid while its node is ours; if its wait is over,
-        // this copy is forgotten.
+        // SAFETY: there is a message, and the receiver's slot is valid while its popped node is in
+        // use here; if its wait is over, this copy is forgotten.
         unsafe { receiver.slot::<T>().copy_from_nonoverlapping(buffer.front(), 1) };
         let wake = receiver.serve()?;
         let left_over = buffer.advance(len);
         state.len -= 1;
-        // Receivers wait behind messages only for the moment in which a promise is given back, and where all
-        // that lay in a ring was claimed. A ring keeps its memory, so this is next to never a `free`.
+        // Receivers are queued while there are messages only in two cases: for the moment in which
+        // a promise is given back, and while all messages in a ring are claimed. A ring keeps its
+        // memory, so this almost never frees anything.
         drop(left_over);
         Some(wake)
     }
@@ -460,10 +469,11 @@ impl<T> Chan<T> {
         if !self.buffer(state).has_room() {
             return sender.retry(); // it allocates, and pushes by itself
         }
-        // SAFETY: the sender's slot is valid while its node is ours; if its wait is over, the copy is forgotten.
+        // SAFETY: the sender's slot is valid while its popped node is in use here; if its wait is
+        // over, the copy is forgotten.
         let message = unsafe { sender.slot::<MaybeUninit<T>>().read() };
         let wake = sender.serve()?;
-        // SAFETY: a sender's slot holds a message, which is ours now.
+        // SAFETY: a sender's slot holds a message, which belongs to the channel now.
         self.buffer(state).push(len, unsafe { message.assume_init() });
         state.len += 1;
         Some(wake)
@@ -476,12 +486,14 @@ impl<T> Chan<T> {
                 let slot = UnsafeCell::new(MaybeUninit::new(message));
                 let mut state = self.core.state.lock();
                 loop {
-                    // Our place is free for the length of the attempt, which is one critical section.
+                    // The promised place counts as free during the attempt, which is one critical
+                    // section.
                     state.reserved -= 1;
                     // SAFETY: the slot holds the message: no attempt before this one has sent it.
                     match unsafe { self.offer(&mut state, slot.get().cast()) } {
                         Offer::Sent(wake) => {
-                            // If a receiver took it from our hand, the place is for somebody else.
+                            // If the message went directly to a receiver, the place is for another
+                            // sender.
                             self.changed(state);
                             wake.ready();
                             return Ok(());
@@ -552,7 +564,8 @@ impl<T> Chan<T> {
             }
             Permit::Held(sender) => {
                 let state = self.core.state.lock();
-                // SAFETY: a held sender keeps its message valid until it is settled; then it is ours.
+                // SAFETY: a held sender keeps its message valid until it is settled; from now on it
+                // belongs to the caller.
                 let message = unsafe { sender.slot::<T>().read() };
                 self.core.note(&state);
                 self.core.settle(state, sender, Outcome::Done);
@@ -563,7 +576,8 @@ impl<T> Chan<T> {
         }
     }
 
-    /// What is promised to a `select` counts until it is taken: it takes a place, and `is_empty` and `is_full` agree.
+    /// The number of messages. A message that is promised to a `select` counts until it is taken:
+    /// it takes a place, and so `is_empty` and `is_full` agree.
     pub(super) fn len(&self) -> usize {
         sched::checkpoint(false);
         let state = self.core.state.lock();
@@ -588,7 +602,7 @@ impl<T> Chan<T> {
         add_handle(&self.receivers);
     }
 
-    /// A sender goes away. In a forked child the channel stays as it is.
+    /// Counts a sender out. In a forked child the channel stays as it is.
     ///
     /// # Safety
     /// The caller owned one of the senders counted, and does not use `this` after.
@@ -602,7 +616,7 @@ impl<T> Chan<T> {
         }
     }
 
-    /// A receiver goes away; the last one takes the messages with it.
+    /// Counts a receiver out. The last one drops the messages that are left.
     ///
     /// # Safety
     /// As for `drop_sender`, with receivers.
@@ -633,13 +647,16 @@ impl<T> Chan<T> {
         (len > 0).then(|| (std::mem::replace(buffer, empty), len))
     }
 
+    /// One side is done with the channel. The second one to call this frees it.
+    ///
     /// # Safety
     /// Called once by each side, as its last use of the channel.
     unsafe fn half_drop(this: NonNull<Chan<T>>) {
-        // SAFETY: the second one to come frees, and this one has not yet said that it is gone.
+        // SAFETY: the second side to call this frees, and this side has not yet said that it is
+        // gone.
         if unsafe { this.as_ref() }.half_gone.swap(true, AcqRel) {
-            // SAFETY: the channel came from `Box::leak` in `new`, and both sides are through with it. No messages
-            // are left: the receivers took them, and after that nothing is pushed.
+            // SAFETY: the channel came from `Box::leak` in `new`, and both sides are done with it.
+            // No messages are left: the receivers took them, and after that nothing is pushed.
             drop(unsafe { Box::from_raw(this.as_ptr()) });
         }
     }
@@ -648,7 +665,7 @@ impl<T> Chan<T> {
 const PLAIN_HELD: usize = PLAIN + HELD;
 
 fn add_handle(count: &AtomicUsize) {
-    // As for Arc: so many handles can only be leaked ones, and the count must not wrap.
+    // As in Arc: so many handles can only be leaked ones, and the count must not wrap.
     if count.fetch_add(1, Relaxed) > isize::MAX as usize {
         std::process::abort();
     }

@@ -1,42 +1,50 @@
-//! The part of a channel that does not know the type of its messages: who waits, how many messages lie in it, and
-//! what is promised to whom.
+//! The part of a channel that does not know the type of its messages: what waits, how many messages
+//! the channel holds, and what is promised to which waiter.
 //!
 //! # Role
-//! `channel.rs` moves messages by it, `select.rs` commits arms by it. All of [`State`] is under the channel's lock.
+//! `channel.rs` uses it to move messages, `select.rs` to commit arms. All of [`State`] is under the
+//! channel's lock.
 //!
 //! # Promises
-//! A `select` commits to an arm first and moves the message later, in `SelectedOperation::{send, recv}`, possibly
-//! after user code. What it has then is a [`Permit`]:
+//! A `select` commits to an arm first and moves the message later, in `SelectedOperation::{send,
+//! recv}`, possibly after user code. In between it has a [`Permit`]:
 //! ```text
 //!            len messages, of which `claimed` are promised          `reserved` places are promised
 //!          ├──────────────────────────────┤                       ├────────┤
 //!   ring   [m m m m m m m m m m m m m m m m · · · · · · · · · · · · · · · · ]   cap
 //! ```
-//! | permit   | what was promised                                    | redeemed by         | given back by         |
-//! | -------- | ---------------------------------------------------- | ------------------- | --------------------- |
-//! | Space    | a place: `reserved` + 1                              | pushing (or hand-off) | `reserved` - 1, all senders look again |
-//! | Claimed  | a message, whichever is first then: `claimed` + 1    | popping             | `claimed` - 1, all receivers look again |
-//! | Held     | a partner that stands still (see `waitq.rs`)         | its slot            | it looks again        |
-//! | Closed   | nothing: the other side is gone                      | an error            |                       |
-//! | Tick     | a timer's moment, already taken (`timer.rs`)         | handing it out      | it is lost            |
+//! | permit  | promised                         | redeemed by      | given back by |
+//! | ------- | -------------------------------- | ---------------- | ------------- |
+//! | Space   | a place: `reserved` + 1          | push or hand-off | `reserved` - 1, see below |
+//! | Claimed | a message: `claimed` + 1         | pop              | `claimed` - 1, see below |
+//! | Held    | a held partner (`waitq.rs`)      | its slot         | the partner looks again |
+//! | Closed  | nothing: the other side is gone  | an error         | |
+//! | Tick    | a time, already taken            | returning it     | it is lost |
+//!
+//! The time of a `Tick` is a timer's (`timer.rs`). `Claimed` promises no certain message, but the
+//! one that is first when it is redeemed. When a `Space` is given back, all senders look again;
+//! when a `Claimed` is, all receivers do.
 //!
 //! # Invariants
 //! 1. `claimed <= len`, and `len + reserved <= cap` unless the capacity is zero.
-//! 2. With capacity zero, `len` counts only messages on their way to a `select` that has committed to receive
-//!    (`len == claimed`, unless an operation was given back).
-//! 3. While a message is available (`len > claimed`), no receiver is queued; while a place is free, no sender is;
-//!    unless the lock is held, or all of them have been told to look again.
+//! 2. With capacity zero, `len` counts only messages on their way to a `select` that has committed
+//!    to receive (`len == claimed`, unless an operation was given back).
+//! 3. While a message is available (`len > claimed`), no receiver is queued. While a place is free,
+//!    no sender is queued. Exceptions: while the lock is held, and while all of them have been told
+//!    to look again.
 //!
 //! # Why no wake-up is lost
-//! A waiter enrols in the same critical section in which it saw that nothing is to be had; whoever makes something to
-//! be had does so under the lock, then serves the queues (invariant 3). A served waiter owns what it was served:
-//! the message itself or a permit; nobody can take it away, so nothing has to be signalled twice.
-//! When a promise is given back, all waiters of the queue look again, not one: that one might be a `select` which
-//! prefers another arm.
+//! A waiter enrols in the same critical section in which it saw that it cannot go on. A side that
+//! makes a message or a place available does so under the lock, and then serves the queues
+//! (invariant 3). A served waiter owns what it was served: the message itself, or a permit. Nothing
+//! can take that away, so nothing has to be signalled twice. When a promise is given back, all
+//! waiters of the queue look again, not just one: that one might be a `select` that prefers another
+//! arm.
 //!
 //! # Rejected
-//! Keeping the message in `SelectedOperation`: its type is not known there. Claiming one certain message: other
-//! receivers would wait for it, or overtake it, and a count does without both.
+//! - Keeping the message in `SelectedOperation`: its type is not known there.
+//! - Claiming one certain message: other receivers would have to wait for it, or overtake it. A
+//!   count needs neither.
 
 use super::waitq::{DONE, Held, Outcome, WaitNode, WaitQueue, Wakes};
 use crate::sched::{Lent, WaitReason, WaiterRef, Wake};
@@ -59,7 +67,7 @@ pub(super) struct State {
     pub(super) receivers_gone: bool,
     pub(super) recvq: WaitQueue,
     pub(super) sendq: WaitQueue,
-    /// Those who wait in `Select::ready`: told to look again at every change.
+    /// The waiters in `Select::ready`. They are told to look again at every change.
     pub(super) watchers: WaitQueue,
 }
 
@@ -78,13 +86,13 @@ impl State {
         }
     }
 
-    /// A message is there that is promised to nobody.
+    /// There is a message that is not promised to a `select`.
     #[inline]
     pub(super) fn has_message(&self) -> bool {
         self.len > self.claimed
     }
 
-    /// A place is free that is promised to nobody.
+    /// There is a free place that is not promised to a `select`.
     #[inline]
     pub(super) fn has_space(&self) -> bool {
         self.len + self.reserved < self.cap
@@ -98,7 +106,8 @@ impl State {
         self.has_space() || self.receivers_gone || (self.cap == 0 && self.recvq.any_waiting())
     }
 
-    /// Commits the calling `select` to receive, if that is possible now; `node` is its arm's, not enrolled.
+    /// Commits the calling `select` to receive, if that is possible now. `node` is its arm's, and
+    /// is not enrolled.
     pub(super) fn commit_recv(&mut self, node: &WaitNode) -> Option<Commit> {
         if self.has_message() {
             self.claimed += 1;
@@ -152,7 +161,7 @@ pub(super) enum Permit {
 }
 
 impl Permit {
-    /// What the arm `node` was served when its wait ended with its own token.
+    /// The permit of the arm `node`, which was served: its wait ended with its own token.
     pub(super) fn served(node: &WaitNode, sending: bool) -> Permit {
         match (sending, node.partner()) {
             (false, _) => Permit::Claimed,
@@ -162,11 +171,11 @@ impl Permit {
     }
 }
 
-/// A `select` has committed.
+/// How a `select` has committed.
 pub(super) enum Commit {
     Now(Permit),
-    /// To a select-sender, who is to be made ready; the receiver waits in `WaitNode::wait_rearmed` until that one has
-    /// delivered, and then has a `Claimed`.
+    /// To a select-sender, which must be made ready. The receiver waits in `WaitNode::wait_rearmed`
+    /// until that sender has delivered. Then it has a `Claimed`.
     Meet(Wake),
 }
 
@@ -182,21 +191,22 @@ impl Core {
         Core { state: Lock::new(State::new(cap)), may_recv: AtomicBool::new(false) }
     }
 
-    /// Whether a receive is likely to find something: a guess, by which a `select` passes over channels that it need not lock for
-    /// its first look. What is overlooked so the second look finds; but a choice among several is fair only if it is seldom wrong.
+    /// Whether a receive is likely to find something. This is a guess: with it, the first look of a
+    /// `select` passes over channels without locking them. What the first look misses, the second
+    /// one finds. But a choice among several arms is fair only if the guess is seldom wrong.
     #[inline]
     pub(super) fn may_recv(&self) -> bool {
         self.may_recv.load(Relaxed)
     }
 
-    /// Before unlocking where messages or senders came or went: keeps the guess up to date.
+    /// Keeps the guess up to date. Call it before unlocking, if messages or senders came or went.
     #[inline]
     pub(super) fn note(&self, state: &State) {
         let sender_waits = state.cap == 0 && !state.sendq.is_empty();
         self.may_recv.store(state.has_message() || sender_waits || state.senders_gone, Relaxed);
     }
 
-    /// Tells those who watch to look again.
+    /// Tells the watchers to look again.
     #[cold]
     pub(super) fn notify_watchers(&self) {
         self.retry_all(|state| &mut state.watchers);
@@ -214,7 +224,8 @@ impl Core {
         }
     }
 
-    /// One side is gone altogether: `mark` notes it, and those in `queue`, who wait for that side, look again.
+    /// One side is gone altogether. `mark` notes that, and the waiters in `queue`, which wait for
+    /// that side, look again.
     pub(super) fn close<R>(
         &self,
         queue: impl Fn(&mut State) -> &mut WaitQueue,
@@ -262,7 +273,8 @@ impl Core {
         wake.ready();
     }
 
-    /// Waits in one of the queues, with a slot in the caller's frame that others use under our lock.
+    /// Waits in one of the queues. Others use the slot in the caller's frame under this channel's
+    /// lock.
     #[inline]
     pub(super) fn wait(&self, me: WaiterRef, reason: WaitReason, patience: Patience) -> usize {
         match patience.deadline() {
@@ -271,7 +283,7 @@ impl Core {
         }
     }
 
-    /// Ends the wait of one plain operation that timed out; `queue` is where its node may still be linked.
+    /// Takes a plain operation that timed out out of `queue`, where its node may still be linked.
     #[cold]
     pub(super) fn withdraw(&self, node: &WaitNode, queue: impl Fn(&mut State) -> &mut WaitQueue) {
         queue(&mut self.state.lock()).remove(node);
@@ -283,14 +295,14 @@ impl Core {
 pub enum Patience {
     /// Not at all.
     None,
-    /// Until then.
+    /// Until this time.
     Until(Instant),
     /// For ever.
     Forever,
 }
 
 impl Patience {
-    /// For so long from now.
+    /// Lasts for `timeout` from now.
     pub fn lasting(timeout: Duration) -> Patience {
         Instant::now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
     }
@@ -312,5 +324,5 @@ impl Patience {
     }
 }
 
-/// The token of a plain wait; an arm of a `select` has its own.
+/// The token of a plain wait. Each arm of a `select` has its own token instead.
 pub(super) const PLAIN: usize = DONE;

@@ -1,16 +1,26 @@
-//! `select!` and `select_biased!`: the grammar, and the code they stand for.
+//! `select!` and `select_biased!`: their grammar, and the code they stand for.
 //!
-//! Two steps, both by one hidden macro. `@case` takes the arms off the input one by one and sorts them into operations
-//! and the default; `@run` writes the code: an array of arms on the stack, one call, and a `match` that completes the
-//! operation that was chosen. A lone receive becomes a call of `recv`, `try_recv` or `recv_timeout`.
-//! An operation costs three steps of recursion, so the compiler's limit of 128 allows some forty.
+//! There are two steps, both done by one hidden macro:
 //!
-//! What is evaluated when: the channel expressions once each, in order, before anything is chosen; the message
-//! expression of a send only if that send was chosen, after the choice and before the message is taken (so a panic,
-//! `return` or `?` in it leaves the channel as it was). A duration after `default` comes after the channels.
+//! - `@case` takes the arms off the input one by one and sorts them into operations and the
+//!   default.
+//! - `@run` writes the code: an array of arms on the stack, one call, and a `match` that completes
+//!   the chosen operation.
+//!
+//! A lone receive becomes a call of `recv`, `try_recv` or `recv_timeout`. An operation takes three
+//! steps of recursion, so the compiler's limit of 128 allows about forty.
+//!
+//! The order of evaluation:
+//!
+//! - The channel expressions are evaluated once each, in order, before anything is chosen. The
+//!   duration after `default` comes after them.
+//! - The message expression of a send is evaluated only if that send was chosen: after the choice
+//!   and before the message is taken. So a panic, `return` or `?` in it leaves the channel as it
+//!   was.
 
-/// Waits for several channel operations at once and completes one of them, whichever is ready first. If several
-/// are ready, a random one is chosen.
+/// Waits for several channel operations at once, and completes the first one that is ready.
+///
+/// If several are ready, it chooses one at random.
 ///
 /// ```text
 /// select! {
@@ -20,15 +30,23 @@
 ///     default(timeout) => body,                     if nothing becomes ready in time
 /// }
 /// ```
-/// There may be at most one `default`. After a body in braces the comma may be left out. An operation on a
-/// disconnected channel is ready, with an error. Arms that shall not take part get [`never()`](crate::chan::never).
 ///
-/// The message expression is evaluated only if its operation is chosen. With capacity zero, the receiver has then
-/// committed itself and waits for it; if the expression panics or leaves, the receiver goes back to waiting.
+/// - The value of the chosen body is the value of `select!`.
+/// - There may be at most one `default`.
+/// - The comma may be left out after a body in braces.
+/// - An operation on a disconnected channel is ready, with an error.
+/// - To switch off an arm that receives, give it [`never()`](crate::chan::never).
+///
+/// The message expression of a send is evaluated only if the send is chosen. With capacity zero, a
+/// receiver has then committed to the message and waits for it. If the expression panics or leaves
+/// the `select!`, the receiver goes back to waiting.
 ///
 /// # Blocking
 ///
-/// G: yes, unless there is a `default`. M: no. P: no.
+/// G: yes, unless there is a `default` without a timeout. M: no. P: no.
+///
+/// Even with such a `default`, a receive on a channel of capacity zero may meet another `select!`
+/// that sends, and then waits until that one has made its message.
 ///
 /// # Examples
 ///
@@ -42,7 +60,7 @@
 ///     let (s2, r2) = bounded(1);
 ///
 ///     select! {
-///         recv(r1) -> msg => unreachable!("nobody sends, yet got {msg:?}"),
+///         recv(r1) -> msg => unreachable!("nothing was sent, yet got {msg:?}"),
 ///         default => println!("nothing yet"),
 ///     }
 ///     gort::go(move || s1.send("hello").unwrap());
@@ -63,19 +81,28 @@ macro_rules! select {
     ($($tokens:tt)*) => { $crate::__select!(@case false [] [] $($tokens)*) };
 }
 
-/// As [`select!`](crate::select!), but if several operations are ready, the first of them is chosen.
+/// Like [`select!`](crate::select!), but if several operations are ready, it chooses the first of
+/// them.
+///
+/// # Blocking
+///
+/// As [`select!`](crate::select!).
+///
+/// # Examples
 ///
 /// ```
 /// use gort::chan::unbounded;
 ///
-/// let (s1, r1) = unbounded();
-/// let (s2, r2) = unbounded();
-/// s1.send(1).unwrap();
-/// s2.send(2).unwrap();
-/// gort::select_biased! {
-///     recv(r1) -> msg => assert_eq!(msg, Ok(1)),
-///     recv(r2) -> _ => unreachable!(),
-/// }
+/// gort::run(|| {
+///     let (s1, r1) = unbounded();
+///     let (s2, r2) = unbounded();
+///     s1.send(1).unwrap();
+///     s2.send(2).unwrap();
+///     gort::select_biased! {
+///         recv(r1) -> msg => assert_eq!(msg, Ok(1)),
+///         recv(r2) -> _ => unreachable!(),
+///     }
+/// })
 /// ```
 #[macro_export]
 macro_rules! select_biased {
@@ -85,7 +112,7 @@ macro_rules! select_biased {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select {
-    // ---- @case biased [operations] [default] input: the heads
+    // ---- @case biased [operations] [default] input: the heads of the arms
     (@case $biased:tt [] []) => { ::core::compile_error!("empty `select!` block") };
     (@case $biased:tt $ops:tt $default:tt) => { $crate::__select!(@run $biased $ops $default) };
     (@case $biased:tt [$($ops:tt)*] $default:tt recv($r:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
@@ -101,7 +128,7 @@ macro_rules! __select {
         $crate::__select!(@default_body $biased $ops ($($timeout)?) $($rest)+)
     };
 
-    // ---- what may be wrong with a head
+    // ---- errors in a head
     (@case $biased:tt $ops:tt $default:tt default => $($rest:tt)*) => {
         $crate::__select!(@second_default $default $($rest)*)
     };
@@ -228,8 +255,9 @@ macro_rules! __select {
         $crate::__select!(@bind $biased $ops $default (0usize) [])
     };
 
-    // ---- @bind: each handle is bound to a name of its own (each step of the macro has other names), counted
-    // All receive: what is likely to be ready is tried before the arms are set up.
+    // ---- @bind: binds each handle to a name of its own (each step of the macro has other names),
+    // and counts them.
+    // All arms receive: one that is likely to be ready is tried before the arms are set up.
     (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt recv $slot:ident $handle:ident () ($res:pat) $body:tt])*]) => {{
         let _patience = $crate::__select!(@patience $default);
         let _completed = match $crate::chan::internal::likely([$($handle.hint()),*], _patience, $biased) {

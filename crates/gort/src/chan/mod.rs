@@ -1,10 +1,18 @@
-//! Channels: how goroutines and threads hand each other messages.
+//! Channels: goroutines and threads send messages to each other.
 //!
-//! The names, the bounds and the errors are those of crossbeam-channel; the order of arrival, the direct hand-off
-//! and `select` over one atomic look are those of Go. A channel is closed by dropping all its senders (receivers
-//! then get what is left, and after that an error) or all its receivers (senders get their message back).
+//! The names, the bounds and the errors are those of crossbeam-channel. The rest is as in Go:
 //!
-//! Both ends work in goroutines and in plain OS threads alike, so a channel can join the two worlds.
+//! - Waiting senders and receivers are served in the order of their arrival.
+//! - A message goes directly to a receiver that waits for it.
+//! - `select` looks at all its channels in one atomic step.
+//!
+//! A channel is closed when all handles of one side are dropped:
+//!
+//! - Without senders, receivers get the messages that are left, and then an error.
+//! - Without receivers, the messages that are left are dropped, and every send returns its message
+//!   in an error.
+//!
+//! Both ends work in goroutines and in plain OS threads, so a channel can connect the two.
 //!
 //! ```
 //! use gort::chan::{bounded, unbounded};
@@ -32,14 +40,15 @@
 //! | constructor | capacity | `send` waits | `recv` waits |
 //! | --- | --- | --- | --- |
 //! | [`bounded(0)`](bounded) | none: a rendezvous | for a receiver | for a sender |
-//! | [`bounded(n)`](bounded) | `n` | while it is full | while it is empty |
-//! | [`unbounded()`](unbounded) | as memory | never | while it is empty |
-//! | [`after`], [`at`], [`tick`] | | | until the moment |
+//! | [`bounded(n)`](bounded) | `n` | while the channel is full | while it is empty |
+//! | [`unbounded()`](unbounded) | limited by memory | never | while it is empty |
+//! | [`after`], [`at`], [`tick`] | | | until the time comes |
 //! | [`never()`] | | | for ever |
 //!
 //! # Blocking
 //!
-//! What may wait says so, in a section of this name. All else does not: G: no. M: no. P: no.
+//! A function that may wait has a section of this name. The [crate's documentation](crate) explains
+//! its letters. All other functions: G: no. M: no. P: no.
 
 mod buffer;
 mod channel;
@@ -70,29 +79,35 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What the macros need; not for use by name.
+/// Support for the macros. Not part of the public API.
 #[doc(hidden)]
 pub mod internal {
     pub use super::core::Patience;
     pub use super::select::{Arm, Committed, Handle, Hint, Selected, likely, run, slot};
 }
 
-/// A channel that holds at most `cap` messages. With capacity zero, every send meets its receive.
+/// Creates a channel that holds at most `cap` messages.
+///
+/// With capacity zero, the channel holds no message: each send waits for a receive, and the message
+/// goes directly from one to the other (a rendezvous).
+///
+/// The memory for all `cap` messages is allocated when the first message has to be stored.
 ///
 /// # Panics
 ///
-/// If so many messages could not be allocated on any machine. (Memory is taken by the first message that has to lie
-/// in the channel.)
+/// If `cap` messages would take more than `isize::MAX` bytes.
 ///
 /// # Examples
 ///
 /// ```
 /// use gort::chan::{TrySendError, bounded};
 ///
-/// let (s, r) = bounded(1);
-/// s.send(1).unwrap();
-/// assert_eq!(s.try_send(2), Err(TrySendError::Full(2)));
-/// assert_eq!(r.recv(), Ok(1));
+/// gort::run(|| {
+///     let (s, r) = bounded(1);
+///     s.send(1).unwrap();
+///     assert_eq!(s.try_send(2), Err(TrySendError::Full(2)));
+///     assert_eq!(r.recv(), Ok(1));
+/// })
 /// ```
 pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
     if let Err(error) = buffer::check_capacity::<T>(cap) {
@@ -101,17 +116,22 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
     new(cap)
 }
 
-/// A channel that holds any number of messages. What is sent faster than it is received takes memory.
+/// Creates a channel that holds any number of messages.
+///
+/// A send never waits. While messages are sent faster than they are received, the channel takes
+/// more and more memory.
 ///
 /// # Examples
 ///
 /// ```
-/// let (s, r) = gort::chan::unbounded();
-/// for i in 0..100 {
-///     s.send(i).unwrap();
-/// }
-/// drop(s);
-/// assert_eq!(r.iter().sum::<i32>(), 4950);
+/// gort::run(|| {
+///     let (s, r) = gort::chan::unbounded();
+///     for i in 0..100 {
+///         s.send(i).unwrap();
+///     }
+///     drop(s);
+///     assert_eq!(r.iter().sum::<i32>(), 4950);
+/// })
 /// ```
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     new(UNBOUNDED)
@@ -122,9 +142,13 @@ fn new<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { chan }, Receiver { flavor: Flavor::Chan(chan) })
 }
 
-/// A receiver that gives one message, the moment, after `duration`.
+/// Creates a receiver that gives one message after `duration`: the time at which it was due.
 ///
-/// It costs nothing while nobody waits for it; there is nothing to stop.
+/// After that message, the receiver never gives another one, and it is never disconnected. A
+/// `duration` too long for an [`Instant`] gives no message, like [`never()`].
+///
+/// A timer runs only while a receive waits for the message, so there is nothing to stop: drop the
+/// receiver.
 ///
 /// # Examples
 ///
@@ -144,30 +168,43 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     Instant::now().checked_add(duration).map_or(never(), at)
 }
 
-/// A receiver that gives one message, `when`, at that moment.
+/// Creates a receiver that gives one message at the time `when`: `when` itself.
+///
+/// If `when` has passed, the message is there at once. Otherwise as [`after`].
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::{Duration, Instant};
 ///
-/// let when = Instant::now() + Duration::from_millis(5);
-/// assert_eq!(gort::chan::at(when).recv(), Ok(when));
-/// assert!(Instant::now() >= when);
+/// gort::run(|| {
+///     let when = Instant::now() + Duration::from_millis(5);
+///     assert_eq!(gort::chan::at(when).recv(), Ok(when));
+///     assert!(Instant::now() >= when);
+/// })
 /// ```
 pub fn at(when: Instant) -> Receiver<Instant> {
     timer_receiver(TimerChan::new(when, None, true))
 }
 
-/// A receiver that gives the moment every `duration`. Ticks that are not received in time are dropped, but for the
-/// first; those after it keep step.
+/// Creates a receiver that gives a message every `duration`: the time at which that tick was due.
+///
+/// If several ticks pass before a receive, it gets the first of them, and the others are dropped.
+/// Later ticks stay in step with the first tick. With a `duration` of zero, a tick is always ready.
+/// A `duration` too long for an [`Instant`] gives no message, like [`never()`].
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::{Duration, Instant};
 ///
-/// let start = Instant::now();
-/// let ticker = gort::chan::tick(Duration::from_millis(5));
-/// for n in 1..4 {
-///     assert!(ticker.recv().unwrap() >= start + n * Duration::from_millis(5));
-/// }
+/// gort::run(|| {
+///     let start = Instant::now();
+///     let ticker = gort::chan::tick(Duration::from_millis(5));
+///     for n in 1..4 {
+///         assert!(ticker.recv().unwrap() >= start + n * Duration::from_millis(5));
+///     }
+/// })
 /// ```
 pub fn tick(duration: Duration) -> Receiver<Instant> {
     match Instant::now().checked_add(duration) {
@@ -176,7 +213,11 @@ pub fn tick(duration: Duration) -> Receiver<Instant> {
     }
 }
 
-/// A receiver that never gives a message: an arm of a `select` that is switched off.
+/// Creates a receiver that never gives a message and is never disconnected.
+///
+/// It switches off an arm of a `select`.
+///
+/// # Examples
 ///
 /// ```
 /// use gort::chan::{Receiver, after, never};
@@ -185,7 +226,8 @@ pub fn tick(duration: Duration) -> Receiver<Instant> {
 /// fn timeout(d: Option<Duration>) -> Receiver<std::time::Instant> {
 ///     d.map(after).unwrap_or(never())
 /// }
-/// assert!(timeout(None).try_recv().is_err());
+///
+/// gort::run(|| assert!(timeout(None).try_recv().is_err()))
 /// ```
 pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
@@ -195,12 +237,28 @@ pub(crate) fn timer_receiver(timer: TimerChan) -> Receiver<Instant> {
     Receiver { flavor: Flavor::Timer(Arc::new(timer)) }
 }
 
-/// The sending end of a channel. Clones send to the same channel; when the last one is dropped, it is closed.
+/// The sending end of a channel, made by [`bounded`] or [`unbounded`].
+///
+/// Clones send to the same channel. When the last sender is dropped, the channel is closed:
+/// receivers get the messages that are left, and then an error.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let (s, r) = gort::chan::unbounded();
+///     let s2 = s.clone();
+///     gort::go(move || s.send(1).unwrap());
+///     gort::go(move || s2.send(2).unwrap());
+///     assert_eq!(r.iter().sum::<i32>(), 3); // ends when both senders are dropped
+/// })
+/// ```
 pub struct Sender<T> {
     chan: NonNull<Chan<T>>,
 }
 
-// SAFETY: messages move through the channel to other threads, which T: Send allows; all else is under its lock.
+// SAFETY: messages move through the channel to other threads, which T: Send allows; everything else
+// is under the channel's lock.
 unsafe impl<T: Send> Send for Sender<T> {}
 // SAFETY: as above; a shared sender only moves messages in.
 unsafe impl<T: Send> Sync for Sender<T> {}
@@ -218,7 +276,10 @@ impl<T> Sender<T> {
         Target::Send(&self.chan().core)
     }
 
-    /// Sends `message`, waiting while the channel is full. With capacity zero: until a receiver takes it.
+    /// Sends `message`, waiting while the channel is full.
+    ///
+    /// With capacity zero, it waits until a receiver takes the message. On an unbounded channel it
+    /// never waits.
     ///
     /// # Blocking
     ///
@@ -256,19 +317,23 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`TrySendError`] with the message: the channel is full (with capacity zero: nobody is waiting to receive),
-    /// or all receivers are gone.
+    /// [`TrySendError`] with the message, if
+    ///
+    /// - the channel is full (with capacity zero: no receiver is waiting), or
+    /// - all receivers are gone.
     ///
     /// # Examples
     ///
     /// ```
     /// use gort::chan::{TrySendError, bounded};
     ///
-    /// let (s, r) = bounded(1);
-    /// assert_eq!(s.try_send(1), Ok(()));
-    /// assert_eq!(s.try_send(2), Err(TrySendError::Full(2)));
-    /// drop(r);
-    /// assert_eq!(s.try_send(3), Err(TrySendError::Disconnected(3)));
+    /// gort::run(|| {
+    ///     let (s, r) = bounded(1);
+    ///     assert_eq!(s.try_send(1), Ok(()));
+    ///     assert_eq!(s.try_send(2), Err(TrySendError::Full(2)));
+    ///     drop(r);
+    ///     assert_eq!(s.try_send(3), Err(TrySendError::Disconnected(3)));
+    /// })
     /// ```
     #[inline]
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
@@ -278,10 +343,10 @@ impl<T> Sender<T> {
         })
     }
 
-    /// As [`send`](Sender::send), for at most `timeout`.
+    /// Sends `message`, waiting for at most `timeout` while the channel is full.
     ///
-    /// A receiver that has committed to the message (a [`Select`] between its choice and its
-    /// completion) is waited for also past the deadline.
+    /// There is one exception to the time limit: with capacity zero, a [`Select`] may have
+    /// committed to receive the message and not yet completed that. Then this waits until it has.
     ///
     /// # Blocking
     ///
@@ -289,12 +354,28 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError`] with the message: the time is over, or all receivers are gone.
+    /// [`SendTimeoutError`] with the message, if the time is over or all receivers are gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{SendTimeoutError, bounded};
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (s, _r) = bounded(1);
+    ///     let timeout = Duration::from_millis(1);
+    ///     assert_eq!(s.send_timeout(1, timeout), Ok(()));
+    ///     assert_eq!(s.send_timeout(2, timeout), Err(SendTimeoutError::Timeout(2)));
+    /// })
+    /// ```
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
         self.send_patiently(message, Patience::lasting(timeout))
     }
 
-    /// As [`send_timeout`](Sender::send_timeout), until `deadline`.
+    /// Sends `message`, waiting until `deadline` at most while the channel is full.
+    ///
+    /// It is [`send_timeout`](Sender::send_timeout) with a point in time.
     ///
     /// # Blocking
     ///
@@ -302,7 +383,21 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendTimeoutError`] with the message: the time is over, or all receivers are gone.
+    /// [`SendTimeoutError`] with the message, if the time is over or all receivers are gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::bounded;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let (s, _r) = bounded(1);
+    ///     let deadline = Instant::now() + Duration::from_millis(1);
+    ///     assert!(s.send_deadline(1, deadline).is_ok());
+    ///     assert!(s.send_deadline(2, deadline).unwrap_err().is_timeout());
+    /// })
+    /// ```
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
         self.send_patiently(message, Patience::Until(deadline))
     }
@@ -314,27 +409,83 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Whether there is no message in the channel; with capacity zero, always.
+    /// Whether the channel holds no message. With capacity zero: always.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, _r) = gort::chan::unbounded();
+    ///     assert!(s.is_empty());
+    ///     s.send(1).unwrap();
+    ///     assert!(!s.is_empty());
+    /// })
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there is no place in the channel; with capacity zero, always.
+    /// Whether the channel has no place for another message. With capacity zero: always.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, _r) = gort::chan::bounded(1);
+    ///     assert!(!s.is_full());
+    ///     s.send(1).unwrap();
+    ///     assert!(s.is_full());
+    /// })
+    /// ```
     pub fn is_full(&self) -> bool {
         self.chan().is_full()
     }
 
-    /// How many messages are in the channel.
+    /// How many messages the channel holds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, _r) = gort::chan::unbounded();
+    ///     s.send("a").unwrap();
+    ///     s.send("b").unwrap();
+    ///     assert_eq!(s.len(), 2);
+    /// })
+    /// ```
     pub fn len(&self) -> usize {
         self.chan().len()
     }
 
-    /// How many messages the channel can hold; `None`: any number.
+    /// How many messages the channel can hold, or `None` if it is unbounded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{bounded, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     assert_eq!(bounded::<i32>(3).0.capacity(), Some(3));
+    ///     assert_eq!(unbounded::<i32>().0.capacity(), None);
+    /// })
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         self.chan().capacity()
     }
 
-    /// Whether both are ends of one channel.
+    /// Whether `self` and `other` send to the same channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::unbounded;
+    ///
+    /// gort::run(|| {
+    ///     let (s, _r) = unbounded::<i32>();
+    ///     assert!(s.same_channel(&s.clone()));
+    ///     assert!(!s.same_channel(&unbounded().0));
+    /// })
+    /// ```
     pub fn same_channel(&self, other: &Sender<T>) -> bool {
         self.chan == other.chan
     }
@@ -360,8 +511,23 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// The receiving end of a channel. Clones share its messages, each of which goes to one of them; when the last
-/// receiver is dropped, what is left in the channel is dropped too, and senders fail.
+/// The receiving end of a channel.
+///
+/// Clones share the channel's messages: each message goes to one of them. When the last receiver is
+/// dropped, the messages that are left are dropped too, and every send fails.
+///
+/// [`after`], [`at`], [`tick`] and [`never()`] make receivers that have no sender.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let (s, r) = gort::chan::bounded(0);
+///     gort::go(move || s.send("hello").unwrap());
+///     assert_eq!(r.recv(), Ok("hello"));
+///     assert!(r.recv().is_err()); // the sender was dropped
+/// })
+/// ```
 pub struct Receiver<T> {
     flavor: Flavor<T>,
 }
@@ -373,18 +539,20 @@ enum Flavor<T> {
     Never,
 }
 
-// SAFETY: messages move through the channel to other threads, which T: Send allows; all else is under its lock.
+// SAFETY: messages move through the channel to other threads, which T: Send allows; everything else
+// is under the channel's lock.
 unsafe impl<T: Send> Send for Receiver<T> {}
 // SAFETY: as above; a shared receiver only moves messages out.
 unsafe impl<T: Send> Sync for Receiver<T> {}
 impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
-/// A timer's moment as the message that it is.
+/// The time that a timer gives, as a message of the receiver's type.
 fn moment<T>(moment: Instant) -> T {
     let moment = ManuallyDrop::new(moment);
     debug_assert_eq!(size_of::<T>(), size_of::<Instant>());
-    // SAFETY: called for `Flavor::Timer` only, and those receivers are made by `timer_receiver`: T is Instant.
+    // SAFETY: called for `Flavor::Timer` only. `timer_receiver` makes those receivers, so T is
+    // Instant.
     unsafe { transmute_copy::<ManuallyDrop<Instant>, T>(&moment) }
 }
 
@@ -411,7 +579,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// For a `select!` that only receives: what is likely to be found here.
+    /// For a `select!` that only receives: whether a message is likely to be found here.
     #[doc(hidden)]
     #[inline]
     pub fn hint(&self) -> Hint {
@@ -423,7 +591,8 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// For a `select!` whose arm is likely to be ready: what it receives, if it is.
+    /// For a `select!` with an arm that is likely to be ready: receives without waiting. None: not
+    /// ready.
     #[doc(hidden)]
     #[inline(never)]
     pub fn take_likely(&self) -> Option<Result<T, RecvError>> {
@@ -473,29 +642,32 @@ impl<T> Receiver<T> {
         self.recv_patiently(Patience::Forever).map_err(|_| RecvError)
     }
 
-    /// Receives a message if there is one.
+    /// Receives a message if that is possible without waiting.
     ///
     /// # Blocking
     ///
-    /// G: no, but for one case: with capacity zero, a `select` that waits to send is waited for while it computes
-    /// its message. M: no. P: no.
+    /// G: no, with one exception: with capacity zero, the sender may be a `select!` or a
+    /// [`Select`], which makes its message only now. Then this waits for the message. M: no. P: no.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError`]: the channel is empty (with capacity zero: nobody is waiting to send), and perhaps all
-    /// senders are gone.
+    /// - [`TryRecvError::Empty`] if the channel is empty (with capacity zero: no sender is
+    ///   waiting);
+    /// - [`TryRecvError::Disconnected`] if it is empty and all senders are gone.
     ///
     /// # Examples
     ///
     /// ```
     /// use gort::chan::{TryRecvError, unbounded};
     ///
-    /// let (s, r) = unbounded();
-    /// assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
-    /// s.send(1).unwrap();
-    /// drop(s);
-    /// assert_eq!(r.try_recv(), Ok(1));
-    /// assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
+    ///     s.send(1).unwrap();
+    ///     drop(s);
+    ///     assert_eq!(r.try_recv(), Ok(1));
+    ///     assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
+    /// })
     /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
@@ -505,10 +677,11 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// As [`recv`](Receiver::recv), for at most `timeout`.
+    /// Receives a message, waiting for at most `timeout` while the channel is empty.
     ///
-    /// A sender that has committed to this receiver (a `select` that computes its message) is waited for also
-    /// past the deadline.
+    /// There is one exception to the time limit: with capacity zero, a `select!` or a [`Select`]
+    /// may have committed to send to this receiver and not yet have made its message. Then this
+    /// waits for it.
     ///
     /// # Blocking
     ///
@@ -516,12 +689,30 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError`]: the time is over, or the channel is empty and all senders are gone.
+    /// [`RecvTimeoutError`] if the time is over, or if the channel is empty and all senders are
+    /// gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{RecvTimeoutError, unbounded};
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     let timeout = Duration::from_millis(1);
+    ///     assert_eq!(r.recv_timeout(timeout), Err(RecvTimeoutError::Timeout));
+    ///     s.send(1).unwrap();
+    ///     assert_eq!(r.recv_timeout(timeout), Ok(1));
+    /// })
+    /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.recv_until(Patience::lasting(timeout))
     }
 
-    /// As [`recv_timeout`](Receiver::recv_timeout), until `deadline`.
+    /// Receives a message, waiting until `deadline` at most while the channel is empty.
+    ///
+    /// It is [`recv_timeout`](Receiver::recv_timeout) with a point in time.
     ///
     /// # Blocking
     ///
@@ -529,7 +720,22 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError`]: the time is over, or the channel is empty and all senders are gone.
+    /// [`RecvTimeoutError`] if the time is over, or if the channel is empty and all senders are
+    /// gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{RecvTimeoutError, unbounded};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let (_s, r) = unbounded::<i32>();
+    ///     let deadline = Instant::now() + Duration::from_millis(1);
+    ///     assert_eq!(r.recv_deadline(deadline), Err(RecvTimeoutError::Timeout));
+    ///     assert!(Instant::now() >= deadline);
+    /// })
+    /// ```
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         self.recv_until(Patience::Until(deadline))
     }
@@ -541,12 +747,38 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Whether there is no message in the channel; with capacity zero, always.
+    /// Whether the channel holds no message. With capacity zero: always.
+    ///
+    /// A receiver made by [`after`], [`at`] or [`tick`] holds its message from the time when it is
+    /// due.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, r) = gort::chan::unbounded();
+    ///     assert!(r.is_empty());
+    ///     s.send(1).unwrap();
+    ///     assert!(!r.is_empty());
+    /// })
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there is no place in the channel; with capacity zero, always.
+    /// Whether the channel has no place for another message. With capacity zero: always.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, r) = gort::chan::bounded(1);
+    ///     s.send(1).unwrap();
+    ///     assert!(r.is_full());
+    ///     r.recv().unwrap();
+    ///     assert!(!r.is_full());
+    /// })
+    /// ```
     pub fn is_full(&self) -> bool {
         match &self.flavor {
             // SAFETY: a receiver keeps its channel alive.
@@ -556,7 +788,19 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// How many messages are in the channel.
+    /// How many messages the channel holds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, r) = gort::chan::unbounded();
+    ///     s.send("a").unwrap();
+    ///     assert_eq!(r.len(), 1);
+    ///     r.recv().unwrap();
+    ///     assert_eq!(r.len(), 0);
+    /// })
+    /// ```
     pub fn len(&self) -> usize {
         match &self.flavor {
             // SAFETY: a receiver keeps its channel alive.
@@ -566,7 +810,20 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// How many messages the channel can hold; `None`: any number.
+    /// How many messages the channel can hold, or `None` if it is unbounded.
+    ///
+    /// It is 1 for [`after`], [`at`] and [`tick`], and 0 for [`never()`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{bounded, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     assert_eq!(bounded::<i32>(3).1.capacity(), Some(3));
+    ///     assert_eq!(unbounded::<i32>().1.capacity(), None);
+    /// })
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         match &self.flavor {
             // SAFETY: a receiver keeps its channel alive.
@@ -576,25 +833,60 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives until the channel is empty and all senders are gone, waiting for each message.
+    /// Iterates over the messages, waiting for each, until the channel is empty and all senders are
+    /// gone.
     ///
     /// # Blocking
     ///
     /// `next`: G: yes. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, r) = gort::chan::bounded(0);
+    ///     gort::go(move || (1..=3).for_each(|n| s.send(n).unwrap()));
+    ///     assert_eq!(r.iter().collect::<Vec<_>>(), [1, 2, 3]);
+    /// })
+    /// ```
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { receiver: self }
     }
 
-    /// Receives what is there, without waiting.
+    /// Iterates over the messages that can be received without waiting.
     ///
     /// # Blocking
     ///
-    /// As [`try_recv`](Receiver::try_recv).
+    /// `next`: as [`try_recv`](Receiver::try_recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (s, r) = gort::chan::unbounded();
+    ///     s.send(1).unwrap();
+    ///     s.send(2).unwrap();
+    ///     assert_eq!(r.try_iter().collect::<Vec<_>>(), [1, 2]);
+    ///     assert_eq!(r.try_iter().next(), None); // the sender is still there
+    /// })
+    /// ```
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }
     }
 
-    /// Whether both are ends of one channel.
+    /// Whether `self` and `other` receive from the same channel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::unbounded;
+    ///
+    /// gort::run(|| {
+    ///     let (_s, r) = unbounded::<i32>();
+    ///     assert!(r.same_channel(&r.clone()));
+    ///     assert!(!r.same_channel(&unbounded().1));
+    /// })
+    /// ```
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
         match (&self.flavor, &other.flavor) {
             (Flavor::Chan(a), Flavor::Chan(b)) => a == b,
@@ -653,7 +945,11 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// Iterates over messages, waiting for each; made by [`Receiver::iter`].
+/// An iterator over messages that waits for each of them; made by [`Receiver::iter`].
+///
+/// # Blocking
+///
+/// `next`: G: yes. M: no. P: no.
 pub struct Iter<'a, T> {
     receiver: &'a Receiver<T>,
 }
@@ -674,7 +970,12 @@ impl<T> fmt::Debug for Iter<'_, T> {
     }
 }
 
-/// Iterates over the messages that are there; made by [`Receiver::try_iter`].
+/// An iterator over the messages that can be received without waiting; made by
+/// [`Receiver::try_iter`].
+///
+/// # Blocking
+///
+/// `next`: as [`try_recv`](Receiver::try_recv).
 pub struct TryIter<'a, T> {
     receiver: &'a Receiver<T>,
 }
@@ -693,7 +994,25 @@ impl<T> fmt::Debug for TryIter<'_, T> {
     }
 }
 
-/// Iterates over messages, waiting for each, and owns the receiver.
+/// An iterator over messages that waits for each of them and owns the receiver.
+///
+/// It is made by a `for` loop over a receiver.
+///
+/// # Blocking
+///
+/// `next`: G: yes. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let (s, r) = gort::chan::bounded(0);
+///     gort::go(move || s.send(1).unwrap());
+///     for message in r {
+///         assert_eq!(message, 1);
+///     }
+/// })
+/// ```
 pub struct IntoIter<T> {
     receiver: Receiver<T>,
 }

@@ -1,29 +1,36 @@
-//! `select`: one of several operations, chosen when it is ready.
+//! `select`: completes one of several operations, chosen when it is ready.
 //!
 //! # Role
-//! [`run`] is the algorithm, over a slice of [`Arm`]s that the caller keeps in place: the array of a `select!`, or the
-//! vector of a dynamic [`Select`]. It commits to one arm and returns the permit (`core.rs`); the message moves later, in
-//! [`Committed`].
+//! [`run`] is the algorithm. It works on a slice of [`Arm`]s that the caller keeps in place: the
+//! array of a `select!`, or the vector of a dynamic [`Select`]. It commits to one arm and returns
+//! the permit (`core.rs`). The message moves later, in [`Committed`].
 //!
 //! # Protocol
-//! A `select!` that only receives tries one arm where something is likely to be found, at random, before all else, by a plain receive
-//! ([`likely`]). Then:
-//! 0. In random order (or in the given one, if biased), lock one channel after the other, passing over those where nothing is likely to be
-//!    received, and commit to the first arm that is ready. Where several are, this saves the other locks.
-//! 1. Lock all channels involved, in the order of their addresses (`Lock::rank`), each once.
-//! 2. In random order (or in the given one, if biased), look whether an arm can be committed to. If so: unlock, done.
-//!    That is one atomic look at all channels, so `default` is never taken while something is ready.
-//! 3. Else enrol in all queues, unlock, wait until somebody commits to one of our arms, a timer arm is due, or the
-//!    deadline passes.
-//! 4. Take ourselves out of every queue, under each channel's lock. The token says which arm was served.
+//! A `select!` that only receives begins with a plain receive on one arm, chosen at random among
+//! those where something is likely to be found ([`likely`]). If that gives nothing, or for any
+//! other `select`:
 //!
-//! The waiter's word makes the choice: whoever wants to serve an arm must win it (`try_select`), and only one can. A loser
-//! has popped our node and goes on to the next waiter.
-//! Why nothing is lost is told in `core.rs` (what a served arm owns) and `waitq.rs` (rendezvous without a buffer).
+//! 0. Look at the arms one after the other, in random order (biased: in the given order). Pass over
+//!    those where nothing is likely to be received. Lock the channel of each other one, and commit
+//!    to the first arm that is ready. Where several are ready, this saves the other locks.
+//! 1. Lock all channels involved, each once, in the order of their addresses (`Lock::rank`).
+//! 2. In random order (biased: in the given order), check whether an arm can be committed to. If
+//!    so: unlock, done. This is one atomic look at all channels, so `default` is never taken while
+//!    something is ready.
+//! 3. Otherwise enrol in all queues, unlock, and wait until another goroutine or thread commits to
+//!    one of the arms, a timer arm is due, or the deadline passes.
+//! 4. Remove all nodes from the queues, each under its channel's lock. The token says which arm was
+//!    served.
+//!
+//! The waiter's word makes the choice: to serve an arm, the server must win the word
+//! (`try_select`), and only one can. A loser has popped the node and goes on to the next waiter.
+//! Why nothing is lost: see `core.rs` (what a served arm owns) and `waitq.rs` (rendezvous without a
+//! buffer).
 //!
 //! # Rejected
-//! Only trying the arms one after another, and again after each wake-up, as crossbeam does: it is not atomic, so `default` could be taken while
-//! something is ready all the time, and a woken `select` may find that somebody was faster.
+//! Only trying the arms one after another, and again after each wake-up, as crossbeam does. It is
+//! not atomic: `default` could be taken while something is ready all the time, and a woken `select`
+//! may find that another one was faster.
 
 use super::core::{Commit, Core, Patience, Permit};
 use super::error::{
@@ -47,7 +54,7 @@ use std::time::{Duration, Instant};
 pub struct Arm<'a> {
     target: Target<'a>,
     index: usize,
-    /// The address of the sender or receiver, by which the operation is completed.
+    /// The address of the sender or receiver. The operation must be completed with the same one.
     handle: *const (),
     node: WaitNode,
 }
@@ -72,7 +79,7 @@ impl<'a> Arm<'a> {
         Arm { target: r.target(), index, handle: ptr::from_ref(r).cast(), node: WaitNode::new() }
     }
 
-    /// The rank of its lock, which tells locks apart; zero: it has none.
+    /// The rank of the arm's lock, by which locks are told apart. Zero: the arm has no lock.
     fn rank(&self) -> usize {
         match self.target {
             Target::Send(core) | Target::Recv(core) => core.state.rank(),
@@ -90,7 +97,7 @@ impl<'a> Arm<'a> {
     }
 
     /// # Safety
-    /// `run` holds the lock, by `lock`.
+    /// `run` holds the lock, taken by `lock`.
     unsafe fn unlock(&self) {
         // SAFETY: the caller's promise; dropping the guard gives the lock back.
         unsafe {
@@ -137,7 +144,7 @@ impl<'a> Arm<'a> {
         }
     }
 
-    /// When the arm becomes ready by itself.
+    /// When the arm becomes ready by time alone.
     ///
     /// # Safety
     /// `run` holds the arm's lock.
@@ -149,10 +156,12 @@ impl<'a> Arm<'a> {
         }
     }
 
-    /// Enrols to be served, with the `position`th arm's token. True if watchers have to hear of it.
+    /// Enrols the arm to be served, with the token of position `position`. True: watchers must be
+    /// told.
     ///
     /// # Safety
-    /// `run` holds the arm's lock, keeps the arm in place, and calls `withdraw` before it lets go of it.
+    /// `run` holds the arm's lock, keeps the arm in place, and calls `withdraw` before it lets go
+    /// of it.
     unsafe fn enrol(&self, me: WaiterRef, position: usize) -> bool {
         self.node.enrol(me, FIRST_ARM + 2 * position, ptr::null_mut());
         // SAFETY: the caller's promise.
@@ -216,7 +225,7 @@ impl<'a> Arm<'a> {
         let (core, sending) = match self.target {
             Target::Send(core) => (core, true),
             Target::Recv(core) => (core, false),
-            Target::Timer(_) | Target::Never => return None, // these are never served, they look
+            Target::Timer(_) | Target::Never => return None, // never served: they look
         };
         if with != HELD {
             return Some(Permit::served(&self.node, sending));
@@ -234,7 +243,7 @@ impl<'a> Arm<'a> {
     }
 }
 
-/// What lies behind a lock that `run` holds, without giving it back at the end.
+/// The state behind a lock that `run` holds. Dropping the result does not unlock.
 ///
 /// # Safety
 /// The lock is held by `Arm::lock`, and nothing else refers to what is behind it.
@@ -243,19 +252,21 @@ unsafe fn held<T>(lock: &Lock<T>) -> ManuallyDrop<Guard<'_, T>> {
     ManuallyDrop::new(unsafe { lock.assume_locked() })
 }
 
-/// The arms of one call, with the order to look at them and the order to lock them.
+/// The arms of one call, with the order in which to look at them and the order in which to lock
+/// them.
 struct Arms<'r, 'a> {
     arms: &'r [Arm<'a>],
-    /// The first `drawn` are in the order in which the program shall choose, the rest is still to be shuffled.
+    /// The first `drawn` are in the order in which arms are chosen. The rest is still to be
+    /// shuffled.
     look: &'r mut [u32],
     drawn: usize,
-    /// In the order of locks once `sorted`: the first look does without.
+    /// Once `sorted`, in the order of locks. The first look does not need that.
     lock: &'r mut [u32],
     sorted: bool,
 }
 
 impl<'r, 'a> Arms<'r, 'a> {
-    /// `order` is scratch space, two for each arm.
+    /// `order` is scratch space: two entries for each arm.
     fn new(arms: &'r mut [Arm<'a>], order: &'r mut [u32], biased: bool) -> Arms<'r, 'a> {
         let arms = &*arms;
         let (look, lock) = order.split_at_mut(arms.len());
@@ -266,7 +277,9 @@ impl<'r, 'a> Arms<'r, 'a> {
         Arms { arms, look, drawn, lock, sorted: false }
     }
 
-    /// The position of the `nth` arm to look at; those before it were asked for. Often the first is ready, so it is drawn alone.
+    /// The position of the `nth` arm to look at. All before it have been drawn.
+    ///
+    /// The first one is drawn alone, because it is often ready.
     #[inline]
     fn draw(&mut self, nth: usize) -> usize {
         if nth == self.drawn {
@@ -276,13 +289,13 @@ impl<'r, 'a> Arms<'r, 'a> {
         self.look[nth] as usize
     }
 
-    /// In the order in which the program shall choose; after `lock_all`.
+    /// The arms in the order in which to choose; after `lock_all`.
     fn looking(&self) -> impl Iterator<Item = &'r Arm<'a>> {
         debug_assert_eq!(self.drawn, self.look.len());
         self.look.iter().map(|&i| &self.arms[i as usize])
     }
 
-    /// One arm for each channel, in the order of locks.
+    /// One arm of each channel, in the order of locks.
     fn locking(&self) -> impl Iterator<Item = &'r Arm<'a>> {
         let mut last = 0;
         self.lock.iter().map(|&i| &self.arms[i as usize]).filter(move |arm| {
@@ -291,7 +304,7 @@ impl<'r, 'a> Arms<'r, 'a> {
         })
     }
 
-    /// Step 0.
+    /// Step 0 of the protocol.
     fn first_look(&mut self) -> Option<(&'r Arm<'a>, Commit)> {
         (0..self.arms.len()).find_map(|nth| {
             let arm = &self.arms[self.draw(nth)];
@@ -325,23 +338,25 @@ impl<'r, 'a> Arms<'r, 'a> {
     }
 
     /// # Safety
-    /// After `lock_all`.
+    /// `lock_all` was called before.
     unsafe fn unlock_all(&self) {
         // SAFETY: the caller's promise.
         self.locking().for_each(|arm| unsafe { arm.unlock() });
     }
 
-    /// The earliest of `deadline` and the timer arms.
+    /// The earliest of the end of `patience` and the times of the timer arms.
     ///
     /// # Safety
-    /// Under `lock_all`.
+    /// The caller is between `lock_all` and `unlock_all`.
     unsafe fn deadline(&self, patience: Patience) -> Option<Instant> {
         // SAFETY: the caller's promise.
         self.arms.iter().filter_map(|arm| unsafe { arm.due() }).chain(patience.deadline()).min()
     }
 }
 
-/// Commits to one of `arms`, waiting as long as `patience` lasts. `order` is scratch space, two for each arm.
+/// Commits to one of `arms`, waiting as long as `patience` lasts.
+///
+/// `order` is scratch space: two entries for each arm.
 #[doc(hidden)]
 pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: bool) -> Option<Selected> {
     if arms.is_empty() {
@@ -379,10 +394,11 @@ pub fn run(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased: 
         let me = WaiterRef::current();
         me.arm();
         let mut watched = false;
-        // In looking order too: of several arms on one channel, the first in the queue is served.
+        // In the order of choice, because of several arms on one channel the first in the queue is
+        // served.
         for &position in &*arms.look {
             let position = position as usize;
-            // SAFETY: all arms are locked, they are borrowed for all of this call, and withdraw below.
+            // SAFETY: all arms are locked, are borrowed for all of this call, and withdraw below.
             watched |= unsafe { arms.arms[position].enrol(me, position) };
         }
         // SAFETY: all arms are locked.
@@ -430,7 +446,7 @@ fn run_ready(arms: &mut [Arm<'_>], order: &mut [u32], patience: Patience, biased
         let me = WaiterRef::current();
         me.arm();
         for arm in arms.arms {
-            // SAFETY: all arms are locked, they are borrowed for all of this call, and unwatch below.
+            // SAFETY: all arms are locked, are borrowed for all of this call, and unwatch below.
             unsafe { arm.watch(me) };
         }
         // SAFETY: all arms are locked.
@@ -451,7 +467,7 @@ fn wait_for_nothing(patience: Patience) {
     }
 }
 
-/// Draws the first `n` of `order` from all of it.
+/// Chooses the first `n` of `order` at random from all of it.
 fn shuffle(order: &mut [u32], n: usize) {
     with_rng(|rng| {
         for i in 0..n {
@@ -460,7 +476,7 @@ fn shuffle(order: &mut [u32], n: usize) {
     });
 }
 
-/// Not inlined: the address of a thread-local must not be kept over a park.
+/// Not inlined: the address of a thread-local must not be kept across a park.
 #[inline(never)]
 fn with_rng<R>(f: impl FnOnce(&mut Rng) -> R) -> R {
     thread_local! {
@@ -476,18 +492,21 @@ fn with_rng<R>(f: impl FnOnce(&mut Rng) -> R) -> R {
     })
 }
 
-/// What is likely to be found at an arm that receives.
+/// Whether something is likely to be found at an arm that receives.
 #[doc(hidden)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
     Unlikely,
     Likely,
-    /// It takes a look at the clock.
+    /// To know it takes a look at the clock.
     Unknown,
 }
 
-/// Which arm a `select!` that only receives tries alone, before it sets up what it needs to wait: one of those where something is likely to be
-/// found, each as likely as the others (biased: the first). `None`: none is, or one is not known, which must not wait for the others.
+/// Which arm a `select!` that only receives tries alone, before it sets up what a wait needs.
+///
+/// It is one of those where something is likely to be found, each with the same probability
+/// (biased: the first of them). `None` if there is no such arm, or if an arm is `Unknown`: that one
+/// must not be passed over for the others.
 #[doc(hidden)]
 #[inline]
 pub fn likely<const N: usize>(hints: [Hint; N], patience: Patience, biased: bool) -> Option<usize> {
@@ -506,10 +525,11 @@ pub fn likely<const N: usize>(hints: [Hint; N], patience: Patience, biased: bool
     Some(ready.trailing_zeros() as usize)
 }
 
-/// What a `select!` operates on.
+/// A sender or a receiver, as an operand of `select!`.
 #[doc(hidden)]
 pub trait Handle {
-    /// Where a `select!` keeps what it has received before its arms were set up, until it is the body's.
+    /// Where a `select!` keeps what it has received before its arms were set up, until the body
+    /// gets it.
     type Slot: Default;
 }
 
@@ -526,7 +546,8 @@ pub fn slot<H: Handle>(_: &H) -> H::Slot {
     H::Slot::default()
 }
 
-/// An arm that was committed to, not yet bound to the life of its channel: the macro binds it by `begin`.
+/// An arm that was committed to, without a lifetime that ties it to its channel. The macro adds
+/// that by `begin`.
 #[doc(hidden)]
 #[must_use]
 pub struct Selected {
@@ -537,7 +558,7 @@ pub struct Selected {
 }
 
 impl Selected {
-    /// The arm `index` is the one, and its operation is complete.
+    /// The arm `index` was chosen, and its operation is complete.
     pub fn completed(index: usize) -> Selected {
         Selected { permit: Permit::Closed, index, handle: ptr::null(), core: ptr::null() }
     }
@@ -547,7 +568,7 @@ impl Selected {
         self.index
     }
 
-    /// Binds it to its sender or receiver.
+    /// Ties it to the lifetime of its sender or receiver.
     pub fn begin<H>(self, handle: &H) -> Committed<'_> {
         assert!(ptr::eq(self.handle, ptr::from_ref(handle).cast()), "begun with another handle");
         self.bind()
@@ -558,8 +579,10 @@ impl Selected {
     }
 }
 
-/// The right and the duty to complete an operation. Dropped, it is given back: the message expression of a
-/// `select!` panicked, returned or broke off.
+/// The right to complete an operation, and the duty.
+///
+/// If it is dropped, the right is given back: the message expression of a `select!` has panicked or
+/// left.
 #[doc(hidden)]
 pub struct Committed<'a> {
     selected: ManuallyDrop<Selected>,
@@ -571,7 +594,7 @@ impl Committed<'_> {
         let same = ptr::eq(self.selected.handle, ptr::from_ref(handle).cast());
         assert!(same, "passed a {what} that wasn't selected");
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: taken once: `this` is not dropped.
+        // SAFETY: taken once, because `this` is not dropped.
         unsafe { ManuallyDrop::take(&mut this.selected) }.permit
     }
 
@@ -589,32 +612,37 @@ impl Committed<'_> {
 
 impl Drop for Committed<'_> {
     fn drop(&mut self) {
-        // SAFETY: taken once: this is the drop, and `redeem` forgets.
+        // SAFETY: taken once: this is the drop, and `redeem` prevents the drop.
         let selected = unsafe { ManuallyDrop::take(&mut self.selected) };
-        // SAFETY: the channel lives: its handle is borrowed for as long as this value.
+        // SAFETY: the channel is alive, because its handle is borrowed for as long as this value.
         if let Some(core) = unsafe { selected.core.as_ref() } {
             core.abandon(selected.permit);
         }
     }
 }
 
-/// Selects from a set of operations that is put together at run time.
+/// Waits for one of a set of operations that is put together at run time.
 ///
-/// Add operations with [`send`](Select::send) and [`recv`](Select::recv), which give each an index; then either
-/// - [`try_select`](Select::try_select), [`select`](Select::select), [`select_timeout`](Select::select_timeout):
-///   choose an operation, which must then be completed by [`SelectedOperation::send`] or
-///   [`SelectedOperation::recv`]; or
-/// - [`try_ready`](Select::try_ready), [`ready`](Select::ready), [`ready_timeout`](Select::ready_timeout): only
-///   say which operation is ready, without a promise that it still is when you come to it.
+/// First add operations with [`send`](Select::send) and [`recv`](Select::recv); each gets an index.
+/// Then there are two ways to use the set:
 ///
-/// For a set that is known when the program is written, [`select!`](crate::select!) is nicer.
+/// - [`try_select`](Select::try_select), [`select`](Select::select) and
+///   [`select_timeout`](Select::select_timeout) choose an operation. It must then be completed by
+///   [`SelectedOperation::send`] or [`SelectedOperation::recv`].
+/// - [`try_ready`](Select::try_ready), [`ready`](Select::ready) and
+///   [`ready_timeout`](Select::ready_timeout) only say which operation is ready. Another goroutine
+///   may be faster, so it need not be ready any more when it is tried.
+///
+/// An operation on a disconnected channel is ready: it completes with an error.
+///
+/// If the set is known when the program is written, [`select!`](crate::select!) is easier to use.
 ///
 /// # Examples
 ///
 /// ```
 /// use gort::chan::{Receiver, RecvError, Select, unbounded};
 ///
-/// /// Receives from whichever has something first.
+/// /// Receives from the first receiver that has something.
 /// fn recv_any<T>(rs: &[Receiver<T>]) -> Result<T, RecvError> {
 ///     let mut select = Select::new();
 ///     for r in rs {
@@ -639,19 +667,51 @@ pub struct Select<'a> {
     biased: bool,
 }
 
-// SAFETY: the arms refer to channels, which may be used from any thread; their nodes are linked only inside calls that
-// borrow the `Select` mutably; the handles are only compared.
+// SAFETY: the arms refer to channels, which may be used from any thread; their nodes are linked
+// only inside calls that borrow the `Select` mutably; the handles are only compared.
 unsafe impl Send for Select<'_> {}
-// SAFETY: as above: nothing can be done through a shared reference but to clone.
+// SAFETY: as above; a shared reference only allows to clone.
 unsafe impl Sync for Select<'_> {}
 
 impl<'a> Select<'a> {
-    /// An empty set, which chooses at random among the operations that are ready.
+    /// Creates an empty set that chooses at random among the operations that are ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     s.send(1).unwrap();
+    ///     let mut select = Select::new();
+    ///     select.recv(&r);
+    ///     assert_eq!(select.select().recv(&r), Ok(1));
+    /// })
+    /// ```
     pub fn new() -> Select<'a> {
         Select { arms: Vec::new(), order: Vec::new(), next_index: 0, biased: false }
     }
 
-    /// An empty set, which chooses the one that was added first among the operations that are ready.
+    /// Creates an empty set that chooses, among the operations that are ready, the one that was
+    /// added first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s1, r1) = unbounded();
+    ///     let (s2, r2) = unbounded();
+    ///     s1.send(1).unwrap();
+    ///     s2.send(2).unwrap();
+    ///     let mut select = Select::new_biased();
+    ///     select.recv(&r1);
+    ///     select.recv(&r2);
+    ///     assert_eq!(select.select().recv(&r1), Ok(1));
+    /// })
+    /// ```
     pub fn new_biased() -> Select<'a> {
         Select { biased: true, ..Select::new() }
     }
@@ -664,21 +724,72 @@ impl<'a> Select<'a> {
         index
     }
 
-    /// Adds a send and returns its index.
+    /// Adds a send to `s` and returns its index.
+    ///
+    /// Indices count from zero. The message is given when the operation is completed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     let mut select = Select::new();
+    ///     assert_eq!(select.send(&s), 0);
+    ///     select.select().send(&s, "hello").unwrap();
+    ///     assert_eq!(r.recv(), Ok("hello"));
+    /// })
+    /// ```
     pub fn send<T>(&mut self, s: &'a Sender<T>) -> usize {
         self.add(|index| Arm::send(s, index))
     }
 
-    /// Adds a receive and returns its index.
+    /// Adds a receive from `r` and returns its index.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, never, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     let other = never::<i32>();
+    ///     s.send(1).unwrap();
+    ///     let mut select = Select::new();
+    ///     assert_eq!((select.recv(&other), select.recv(&r)), (0, 1));
+    ///     let oper = select.select();
+    ///     assert_eq!(oper.index(), 1);
+    ///     assert_eq!(oper.recv(&r), Ok(1));
+    /// })
+    /// ```
     pub fn recv<T>(&mut self, r: &'a Receiver<T>) -> usize {
         self.add(|index| Arm::recv(r, index))
     }
 
-    /// Removes an operation. The indices of the others stay as they are.
+    /// Removes the operation `index`. The indices of the others stay as they are.
     ///
     /// # Panics
     ///
-    /// If no operation was ever added with that index, or it was removed already.
+    /// If no operation was ever added with that index, or if it was removed before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s1, r1) = unbounded();
+    ///     let (s2, r2) = unbounded();
+    ///     s1.send(1).unwrap();
+    ///     s2.send(2).unwrap();
+    ///     let mut select = Select::new();
+    ///     let first = select.recv(&r1);
+    ///     let second = select.recv(&r2);
+    ///     select.remove(first);
+    ///     assert_eq!(select.ready(), second);
+    /// })
+    /// ```
     pub fn remove(&mut self, index: usize) {
         assert!(index < self.next_index, "index out of bounds; {index} >= {}", self.next_index);
         let position = self.arms.iter().position(|arm| arm.index == index);
@@ -703,17 +814,33 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// G: no, but for one case: a receive on a channel of capacity zero that meets a `select` which sends waits until
-    /// that one has computed its message. M: no. P: no.
+    /// G: no, with one exception: a receive on a channel of capacity zero may meet a `select!` or
+    /// another `Select` that sends. Then this waits until that one has made its message. M: no. P:
+    /// no.
     ///
     /// # Errors
     ///
-    /// [`TrySelectError`] if none is ready.
+    /// [`TrySelectError`] if no operation is ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     let mut select = Select::new();
+    ///     select.recv(&r);
+    ///     assert!(select.try_select().is_err());
+    ///     s.send(1).unwrap();
+    ///     assert_eq!(select.try_select().unwrap().recv(&r), Ok(1));
+    /// })
+    /// ```
     pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
         self.run(Patience::None).ok_or(TrySelectError)
     }
 
-    /// Waits until an operation is ready, and chooses it. A disconnected channel counts as ready.
+    /// Waits until an operation is ready, and chooses it.
     ///
     /// # Blocking
     ///
@@ -721,13 +848,33 @@ impl<'a> Select<'a> {
     ///
     /// # Panics
     ///
-    /// If no operation was added.
+    /// If there is no operation in the set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, bounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s1, r1) = bounded(0);
+    ///     let (_s2, r2) = bounded::<i32>(0);
+    ///     gort::go(move || s1.send(1).unwrap());
+    ///     let mut select = Select::new();
+    ///     let first = select.recv(&r1);
+    ///     select.recv(&r2);
+    ///     let oper = select.select();
+    ///     assert_eq!(oper.index(), first);
+    ///     assert_eq!(oper.recv(&r1), Ok(1));
+    /// })
+    /// ```
     pub fn select(&mut self) -> SelectedOperation<'a> {
         self.assert_not_empty();
         self.run(Patience::Forever).expect("patience was endless")
     }
 
-    /// As [`select`](Select::select), for at most `timeout`.
+    /// Waits until an operation is ready, for at most `timeout`, and chooses it.
+    ///
+    /// With no operation in the set, it waits for all of `timeout` and fails.
     ///
     /// # Blocking
     ///
@@ -735,12 +882,31 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     ///
-    /// [`SelectTimeoutError`] if none became ready.
+    /// [`SelectTimeoutError`] if no operation became ready in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     let mut select = Select::new();
+    ///     select.recv(&r);
+    ///     assert!(select.select_timeout(Duration::from_millis(1)).is_err());
+    ///     s.send(1).unwrap();
+    ///     let oper = select.select_timeout(Duration::from_millis(1)).unwrap();
+    ///     assert_eq!(oper.recv(&r), Ok(1));
+    /// })
+    /// ```
     pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
         self.run(Patience::lasting(timeout)).ok_or(SelectTimeoutError)
     }
 
-    /// As [`select`](Select::select), until `deadline`.
+    /// Waits until an operation is ready, until `deadline` at most, and chooses it.
+    ///
+    /// It is [`select_timeout`](Select::select_timeout) with a point in time.
     ///
     /// # Blocking
     ///
@@ -748,7 +914,23 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     ///
-    /// [`SelectTimeoutError`] if none became ready.
+    /// [`SelectTimeoutError`] if no operation became ready in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, never};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let r = never::<i32>();
+    ///     let mut select = Select::new();
+    ///     select.recv(&r);
+    ///     let deadline = Instant::now() + Duration::from_millis(1);
+    ///     assert!(select.select_deadline(deadline).is_err());
+    ///     assert!(Instant::now() >= deadline);
+    /// })
+    /// ```
     pub fn select_deadline(
         &mut self,
         deadline: Instant,
@@ -756,7 +938,10 @@ impl<'a> Select<'a> {
         self.run(Patience::Until(deadline)).ok_or(SelectTimeoutError)
     }
 
-    /// The index of an operation that is ready now. It need not be any more when you come to it.
+    /// Returns the index of an operation that is ready now.
+    ///
+    /// Another goroutine may be faster, so the operation need not be ready any more when it is
+    /// tried.
     ///
     /// # Blocking
     ///
@@ -764,20 +949,22 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     ///
-    /// [`TryReadyError`] if none is ready.
+    /// [`TryReadyError`] if no operation is ready.
     ///
     /// # Examples
     ///
     /// ```
     /// use gort::chan::{Select, unbounded};
     ///
-    /// let (s, r) = unbounded();
-    /// let mut select = Select::new();
-    /// let index = select.recv(&r);
-    /// assert!(select.try_ready().is_err());
-    /// s.send(1).unwrap();
-    /// assert_eq!(select.try_ready(), Ok(index));
-    /// assert_eq!(r.try_recv(), Ok(1));
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     let mut select = Select::new();
+    ///     let index = select.recv(&r);
+    ///     assert!(select.try_ready().is_err());
+    ///     s.send(1).unwrap();
+    ///     assert_eq!(select.try_ready(), Ok(index));
+    ///     assert_eq!(r.try_recv(), Ok(1));
+    /// })
     /// ```
     pub fn try_ready(&mut self) -> Result<usize, TryReadyError> {
         self.run_ready(Patience::None).ok_or(TryReadyError)
@@ -785,19 +972,39 @@ impl<'a> Select<'a> {
 
     /// Waits until an operation is ready, and returns its index.
     ///
+    /// Another goroutine may be faster, so the operation need not be ready any more when it is
+    /// tried.
+    ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
     ///
     /// # Panics
     ///
-    /// If no operation was added.
+    /// If there is no operation in the set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     gort::go(move || s.send(1).unwrap());
+    ///     let mut select = Select::new();
+    ///     let index = select.recv(&r);
+    ///     assert_eq!(select.ready(), index);
+    ///     assert_eq!(r.try_recv(), Ok(1));
+    /// })
+    /// ```
     pub fn ready(&mut self) -> usize {
         self.assert_not_empty();
         self.run_ready(Patience::Forever).expect("patience was endless")
     }
 
-    /// As [`ready`](Select::ready), for at most `timeout`.
+    /// Waits until an operation is ready, for at most `timeout`, and returns its index.
+    ///
+    /// With no operation in the set, it waits for all of `timeout` and fails.
     ///
     /// # Blocking
     ///
@@ -805,12 +1012,30 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     ///
-    /// [`ReadyTimeoutError`] if none became ready.
+    /// [`ReadyTimeoutError`] if no operation became ready in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     let mut select = Select::new();
+    ///     let index = select.recv(&r);
+    ///     assert!(select.ready_timeout(Duration::from_millis(1)).is_err());
+    ///     s.send(1).unwrap();
+    ///     assert_eq!(select.ready_timeout(Duration::from_millis(1)), Ok(index));
+    /// })
+    /// ```
     pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
         self.run_ready(Patience::lasting(timeout)).ok_or(ReadyTimeoutError)
     }
 
-    /// As [`ready`](Select::ready), until `deadline`.
+    /// Waits until an operation is ready, until `deadline` at most, and returns its index.
+    ///
+    /// It is [`ready_timeout`](Select::ready_timeout) with a point in time.
     ///
     /// # Blocking
     ///
@@ -818,7 +1043,23 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     ///
-    /// [`ReadyTimeoutError`] if none became ready.
+    /// [`ReadyTimeoutError`] if no operation became ready in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, never};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let r = never::<i32>();
+    ///     let mut select = Select::new();
+    ///     select.recv(&r);
+    ///     let deadline = Instant::now() + Duration::from_millis(1);
+    ///     assert!(select.ready_deadline(deadline).is_err());
+    ///     assert!(Instant::now() >= deadline);
+    /// })
+    /// ```
     pub fn ready_deadline(&mut self, deadline: Instant) -> Result<usize, ReadyTimeoutError> {
         self.run_ready(Patience::Until(deadline)).ok_or(ReadyTimeoutError)
     }
@@ -848,20 +1089,52 @@ impl fmt::Debug for Select<'_> {
     }
 }
 
-/// An operation that a [`Select`] has chosen, to be completed by [`send`](SelectedOperation::send) or
-/// [`recv`](SelectedOperation::recv).
+/// An operation that a [`Select`] has chosen. It must be completed by
+/// [`send`](SelectedOperation::send) or [`recv`](SelectedOperation::recv).
 ///
-/// Until then, a message, a place or a partner is kept for it; so complete it soon.
+/// Complete it soon: until then, a message, a place in the channel or a waiting partner is kept for
+/// it.
 ///
 /// # Panics
 ///
-/// If it is dropped without having been completed. What was kept for it is then given back; while unwinding,
-/// that is all that happens.
+/// If it is dropped without having been completed. What was kept for it is given back. During
+/// unwinding there is no second panic.
+///
+/// # Examples
+///
+/// ```
+/// use gort::chan::{Select, unbounded};
+///
+/// gort::run(|| {
+///     let (s, r) = unbounded();
+///     s.send("hello").unwrap();
+///     let mut select = Select::new();
+///     select.recv(&r);
+///     let oper = select.select();
+///     assert_eq!(oper.recv(&r), Ok("hello"));
+/// })
+/// ```
 #[must_use = "a selected operation must be completed"]
 pub struct SelectedOperation<'a>(Option<Committed<'a>>);
 
 impl<'a> SelectedOperation<'a> {
-    /// The index that [`Select::send`] or [`Select::recv`] returned for it.
+    /// The index that [`Select::send`] or [`Select::recv`] has returned for this operation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded();
+    ///     s.send(1).unwrap();
+    ///     let mut select = Select::new();
+    ///     let index = select.recv(&r);
+    ///     let oper = select.select();
+    ///     assert_eq!(oper.index(), index);
+    ///     oper.recv(&r).unwrap();
+    /// })
+    /// ```
     pub fn index(&self) -> usize {
         self.0.as_ref().expect("not yet completed").selected.index
     }
@@ -870,7 +1143,7 @@ impl<'a> SelectedOperation<'a> {
         self.0.take().expect("not yet completed")
     }
 
-    /// Completes the send.
+    /// Completes the send with `message`.
     ///
     /// # Blocking
     ///
@@ -878,11 +1151,25 @@ impl<'a> SelectedOperation<'a> {
     ///
     /// # Errors
     ///
-    /// [`SendError`] with the message, if the channel is disconnected.
+    /// [`SendError`] with the message, if all receivers are gone.
     ///
     /// # Panics
     ///
     /// If `s` is not the sender (the same reference) that was given to [`Select::send`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{Select, bounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = bounded(1);
+    ///     let mut select = Select::new();
+    ///     select.send(&s);
+    ///     assert_eq!(select.select().send(&s, 1), Ok(()));
+    ///     assert_eq!(r.recv(), Ok(1));
+    /// })
+    /// ```
     pub fn send<T>(mut self, s: &Sender<T>, message: T) -> Result<(), SendError<T>> {
         self.take().send(s, message)
     }
@@ -895,11 +1182,25 @@ impl<'a> SelectedOperation<'a> {
     ///
     /// # Errors
     ///
-    /// [`RecvError`] if the channel is empty and disconnected.
+    /// [`RecvError`] if the channel is empty and all senders are gone.
     ///
     /// # Panics
     ///
     /// If `r` is not the receiver (the same reference) that was given to [`Select::recv`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::chan::{RecvError, Select, unbounded};
+    ///
+    /// gort::run(|| {
+    ///     let (s, r) = unbounded::<i32>();
+    ///     drop(s);
+    ///     let mut select = Select::new();
+    ///     select.recv(&r);
+    ///     assert_eq!(select.select().recv(&r), Err(RecvError));
+    /// })
+    /// ```
     pub fn recv<T>(mut self, r: &Receiver<T>) -> Result<T, RecvError> {
         self.take().recv(r)
     }

@@ -1,15 +1,19 @@
-//! Receivers of moments: `after`, `at`, `tick`, and the channels of `gort::time::{Timer, Ticker}`.
+//! Receivers of times: `after`, `at`, `tick`, and the channels of `gort::time::{Timer, Ticker}`.
 //!
 //! # Role
-//! Such a channel holds no message and is in no heap of timers: it knows when it is due, and whoever receives from it
-//! waits with that deadline. A timer that nobody waits for costs its memory and nothing else.
+//! Such a channel holds no message and is in no heap of timers. It knows when it is due, and a
+//! receive waits with that deadline. While no receive waits, a timer costs its memory and nothing
+//! else.
 //!
 //! # Protocol
-//! The moment is made when it is received: under the lock, a receiver that finds `due` reached takes it and sets the
-//! next one. So nothing can be stale: after `set` or `stop` returned, the old moment does not exist any more.
-//! A receiver that finds it not reached enrols among the watchers (same critical section) and waits until `due`;
-//! `set` and `stop` change `due` and then tell all watchers to look again. Of several who wait until the same
-//! moment, the first to take it has it, the others wait for the next.
+//! The message is made when it is received: under the lock, a receiver that finds that `due` is
+//! reached takes it and sets the next one. So nothing can be stale: once `set` or `stop` has
+//! returned, the old time does not exist any more.
+//!
+//! A receiver that comes too early enrols among the watchers (same critical section) and waits
+//! until `due`. `set` and `stop` change `due` and then tell all watchers to look again. If several
+//! receivers wait for the same time, the first to take it has it, and the others wait for the next
+//! one.
 
 use super::channel::Nothing;
 use super::core::Patience;
@@ -19,10 +23,10 @@ use crate::sys::lock::Lock;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-/// "Never" for a timer that is active none the less: so far away that no process lives to see it.
+/// "Never" for a timer that must still count as active: longer than any process lives.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The moment after `d`.
+/// The time after `d`, counted from now.
 pub(crate) fn from_now(d: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(d).unwrap_or(now + FAR)
@@ -30,20 +34,20 @@ pub(crate) fn from_now(d: Duration) -> Instant {
 
 pub(crate) struct TimerChan {
     pub(super) state: Lock<TimerState>,
-    /// Whether a moment that is due counts as a message that lies there, as in crossbeam's `after` and `tick`; else
-    /// the channel is as one without a buffer, as Go's timers are.
+    /// Whether a time that is due counts as a message in the channel, as with crossbeam's `after`
+    /// and `tick`. If not, the channel looks like one without a buffer, as Go's timers do.
     buffered: bool,
 }
 
 pub(super) struct TimerState {
-    /// None: stopped, or received already.
+    /// None: stopped, or already received.
     due: Option<Instant>,
     period: Option<Duration>,
     pub(super) watchers: WaitQueue,
 }
 
 impl TimerState {
-    /// Takes the moment, if it is reached.
+    /// Takes the time, if it is reached.
     pub(super) fn take(&mut self, now: Instant) -> Option<Instant> {
         let due = self.due.filter(|&due| due <= now)?;
         self.due = self.period.and_then(|period| next_tick(due, period, now));
@@ -59,7 +63,7 @@ impl TimerState {
     }
 }
 
-/// The first tick after `now` in step with `due`: ticks that a slow receiver missed are dropped.
+/// The first tick after `now` in step with `due`. Ticks that a slow receiver missed are dropped.
 fn next_tick(due: Instant, period: Duration, now: Instant) -> Option<Instant> {
     if period.is_zero() {
         return Some(now);
@@ -75,7 +79,8 @@ impl TimerChan {
         TimerChan { state: Lock::new(state), buffered }
     }
 
-    /// Due at `due` (None: never), and then every `period`. True if it was to be due, or due and not yet received.
+    /// Makes it due at `due` (None: never), and then every `period`. True if it was active: due
+    /// later, or due and not yet received.
     pub(crate) fn set(&self, due: Option<Instant>, period: Option<Duration>) -> bool {
         let (was_active, watched) = {
             let mut state = self.state.lock();

@@ -1,10 +1,12 @@
-//! Who waits at a channel: nodes in the waiters' descriptors (those of a `select`, of a timer's channel and of an OS thread on the stack), in
-//! first-come order.
+//! The waiters at a channel, in the order of their arrival.
+//!
+//! A node lies in the waiter's descriptor. The nodes of a `select`, of a timer's channel and of an
+//! OS thread lie on the stack.
 //!
 //! # Role
-//! A sender, a receiver or one arm of a `select` links its [`WaitNode`] into a [`WaitQueue`] of the channel, under
-//! the channel's lock, and parks. Whoever can serve it pops the node, ends the wait with a token, and wakes
-//! the waiter after unlocking.
+//! A sender, a receiver or one arm of a `select` links its [`WaitNode`] into a [`WaitQueue`] of the
+//! channel, under the channel's lock, and parks. The side that can serve it pops the node, ends the
+//! wait with a token, and wakes the waiter after unlocking.
 //!
 //! # States of a node
 //! ```text
@@ -14,26 +16,30 @@
 //!     │ remove        ▼                                 │ settle(Done | Abandoned)
 //!     └──(timeout)   HELD ──────────────────────────────┘
 //! ```
-//! | state  | linked | who may touch it                                              |
+//! | state  | linked | what may touch it                                             |
 //! | ------ | ------ | ------------------------------------------------------------- |
 //! | FREE   | no     | the waiter                                                    |
-//! | QUEUED | yes    | whoever holds the channel's lock                              |
+//! | QUEUED | yes    | the holder of the channel's lock                              |
 //! | HELD   | no     | its holder, a committed `select`, under the channel's lock    |
 //!
 //! # Invariants
 //! 1. A node is linked, unlinked and read under the lock of the channel it belongs to.
-//! 2. A waiter leaves its wait only when none of its nodes is linked or in somebody's hand: either the one who popped
-//!    the node ended the wait, or the waiter itself passes the lock to remove it, and so waits for whoever popped it
-//!    in vain.
-//! 3. Whoever pops a node touches it for the last time in its `try_select` (or, for a held one, in `settle`).
-//! 4. A slot is written or read *before* the `try_select`. If that is lost, the copy is forgotten: the value in
-//!    a sender's slot is still the sender's, what was put into a receiver's slot is still the putter's.
-//! 5. A held waiter is settled exactly once, and goes nowhere until then.
+//! 2. A waiter leaves its wait only when none of its nodes is linked or in use by another side.
+//!    Either the side that popped the node ended the wait, or the waiter itself passes the lock to
+//!    remove the node. A side that popped the node in vain did so under that lock, so it no longer
+//!    uses the node then.
+//! 3. The side that pops a node touches it for the last time in its `try_select` (or, for a held
+//!    one, in `settle`).
+//! 4. A slot is written or read *before* the `try_select`. If that is lost, the copy is forgotten:
+//!    the value in a sender's slot still belongs to the sender, and a value put into a receiver's
+//!    slot still belongs to the side that put it there.
+//! 5. A held waiter is settled exactly once, and does not go on until then.
 //!
 //! # Protocol of holding
-//! A `select` commits before its message exists (the expression is evaluated afterwards) or before its place for
-//! the message exists (`SelectedOperation::recv` comes later). With a buffer, that is only a count (see
-//! `core.rs`). Without one, the partner is held, which is a rendezvous in two steps:
+//! A `select` commits before its message exists (the expression is evaluated afterwards) or before
+//! its place for the message exists (`SelectedOperation::recv` comes later). With a buffer, that is
+//! only a count (see `core.rs`). Without one, the partner is held, which is a rendezvous in two
+//! steps:
 //! ```text
 //!   holder, under the lock                      held, after its wait ended with HELD
 //!   1. try_select(HELD)                          1. lock
@@ -43,16 +49,19 @@
 //!   4. if rearmed, try_select(DONE | RETRY)
 //!   5. unlock; ready it
 //! ```
-//! A partner that was parked when it was held is not made ready before step 5, so it pays one park for both
-//! steps. One that was still on its way into the park (its word was ARMED) passes the lock: if first, the
-//! holder sees `rearmed` and selects it; if second, it sees the outcome. Either way it goes on, once.
+//! A partner that was parked when it was held is not made ready before step 5, so it pays one park
+//! for both steps. A partner that was still on its way into the park (its word was ARMED) passes
+//! the lock. If it is first, the holder sees `rearmed` and selects it. If it is second, it sees the
+//! outcome. Either way it goes on, once.
 //!
-//! The other way round, a receiver that meets a parked select-sender has nothing to take yet: it arms, leaves its
-//! node as the sender's `partner` with `rearmed` set, ends the sender's wait, and waits as if held.
+//! The other way round, a receiver that meets a parked select-sender has nothing to take yet. It
+//! arms, leaves its node as the sender's `partner` with `rearmed` set, ends the sender's wait, and
+//! waits as if held.
 //!
 //! # Rejected
-//! Spinning until the other side has delivered, as crossbeam does: a goroutine that spins for one whose message
-//! expression blocks holds its P for that long. Waking everybody to try again: loses the order of arrival.
+//! - Spinning until the other side has delivered, as crossbeam does: the message expression may
+//!   block, and a goroutine that spins keeps its P for that long.
+//! - Waking all waiters to try again: the order of arrival is lost.
 
 use crate::sched::{FIRST_TOKEN, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::Lock;
@@ -61,14 +70,15 @@ use std::ptr;
 
 /// The wait ended because something changed: look again.
 pub(super) const RETRY: usize = FIRST_TOKEN;
-/// The token of a plain wait that was served. The odd one after it says HELD.
+/// The token of a plain wait that was served. The odd token after it means HELD.
 pub(super) const DONE: usize = FIRST_TOKEN + 1;
-/// The wait ended, its business has not: somebody holds the node (the token is that of the node plus this).
+/// The wait has ended, but its operation is not complete: the node is held. The token is that of
+/// the node plus this.
 pub(super) const HELD: usize = 1;
-/// The tokens of a `select`'s arms: this, plus two for each arm.
+/// The token of a `select`'s first arm. Each further arm adds two.
 pub(super) const FIRST_ARM: usize = FIRST_TOKEN + 3;
 
-/// What became of a held node.
+/// What happened to a held node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Pending,
@@ -85,7 +95,8 @@ pub(super) struct WaitNode {
     outcome: Cell<Outcome>,
     waiter: Cell<Option<WaiterRef>>,
     token: Cell<usize>,
-    /// The message of a sender, the place of a receiver; null for an arm of a `select`.
+    /// The message of a sender, or the place for a receiver's message. Null for an arm of a
+    /// `select`.
     slot: Cell<*mut ()>,
     /// The receiver that a select-sender has to serve.
     partner: Cell<*const WaitNode>,
@@ -106,7 +117,7 @@ impl WaitNode {
         }
     }
 
-    /// Readies the node for a wait. The node is FREE.
+    /// Prepares the node for a wait. The node is FREE.
     pub(super) fn enrol(&self, me: WaiterRef, token: usize, slot: *mut ()) {
         debug_assert!(!self.queued.get());
         self.rearmed.set(false);
@@ -121,7 +132,8 @@ impl WaitNode {
         self.waiter.get().expect("an enrolled node has a waiter")
     }
 
-    /// The message or the place of the waiter, to be used under the lock of the channel, which the caller has.
+    /// The waiter's message, or its place for one. The caller holds the channel's lock, and uses it
+    /// under that lock.
     pub(super) fn slot<T>(&self) -> *mut T {
         self.waiter().fetch();
         self.slot.get().cast()
@@ -131,7 +143,7 @@ impl WaitNode {
         self.slot.get().is_null()
     }
 
-    /// Its wait has not ended (it may before you look twice).
+    /// Whether its wait has not ended. It may end at any time.
     fn is_waiting(&self) -> bool {
         self.waiter().selected().is_none()
     }
@@ -141,19 +153,19 @@ impl WaitNode {
         self.waiter().try_select(self.token.get())
     }
 
-    /// Ends the wait of this popped node: it shall look again.
+    /// Ends the wait of this popped node: it must look again.
     pub(super) fn retry(&self) -> Option<Wake> {
         self.waiter().try_select(RETRY)
     }
 
-    /// Ends the wait of this popped node, but keeps its business open.
+    /// Ends the wait of this popped node, but its operation is completed later.
     pub(super) fn hold(&self) -> Option<Held> {
         let wake = self.waiter().try_select(self.token.get() + HELD)?;
         Some(Held { node: self, wake })
     }
 
-    /// As `serve`, for a select-sender that shall then serve `receiver`, whose waiter has armed and who
-    /// goes to wait in [`WaitNode::wait_rearmed`] if this succeeds.
+    /// As `serve`, for a select-sender that must then serve `receiver`. The receiver's waiter has
+    /// armed. If this succeeds, it goes to wait in [`WaitNode::wait_rearmed`].
     pub(super) fn serve_with_partner(
         &self,
         receiver: &WaitNode,
@@ -166,14 +178,15 @@ impl WaitNode {
         self.serve()
     }
 
-    /// The partner that the wait of this select-sender ended with, to be served. Null: none.
+    /// The partner that this select-sender must serve after its wait. None: there is none.
     pub(super) fn partner(&self) -> Option<Held> {
         let node = self.partner.get();
         (!node.is_null()).then_some(Held { node, wake: Wake::NONE })
     }
 
-    /// The held side: waits for the holder. True: the message has moved; false: look again. The caller is in no
-    /// queue any more, and `lock` is the channel's.
+    /// The held side: waits for the holder. True: the message has moved. False: look again.
+    ///
+    /// The caller is in no queue any more, and `lock` is the channel's.
     pub(super) fn wait_held<S>(&self, lock: &Lock<S>, reason: WaitReason) -> bool {
         {
             let _locked = lock.lock();
@@ -188,13 +201,13 @@ impl WaitNode {
         self.wait_rearmed(reason)
     }
 
-    /// The second half of the wait of a held node. No deadline: the holder has committed itself and so have we.
+    /// The second half of the wait of a held node. It has no deadline: both sides have committed.
     pub(super) fn wait_rearmed(&self, reason: WaitReason) -> bool {
         self.waiter().wait(reason, None) == DONE
     }
 }
 
-/// A popped node whose waiter stands still until [`settle`](Held::settle).
+/// A popped node with a waiter that does not go on until [`settle`](Held::settle).
 #[must_use = "a held waiter sleeps for ever if nobody settles it"]
 pub(super) struct Held {
     node: *const WaitNode,
@@ -202,15 +215,17 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// The message or the place of the held one; null if it is an arm of a `select`.
+    /// The message of the held waiter, or its place for one. Null if it is an arm of a `select`.
     pub(super) fn slot<T>(&self) -> *mut T {
         // SAFETY: the held waiter keeps its node alive until it is settled (invariant 5).
         unsafe { (*self.node).slot() }
     }
 
-    /// Lets the held one go on. Call it under the channel's lock; the wake is for after.
+    /// Lets the held waiter go on. The caller holds the channel's lock, and uses the wake after
+    /// unlocking.
     pub(super) fn settle(self, outcome: Outcome) -> Wake {
-        // SAFETY: as above; this is the last access, and only before the `try_select` or the `ready`.
+        // SAFETY: as above; the node is accessed here for the last time, and only before the
+        // `try_select` or the `ready`.
         let node = unsafe { &*self.node };
         node.outcome.set(outcome);
         if !node.rearmed.get() {
@@ -221,13 +236,13 @@ impl Held {
     }
 }
 
-/// Nodes in order of arrival. All methods under the lock of the channel.
+/// Nodes in the order of arrival. All methods are called under the lock of the channel.
 pub(super) struct WaitQueue {
     first: *const WaitNode,
     last: *const WaitNode,
 }
 
-// SAFETY: the nodes are touched under the lock that guards the queue (invariant 1), on whatever thread.
+// SAFETY: the nodes are touched under the lock that guards the queue (invariant 1), on any thread.
 unsafe impl Send for WaitQueue {}
 
 impl WaitQueue {
@@ -260,12 +275,15 @@ impl WaitQueue {
 
     /// The first node, still linked.
     pub(super) fn front(&self) -> Option<&WaitNode> {
-        // SAFETY: linked nodes are alive (invariant 2), and the lock, which `self` stands for, keeps them so.
+        // SAFETY: linked nodes are alive (invariant 2), and the lock, which `self` stands for,
+        // keeps them so.
         unsafe { self.first.as_ref() }
     }
 
-    /// Unlinks the first node. It stays alive until its wait was ended by you, or found to have ended and the
-    /// lock dropped (invariants 2 and 3): use it before either.
+    /// Unlinks the first node.
+    ///
+    /// It stays alive until the caller has ended its wait, or has found it ended and dropped the
+    /// lock (invariants 2 and 3). So use it before that.
     pub(super) fn pop<'a>(&mut self) -> Option<&'a WaitNode> {
         // SAFETY: linked nodes are alive (invariant 2).
         let node = unsafe { self.first.as_ref()? };
@@ -273,7 +291,7 @@ impl WaitQueue {
         Some(node)
     }
 
-    /// Unlinks `node` if it is linked, which is here then.
+    /// Unlinks `node` if it is linked. If it is, it is in this queue.
     pub(super) fn remove(&mut self, node: &WaitNode) {
         if !node.queued.replace(false) {
             return;
@@ -292,7 +310,7 @@ impl WaitQueue {
         }
     }
 
-    /// Whether somebody here still waits.
+    /// Whether a waiter here has not been ended yet.
     pub(super) fn any_waiting(&self) -> bool {
         let mut node = self.front();
         while let Some(n) = node {
@@ -305,7 +323,7 @@ impl WaitQueue {
         false
     }
 
-    /// Pops waiters and tells them to look again, as many as `wakes` takes.
+    /// Pops waiters and tells them to look again, as many as `wakes` has room for.
     pub(super) fn retry_all(&mut self, wakes: &mut Wakes) {
         while !wakes.is_full() {
             let Some(node) = self.pop() else { return };
@@ -316,7 +334,7 @@ impl WaitQueue {
     }
 }
 
-/// Waiters to be made ready once the lock is dropped.
+/// Waiters that must be made ready after the lock is dropped.
 pub(super) struct Wakes {
     list: [Wake; Wakes::ROOM],
     len: usize,
@@ -338,7 +356,7 @@ impl Wakes {
         self.len += 1;
     }
 
-    /// Makes them ready; with no lock held.
+    /// Makes them ready. The caller holds no lock.
     pub(super) fn ready(self) {
         for wake in self.list.into_iter().take(self.len) {
             wake.ready();

@@ -1,13 +1,14 @@
-//! [`Barrier`]: all wait until all have come.
+//! [`Barrier`]: all wait until all have arrived.
 
 use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
 use std::fmt;
 
-/// Lets a number of goroutines (or threads) go on only when all of them have come.
+/// Makes a number of goroutines or threads wait until all of them have arrived.
 ///
-/// It has [`std::sync::Barrier`]'s methods, and can be used again as soon as the last one has come.
+/// It has the methods of [`std::sync::Barrier`]. It can be used again as soon as the last one has
+/// arrived.
 ///
 /// # Examples
 ///
@@ -33,16 +34,53 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// A barrier for `n`; 0 and 1 stop nobody.
+    /// Creates a barrier for `n` goroutines or threads. With 0 or 1, no call of `wait` waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Barrier;
+    ///
+    /// gort::run(|| {
+    ///     let barrier = Barrier::new(2);
+    ///     gort::scope(|s| {
+    ///         s.go(|| barrier.wait());
+    ///         barrier.wait();
+    ///     });
+    /// })
+    /// ```
     pub const fn new(n: usize) -> Barrier {
         Barrier { size: n, queue: Lock::new(WaitQueue::new()) }
     }
 
-    /// Waits until the barrier's number of callers are here. One of them, today the last, is the leader.
+    /// Waits until as many callers as the barrier is made for have arrived.
+    ///
+    /// One of them is the leader. Today this is the last one to arrive.
     ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Barrier;
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    ///
+    /// gort::run(|| {
+    ///     let barrier = Barrier::new(2);
+    ///     let arrived = AtomicU32::new(0);
+    ///     let arrive = || {
+    ///         arrived.fetch_add(1, Relaxed);
+    ///         barrier.wait();
+    ///         assert_eq!(arrived.load(Relaxed), 2);
+    ///     };
+    ///     gort::scope(|s| {
+    ///         s.go(arrive);
+    ///         s.go(arrive);
+    ///     });
+    /// })
+    /// ```
     pub fn wait(&self) -> BarrierWaitResult {
         let mut queue = self.queue.lock();
         if queue.len() + 1 >= self.size {
@@ -63,11 +101,22 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// What [`Barrier::wait`] says to each caller.
+/// The result of [`Barrier::wait`]: whether the caller is the leader.
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// True for exactly one of those who went through together.
+    /// True for exactly one of the callers that went through together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Barrier;
+    ///
+    /// gort::run(|| {
+    ///     let barrier = Barrier::new(1);
+    ///     assert!(barrier.wait().is_leader());
+    /// })
+    /// ```
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.0

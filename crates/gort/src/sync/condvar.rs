@@ -1,8 +1,8 @@
-//! [`Condvar`]: waiting for a change under a [`Mutex`](super::Mutex).
+//! [`Condvar`]: waits for a change under a [`Mutex`](super::Mutex).
 //!
 //! # Why no wake-up is lost
-//! The waiter is in the queue before it unlocks the mutex. Who changes the condition under that mutex and
-//! then notifies, finds it.
+//! A waiter is in the queue before it unlocks the mutex. So a goroutine that changes the condition
+//! under that mutex and then notifies finds the waiter.
 
 use super::mutex::MutexGuard;
 use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue};
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 /// A condition variable that parks the goroutine, never its thread.
 ///
-/// It has [`std::sync::Condvar`]'s methods. Waiters are notified in the order of their coming; a notification
-/// goes to those who waited when it was given, never to a later one.
+/// It has the methods of [`std::sync::Condvar`]. Waiters are notified in the order of their
+/// arrival. A notification goes to a waiter that waited when it was given, never to a later one.
 ///
 /// # Examples
 ///
@@ -43,15 +43,32 @@ impl UnwindSafe for Condvar {}
 impl RefUnwindSafe for Condvar {}
 
 impl Condvar {
-    /// A condition variable nobody waits for.
+    /// Creates a condition variable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    ///
+    /// static READY: Mutex<bool> = Mutex::new(false);
+    /// static CHANGED: Condvar = Condvar::new();
+    ///
+    /// gort::run(|| {
+    ///     gort::go(|| {
+    ///         *READY.lock().unwrap() = true;
+    ///         CHANGED.notify_all();
+    ///     });
+    ///     drop(CHANGED.wait_while(READY.lock().unwrap(), |ready| !*ready));
+    /// })
+    /// ```
     pub const fn new() -> Condvar {
         Condvar { queue: Lock::new(WaitQueue::new()) }
     }
 
     /// Unlocks the mutex, waits for a notification, and locks the mutex again.
     ///
-    /// There may be other reasons why it returns (*not guaranteed*, as in std): look at the condition in a
-    /// loop, or use [`wait_while`](Condvar::wait_while).
+    /// As in std, it may return without a notification: check the condition in a loop, or use
+    /// [`wait_while`](Condvar::wait_while).
     ///
     /// # Blocking
     ///
@@ -59,13 +76,35 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// The guard comes in an error if the mutex is poisoned when it is locked again.
+    /// The error contains the guard, if the mutex is poisoned when it is locked again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    ///
+    /// gort::run(|| {
+    ///     let (ready, changed) = (Mutex::new(false), Condvar::new());
+    ///     gort::scope(|s| {
+    ///         s.go(|| {
+    ///             *ready.lock().unwrap() = true;
+    ///             changed.notify_one();
+    ///         });
+    ///         let mut guard = ready.lock().unwrap();
+    ///         while !*guard {
+    ///             guard = changed.wait(guard).unwrap();
+    ///         }
+    ///     });
+    /// })
+    /// ```
     pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
         let _ = self.wait_until(&guard, None);
         guard.recheck()
     }
 
-    /// Waits as long as `condition` says so.
+    /// Waits while `condition` is true.
+    ///
+    /// The condition is checked under the mutex: before the first wait and after each notification.
     ///
     /// # Blocking
     ///
@@ -74,6 +113,26 @@ impl Condvar {
     /// # Errors
     ///
     /// As [`wait`](Condvar::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    ///
+    /// gort::run(|| {
+    ///     let (left, changed) = (Mutex::new(2), Condvar::new());
+    ///     let finish = || {
+    ///         *left.lock().unwrap() -= 1;
+    ///         changed.notify_one();
+    ///     };
+    ///     gort::scope(|s| {
+    ///         s.go(finish);
+    ///         s.go(finish);
+    ///         let left = changed.wait_while(left.lock().unwrap(), |left| *left > 0).unwrap();
+    ///         assert_eq!(*left, 0);
+    ///     });
+    /// })
+    /// ```
     pub fn wait_while<'a, T: ?Sized, F: FnMut(&mut T) -> bool>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -85,7 +144,10 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Waits for a notification, for `timeout` at most.
+    /// Waits for a notification, for at most `timeout`.
+    ///
+    /// It then locks the mutex again, which may take longer than `timeout`. As with
+    /// [`wait`](Condvar::wait), it may return early without a notification.
     ///
     /// # Blocking
     ///
@@ -94,6 +156,20 @@ impl Condvar {
     /// # Errors
     ///
     /// As [`wait`](Condvar::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (ready, changed) = (Mutex::new(false), Condvar::new());
+    ///     let guard = ready.lock().unwrap();
+    ///     let (guard, _) = changed.wait_timeout(guard, Duration::from_millis(1)).unwrap();
+    ///     assert!(!*guard); // nothing has changed it
+    /// })
+    /// ```
     pub fn wait_timeout<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -103,7 +179,9 @@ impl Condvar {
         with_result(guard.recheck(), timed_out)
     }
 
-    /// Waits as long as `condition` says so, for `timeout` at most.
+    /// Waits while `condition` is true, for at most `timeout`.
+    ///
+    /// The result says whether the time was over while the condition was still true.
     ///
     /// # Blocking
     ///
@@ -112,6 +190,23 @@ impl Condvar {
     /// # Errors
     ///
     /// As [`wait`](Condvar::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (ready, changed) = (Mutex::new(false), Condvar::new());
+    ///     let guard = ready.lock().unwrap();
+    ///     let timeout = Duration::from_millis(1);
+    ///     let waited = changed.wait_timeout_while(guard, timeout, |ready| !*ready);
+    ///     let (guard, result) = waited.unwrap();
+    ///     assert!(result.timed_out());
+    ///     assert!(!*guard);
+    /// })
+    /// ```
     pub fn wait_timeout_while<'a, T: ?Sized, F: FnMut(&mut T) -> bool>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -134,7 +229,24 @@ impl Condvar {
         }
     }
 
-    /// Wakes the one that has been waiting longest, if there is one. The mutex need not be held.
+    /// Wakes the waiter that has been waiting longest, if there is one.
+    ///
+    /// The caller may hold the mutex, but need not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    ///
+    /// gort::run(|| {
+    ///     let (ready, changed) = (Mutex::new(false), Condvar::new());
+    ///     gort::scope(|s| {
+    ///         s.go(|| drop(changed.wait_while(ready.lock().unwrap(), |ready| !*ready)));
+    ///         *ready.lock().unwrap() = true;
+    ///         changed.notify_one();
+    ///     });
+    /// })
+    /// ```
     pub fn notify_one(&self) {
         let wake = self.queue.lock().wake_one(GRANTED);
         if let Some(wake) = wake {
@@ -142,20 +254,39 @@ impl Condvar {
         }
     }
 
-    /// Wakes all who wait now.
+    /// Wakes all goroutines and threads that wait now.
+    ///
+    /// The caller may hold the mutex, but need not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    ///
+    /// gort::run(|| {
+    ///     let (ready, changed) = (Mutex::new(false), Condvar::new());
+    ///     gort::scope(|s| {
+    ///         for _ in 0..3 {
+    ///             s.go(|| drop(changed.wait_while(ready.lock().unwrap(), |ready| !*ready)));
+    ///         }
+    ///         *ready.lock().unwrap() = true;
+    ///         changed.notify_all();
+    ///     });
+    /// })
+    /// ```
     pub fn notify_all(&self) {
         let wakes = self.queue.lock().wake_all(GRANTED);
         wakes.ready();
     }
 
-    /// True if notified, false at the deadline. The mutex is locked again in both cases.
+    /// Waits, and locks the mutex again in any case. True: notified. False: the deadline passed.
     fn wait_until<T: ?Sized>(&self, guard: &MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
         let mutex = guard.raw();
         let reason = WaitReason::CondvarWait;
         let wait = Wait { end: End::Back, note: 0, reason, deadline };
         let ended = waitq::park(&self.queue, self.queue.lock(), |q| q, wait, |_| mutex.unlock());
         let notified = matches!(ended, Ended::Selected(_));
-        drop(ended); // the queue's lock, if we hold it
+        drop(ended); // unlocks the queue, if the wait has ended with its lock held
         mutex.lock(WaitReason::MutexLock);
         notified
     }
@@ -184,12 +315,27 @@ impl fmt::Debug for Condvar {
     }
 }
 
-/// Whether a wait with a timeout ended by it.
+/// The result of a wait with a timeout: whether the time was over.
 #[derive(Debug, PartialEq, Eq, Copy, Clone)]
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// True if the timeout passed.
+    /// True if the time was over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{Condvar, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let (mutex, condvar) = (Mutex::new(()), Condvar::new());
+    ///     let guard = mutex.lock().unwrap();
+    ///     let timeout = Duration::from_millis(1);
+    ///     let (_guard, result) = condvar.wait_timeout_while(guard, timeout, |_| true).unwrap();
+    ///     assert!(result.timed_out());
+    /// })
+    /// ```
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.0

@@ -1,15 +1,17 @@
-//! A way to end somebody's wait from outside its queue: how a cancelled context reaches a waiter.
+//! [`Interrupt`]: ends a wait from outside its queue. A cancelled context reaches a waiter this
+//! way.
 //!
 //! # Protocol
-//! The waiter calls [`Interrupt::enter`] once it is armed and queued, and [`Interrupt::leave`] before its
-//! frame ends; [`Interrupt::fire`] selects it under the lock that `leave` passes, so it never touches a
-//! waiter that is gone (waiter.rs, invariant 3). Firing first makes every later `enter` end its wait at once.
+//! The waiter calls [`Interrupt::enter`] after it is armed and queued, and [`Interrupt::leave`]
+//! before its frame ends. [`Interrupt::fire`] selects the waiter under the lock that `leave`
+//! passes, so it never touches a waiter that is gone (waiter.rs, invariant 3). If `fire` comes
+//! first, every later `enter` ends its wait at once.
 
 use super::waitq::INTERRUPTED;
 use crate::sched::{WaiterRef, Wake};
 use crate::sys::lock::Lock;
 
-/// Fires once; ends the wait of the one who entered.
+/// Fires once, and ends the wait of the waiter that entered.
 pub(crate) struct Interrupt(Lock<State>);
 
 enum State {
@@ -35,7 +37,7 @@ impl Interrupt {
         before.unwrap_or(Wake::NONE).ready();
     }
 
-    /// Called by the waiter itself, which is armed.
+    /// Registers the caller, which is armed.
     pub(crate) fn enter(&self, waiter: WaiterRef) {
         let mut state = self.0.lock();
         match *state {
@@ -47,7 +49,7 @@ impl Interrupt {
         }
     }
 
-    /// Called by the waiter before it leaves. Afterwards nobody reaches it through here.
+    /// Removes the waiter, before its frame ends. After that, nothing reaches it through here.
     pub(crate) fn leave(&self) {
         let mut state = self.0.lock();
         if let State::Waiting(_) = *state {

@@ -1,4 +1,4 @@
-//! [`LazyLock`]: a value made when it is first used.
+//! [`LazyLock`]: a value that is made when it is first used.
 
 use super::once_lock::OnceLock;
 use std::cell::Cell;
@@ -6,9 +6,11 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-/// A value that is made on first use; who comes meanwhile parks the goroutine, never its thread.
+/// A value that is made on first use.
 ///
-/// It has [`std::sync::LazyLock`]'s methods and poisoning.
+/// A goroutine that comes while it is being made is parked, and its thread runs other goroutines.
+/// It has the methods and the poisoning of [`std::sync::LazyLock`]. Dereferencing it is
+/// [`force`](LazyLock::force), and waits and panics like it.
 ///
 /// # Examples
 ///
@@ -21,32 +23,57 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// ```
 pub struct LazyLock<T, F = fn() -> T> {
     value: OnceLock<T>,
-    /// Taken by the one who makes the value. `None` without a value: it panicked.
+    /// Taken to make the value. If it is `None` and there is no value, it has panicked.
     make: Cell<Option<F>>,
 }
 
-// SAFETY: `make` is used by the one closure that `value` runs, and by exclusive borrows; F may have come from
-// another thread, so it must be Send. For the value it is as OnceLock says.
+// SAFETY: `make` is used by the one closure that `value` runs, and by exclusive borrows; F may have
+// come from another thread, so it must be Send. For the value, OnceLock says why.
 unsafe impl<T: Sync + Send, F: Send> Sync for LazyLock<T, F> {}
 
 impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
 impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
 
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
-    /// A value that `f` will make.
+    /// Creates a value that `f` makes on first use.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::LazyLock;
+    ///
+    /// gort::run(|| {
+    ///     let lazy = LazyLock::new(|| 6 * 7);
+    ///     assert_eq!(LazyLock::get(&lazy), None);
+    ///     assert_eq!(*lazy, 42);
+    /// })
+    /// ```
     pub const fn new(f: F) -> LazyLock<T, F> {
         LazyLock { value: OnceLock::new(), make: Cell::new(Some(f)) }
     }
 
-    /// Makes the value if that was not done yet.
+    /// Returns the value, and makes it if that was not done yet.
+    ///
+    /// The function that makes the value must not use it: it would wait for itself.
     ///
     /// # Blocking
     ///
-    /// G: yes, while another one makes it. M: no. P: no.
+    /// G: yes, while another goroutine or thread makes the value. M: no. P: no.
     ///
     /// # Panics
     ///
     /// If making the value panics, and in every later call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::LazyLock;
+    ///
+    /// gort::run(|| {
+    ///     let lazy = LazyLock::new(|| 6 * 7);
+    ///     assert_eq!(LazyLock::force(&lazy), &42);
+    /// })
+    /// ```
     #[inline]
     #[track_caller]
     pub fn force(this: &LazyLock<T, F>) -> &T {
@@ -56,11 +83,23 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         })
     }
 
-    /// Makes the value if that was not done yet.
+    /// Returns the value for writing, and makes it if that was not done yet.
     ///
     /// # Panics
     ///
     /// As [`force`](LazyLock::force).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::LazyLock;
+    ///
+    /// gort::run(|| {
+    ///     let mut lazy = LazyLock::new(|| 6 * 7);
+    ///     *LazyLock::force_mut(&mut lazy) += 1;
+    ///     assert_eq!(*lazy, 43);
+    /// })
+    /// ```
     #[inline]
     #[track_caller]
     pub fn force_mut(this: &mut LazyLock<T, F>) -> &mut T {
@@ -70,13 +109,39 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
 }
 
 impl<T, F> LazyLock<T, F> {
-    /// The value, if it was made.
+    /// Returns the value, if it was made. It does not make it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::LazyLock;
+    ///
+    /// gort::run(|| {
+    ///     let lazy = LazyLock::new(|| 6 * 7);
+    ///     assert_eq!(LazyLock::get(&lazy), None);
+    ///     LazyLock::force(&lazy);
+    ///     assert_eq!(LazyLock::get(&lazy), Some(&42));
+    /// })
+    /// ```
     #[inline]
     pub fn get(this: &LazyLock<T, F>) -> Option<&T> {
         this.value.get()
     }
 
-    /// The value, if it was made.
+    /// Returns the value for writing, if it was made. It does not make it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::LazyLock;
+    ///
+    /// gort::run(|| {
+    ///     let mut lazy = LazyLock::new(|| 6 * 7);
+    ///     assert_eq!(LazyLock::get_mut(&mut lazy), None);
+    ///     LazyLock::force(&lazy);
+    ///     assert_eq!(LazyLock::get_mut(&mut lazy), Some(&mut 42));
+    /// })
+    /// ```
     #[inline]
     pub fn get_mut(this: &mut LazyLock<T, F>) -> Option<&mut T> {
         this.value.get_mut()

@@ -1,8 +1,23 @@
-//! Locks and other ways to wait for one another, in std's shapes.
+//! Locks and other ways to wait for each other, in the shapes of [`std::sync`].
 //!
-//! Everything here parks the goroutine and leaves its thread to others. Called from a plain OS thread it
-//! blocks that thread, so goroutines and threads can share the same lock. The errors of poisoning are std's
-//! own types.
+//! | type | use |
+//! | --- | --- |
+//! | [`Mutex`] | one goroutine at a time uses a value |
+//! | [`RwLock`] | many read a value, or one writes it |
+//! | [`Condvar`] | wait for a change of a value under a [`Mutex`] |
+//! | [`Once`], [`OnceLock`], [`LazyLock`] | do or make something once |
+//! | [`Barrier`] | wait until all have arrived |
+//! | [`Semaphore`] | share a number of permits |
+//! | [`WaitGroup`] | wait until a number of goroutines are done |
+//!
+//! A goroutine that waits here is parked, and its OS thread runs other goroutines. A plain OS
+//! thread that waits here is blocked. So goroutines and threads can share a lock. The errors of
+//! poisoning are std's own types.
+//!
+//! # Blocking
+//!
+//! A function that may wait has a section of this name. The [crate's documentation](crate) explains
+//! its letters. All other functions, and dropping a guard or a permit: G: no. M: no. P: no.
 
 mod barrier;
 mod condvar;

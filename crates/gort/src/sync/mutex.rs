@@ -22,13 +22,19 @@ impl RawMutex {
 
 /// A mutual exclusion lock that parks the goroutine, never its thread.
 ///
-/// It has [`std::sync::Mutex`]'s methods and poisoning, and works between goroutines and OS threads alike.
+/// It has the methods of [`std::sync::Mutex`], and can also wait with a timeout. Goroutines and OS
+/// threads can share it. The guard may be held across anything that parks.
 ///
-/// Taking a free mutex is one compare-and-swap, and whoever runs may take it before those who wait. A waiter
-/// that has been waiting for a millisecond gets the mutex handed over, so nobody starves.
+/// # Fairness
 ///
-/// The guard may be held across anything that parks. A `goexit` that unwinds through a guard poisons the
-/// mutex like a panic: the work under the lock was not finished.
+/// Taking a free mutex is one compare-and-swap, and a running goroutine may take it before those
+/// that wait. A waiter that has been waiting for a millisecond gets the mutex handed over, so no
+/// waiter starves.
+///
+/// # Poisoning
+///
+/// As in std, a panic while the guard is held poisons the mutex. A [`goexit`](crate::goexit) that
+/// unwinds through a guard does so too: the work under the lock was not finished.
 ///
 /// # Examples
 ///
@@ -56,7 +62,8 @@ pub struct Mutex<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the raw mutex gives out one `&mut T` at a time, so sharing needs only that T may go to the owner.
+// SAFETY: the raw mutex gives out one `&mut T` at a time, so sharing only requires that T may be
+// used by the owner, on whatever thread.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 // SAFETY: owning the mutex is owning the T.
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
@@ -66,16 +73,41 @@ impl<T: ?Sized> UnwindSafe for Mutex<T> {}
 impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
 impl<T> Mutex<T> {
-    /// A free mutex around `value`.
+    /// Creates a free mutex with `value`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    ///
+    /// static COUNT: Mutex<u32> = Mutex::new(0);
+    ///
+    /// gort::run(|| {
+    ///     *COUNT.lock().unwrap() += 1;
+    ///     assert_eq!(*COUNT.lock().unwrap(), 1);
+    /// })
+    /// ```
     pub const fn new(value: T) -> Mutex<T> {
         Mutex { raw: RawMutex::new(), poison: Flag::new(), value: UnsafeCell::new(value) }
     }
 
-    /// The value; the mutex is gone.
+    /// Returns the value and consumes the mutex.
     ///
     /// # Errors
     ///
-    /// The value comes in an error if the mutex is poisoned.
+    /// The error contains the value, if the mutex is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    ///
+    /// gort::run(|| {
+    ///     let mutex = Mutex::new(1);
+    ///     *mutex.lock().unwrap() += 1;
+    ///     assert_eq!(mutex.into_inner().unwrap(), 2);
+    /// })
+    /// ```
     pub fn into_inner(self) -> LockResult<T> {
         let poisoned = self.poison.get();
         let value = self.value.into_inner();
@@ -84,9 +116,9 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Takes the mutex, parking until it is free.
+    /// Takes the mutex, waiting until it is free.
     ///
-    /// The goroutine that holds it must not lock it again: it would wait for itself.
+    /// The goroutine that holds the mutex must not lock it again: it would wait for itself.
     ///
     /// # Blocking
     ///
@@ -94,7 +126,22 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// The guard comes in an error if somebody panicked while he held the mutex.
+    /// The error contains the guard, if the mutex is poisoned: a holder has panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    ///
+    /// gort::run(|| {
+    ///     let mutex = Mutex::new(0);
+    ///     gort::scope(|s| {
+    ///         s.go(|| *mutex.lock().unwrap() += 1);
+    ///         s.go(|| *mutex.lock().unwrap() += 1);
+    ///     });
+    ///     assert_eq!(*mutex.lock().unwrap(), 2);
+    /// })
+    /// ```
     #[inline]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.raw.lock(WaitReason::MutexLock);
@@ -109,15 +156,29 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`] if it is not free, [`TryLockError::Poisoned`] with the guard if it is
-    /// poisoned.
+    /// - [`TryLockError::WouldBlock`] if the mutex is not free;
+    /// - [`TryLockError::Poisoned`] with the guard, if the mutex is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    ///
+    /// gort::run(|| {
+    ///     let mutex = Mutex::new(1);
+    ///     let guard = mutex.try_lock().unwrap();
+    ///     assert!(mutex.try_lock().is_err());
+    ///     drop(guard);
+    ///     assert!(mutex.try_lock().is_ok());
+    /// })
+    /// ```
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         crate::sched::checkpoint(false);
         if self.raw.try_lock() { Ok(MutexGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
     }
 
-    /// Takes the mutex, waiting for `timeout` at most.
+    /// Takes the mutex, waiting for at most `timeout` until it is free.
     ///
     /// # Blocking
     ///
@@ -125,11 +186,27 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`try_lock`](Mutex::try_lock); `WouldBlock` after `timeout`.
+    /// - [`TryLockError::WouldBlock`] if the mutex was not free in time;
+    /// - [`TryLockError::Poisoned`] with the guard, if the mutex is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let mutex = Mutex::new(1);
+    ///     let guard = mutex.lock().unwrap();
+    ///     assert!(mutex.try_lock_for(Duration::from_millis(1)).is_err());
+    ///     drop(guard);
+    ///     assert!(mutex.try_lock_for(Duration::from_millis(1)).is_ok());
+    /// })
+    /// ```
     pub fn try_lock_for(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.try_lock_until(deadline),
-            None => Ok(self.lock()?), // later than any clock
+            None => Ok(self.lock()?), // the deadline never comes
         }
     }
 
@@ -141,7 +218,23 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`try_lock`](Mutex::try_lock); `WouldBlock` at `deadline`.
+    /// - [`TryLockError::WouldBlock`] if the mutex was not free in time;
+    /// - [`TryLockError::Poisoned`] with the guard, if the mutex is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let mutex = Mutex::new(1);
+    ///     let _guard = mutex.lock().unwrap();
+    ///     let deadline = Instant::now() + Duration::from_millis(1);
+    ///     assert!(mutex.try_lock_until(deadline).is_err());
+    ///     assert!(Instant::now() >= deadline);
+    /// })
+    /// ```
     pub fn try_lock_until(&self, deadline: Instant) -> TryLockResult<MutexGuard<'_, T>> {
         if self.raw.lock_until(WaitReason::MutexLock, deadline) {
             Ok(MutexGuard::new(self)?)
@@ -150,21 +243,71 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
-    /// True if somebody panicked while he held the mutex, and nobody has cleared that.
+    /// Whether the mutex is poisoned: a holder has panicked, and the poison was not cleared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    ///
+    /// gort::run(|| {
+    ///     let mutex = Mutex::new(1);
+    ///     gort::scope(|s| {
+    ///         let holder = s.go(|| {
+    ///             let _guard = mutex.lock().unwrap();
+    ///             panic!("while it holds the mutex");
+    ///         });
+    ///         assert!(holder.join().is_err());
+    ///     });
+    ///     assert!(mutex.is_poisoned());
+    /// })
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.poison.get()
     }
 
-    /// Declares the value sound again.
+    /// Clears the poison. Call it when the value is sound again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    ///
+    /// gort::run(|| {
+    ///     let mutex = Mutex::new(1);
+    ///     gort::scope(|s| {
+    ///         let holder = s.go(|| {
+    ///             let _guard = mutex.lock().unwrap();
+    ///             panic!("while it holds the mutex");
+    ///         });
+    ///         assert!(holder.join().is_err());
+    ///     });
+    ///     *mutex.lock().unwrap_err().into_inner() = 0;
+    ///     mutex.clear_poison();
+    ///     assert_eq!(*mutex.lock().unwrap(), 0);
+    /// })
+    /// ```
     pub fn clear_poison(&self) {
         self.poison.clear();
     }
 
-    /// The value, without locking: the borrow shows that nobody else has the mutex.
+    /// Returns the value without locking: the exclusive borrow shows that the mutex is free.
     ///
     /// # Errors
     ///
-    /// The reference comes in an error if the mutex is poisoned.
+    /// The error contains the reference, if the mutex is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Mutex;
+    ///
+    /// gort::run(|| {
+    ///     let mut mutex = Mutex::new(1);
+    ///     *mutex.get_mut().unwrap() = 2;
+    ///     assert_eq!(*mutex.lock().unwrap(), 2);
+    /// })
+    /// ```
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
         let poisoned = self.poison.get();
         let value = self.value.get_mut();
@@ -196,9 +339,24 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     }
 }
 
-/// The right to use a [`Mutex`]'s value; dropping it unlocks the mutex.
+/// The right to use the value of a [`Mutex`]. Dropping the guard unlocks the mutex.
 ///
-/// It stays with the goroutine that locked, so unlocking what one does not hold does not compile:
+/// # Examples
+///
+/// ```
+/// use gort::sync::Mutex;
+///
+/// gort::run(|| {
+///     let mutex = Mutex::new(vec![1]);
+///     let mut guard = mutex.lock().unwrap();
+///     guard.push(2);
+///     drop(guard);
+///     assert_eq!(*mutex.lock().unwrap(), [1, 2]);
+/// })
+/// ```
+///
+/// A guard stays with the goroutine that locked, so only that goroutine can unlock. This does not
+/// compile:
 ///
 /// ```compile_fail,E0277
 /// static MUTEX: gort::sync::Mutex<u32> = gort::sync::Mutex::new(1);
@@ -209,7 +367,8 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     mutex: &'a Mutex<T>,
     before: Before,
-    /// Not `Send`, as in std: poisoning asks who panics, and that is the goroutine that locked.
+    /// Not `Send`, as in std: for poisoning it matters which goroutine panics, and that is the one
+    /// that locked.
     not_send: PhantomData<*const ()>,
 }
 
@@ -217,18 +376,18 @@ pub struct MutexGuard<'a, T: ?Sized + 'a> {
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
-    /// The caller has just taken the mutex.
+    /// The guard of a caller that has just taken the mutex.
     #[inline]
     fn new(mutex: &'a Mutex<T>) -> LockResult<MutexGuard<'a, T>> {
         mutex.poison.wrap(MutexGuard { mutex, before: mutex.poison.enter(), not_send: PhantomData })
     }
 
-    /// For the condition variable, which gives the mutex back while it waits.
+    /// For the condition variable, which unlocks the mutex while it waits.
     pub(super) fn raw(&self) -> &'a RawMutex {
         &self.mutex.raw
     }
 
-    /// The guard, wrapped anew: others may have poisoned the mutex meanwhile.
+    /// The guard, wrapped again: the mutex may have been poisoned meanwhile.
     pub(super) fn recheck(self) -> LockResult<MutexGuard<'a, T>> {
         let mutex = self.mutex;
         mutex.poison.wrap(self)
@@ -247,7 +406,8 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a guard exists only while its holder owns the raw mutex, and it is borrowed mutably here.
+        // SAFETY: a guard exists only while its holder owns the raw mutex, and it is borrowed
+        // mutably here.
         unsafe { &mut *self.mutex.value.get() }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Once`]: something that is done once, while the others wait.
+//! [`Once`]: an initialisation that runs once, while all others wait for it.
 //!
 //! # States
 //! ```text
@@ -7,8 +7,8 @@
 //!         call_once_force  │ ▼
 //!                        POISONED
 //! ```
-//! `RUNNING` is left under the queue's lock, and waiters look at the state under that lock before they park:
-//! so the one who leaves `RUNNING` finds all of them.
+//! `RUNNING` is left under the queue's lock, and a waiter checks the state under that lock before
+//! it parks. So the caller that leaves `RUNNING` finds all waiters.
 
 use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::WaitReason;
@@ -22,10 +22,12 @@ const POISONED: u32 = 1;
 const RUNNING: u32 = 2;
 const COMPLETE: u32 = 3;
 
-/// A one-time initialisation; who comes while it runs parks the goroutine, never its thread.
+/// A one-time initialisation.
 ///
-/// It has [`std::sync::Once`]'s methods and poisoning. The initialisation must not need itself: it would wait
-/// for itself. One that ends by `goexit` counts as panicked.
+/// A goroutine that comes while it runs is parked, and its thread runs other goroutines. It has the
+/// methods and the poisoning of [`std::sync::Once`]. The initialisation must not use its own
+/// `Once`: it would wait for itself. If it ends by [`goexit`](crate::goexit), that counts as a
+/// panic.
 ///
 /// # Examples
 ///
@@ -50,13 +52,21 @@ pub struct Once {
 impl UnwindSafe for Once {}
 impl RefUnwindSafe for Once {}
 
-/// What [`Once::call_once_force`] tells its closure.
+/// The state that [`Once::call_once_force`] passes to its closure.
 pub struct OnceState {
     poisoned: bool,
 }
 
 impl OnceState {
-    /// True if an earlier initialisation panicked.
+    /// True if the previous initialisation panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Once;
+    ///
+    /// gort::run(|| Once::new().call_once_force(|state| assert!(!state.is_poisoned())))
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
     }
@@ -69,7 +79,17 @@ impl fmt::Debug for OnceState {
 }
 
 impl Once {
-    /// Nothing was done yet.
+    /// Creates a `Once` with no initialisation run yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Once;
+    ///
+    /// static START: Once = Once::new();
+    ///
+    /// gort::run(|| assert!(!START.is_completed()))
+    /// ```
     pub const fn new() -> Once {
         Once { state: AtomicU32::new(INCOMPLETE), queue: Lock::new(WaitQueue::new()) }
     }
@@ -78,15 +98,28 @@ impl Once {
         Once { state: AtomicU32::new(COMPLETE), queue: Lock::new(WaitQueue::new()) }
     }
 
-    /// Runs `f`, unless one has run before. When this returns, one has.
+    /// Runs `f`, unless an initialisation has completed before. When it returns, one has.
     ///
     /// # Blocking
     ///
-    /// G: yes, while another one's `f` runs. M: no. P: no.
+    /// G: yes, while the `f` of another caller runs. M: no. P: no.
     ///
     /// # Panics
     ///
-    /// If `f` panics, and in every later call: the `Once` is poisoned then.
+    /// If `f` panics. That poisons the `Once`, and every later call panics too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Once;
+    ///
+    /// gort::run(|| {
+    ///     let (once, mut runs) = (Once::new(), 0);
+    ///     once.call_once(|| runs += 1);
+    ///     once.call_once(|| runs += 1);
+    ///     assert_eq!(runs, 1);
+    /// })
+    /// ```
     #[inline]
     #[track_caller]
     pub fn call_once<F: FnOnce()>(&self, f: F) {
@@ -95,11 +128,30 @@ impl Once {
         }
     }
 
-    /// Runs `f` like [`call_once`](Once::call_once), also after a panic in an earlier one.
+    /// Runs `f` like [`call_once`](Once::call_once), even if the `Once` is poisoned.
     ///
     /// # Blocking
     ///
-    /// G: yes, while another one's `f` runs. M: no. P: no.
+    /// G: yes, while the `f` of another caller runs. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// If `f` panics. That poisons the `Once`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Once;
+    ///
+    /// static START: Once = Once::new();
+    ///
+    /// gort::run(|| {
+    ///     let first = gort::go(|| START.call_once(|| panic!("the first try fails")));
+    ///     assert!(first.join().is_err());
+    ///     START.call_once_force(|state| assert!(state.is_poisoned()));
+    ///     assert!(START.is_completed());
+    /// })
+    /// ```
     #[inline]
     pub fn call_once_force<F: FnOnce(&OnceState)>(&self, f: F) {
         if !self.is_completed() {
@@ -107,13 +159,26 @@ impl Once {
         }
     }
 
-    /// True once an `f` has run to its end. What it did is visible to the caller then.
+    /// True once an initialisation has completed. Then the caller sees what it did.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Once;
+    ///
+    /// gort::run(|| {
+    ///     let once = Once::new();
+    ///     assert!(!once.is_completed());
+    ///     once.call_once(|| ());
+    ///     assert!(once.is_completed());
+    /// })
+    /// ```
     #[inline]
     pub fn is_completed(&self) -> bool {
         self.state.load(Acquire) == COMPLETE
     }
 
-    /// Waits until an `f` has run; does not run one.
+    /// Waits until an initialisation has completed. It does not run one.
     ///
     /// # Blocking
     ///
@@ -122,15 +187,46 @@ impl Once {
     /// # Panics
     ///
     /// If the `Once` is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Once;
+    ///
+    /// static START: Once = Once::new();
+    ///
+    /// gort::run(|| {
+    ///     gort::go(|| START.call_once(|| ()));
+    ///     START.wait();
+    ///     assert!(START.is_completed());
+    /// })
+    /// ```
     pub fn wait(&self) {
         self.wait_ignoring(false);
     }
 
-    /// Waits until an `f` has run, also when the `Once` is poisoned, until somebody mends it.
+    /// Waits until an initialisation has completed, even if the `Once` is poisoned.
+    ///
+    /// Then it waits until a [`call_once_force`](Once::call_once_force) completes.
     ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Once;
+    ///
+    /// static START: Once = Once::new();
+    ///
+    /// gort::run(|| {
+    ///     let first = gort::go(|| START.call_once(|| panic!("the first try fails")));
+    ///     assert!(first.join().is_err());
+    ///     gort::go(|| START.call_once_force(|_| ()));
+    ///     START.wait_force();
+    /// })
+    /// ```
     pub fn wait_force(&self) {
         self.wait_ignoring(true);
     }
@@ -167,7 +263,8 @@ impl Once {
         }
     }
 
-    /// Parks while the state is `state`, but returns when anything was done.
+    /// Parks while the state is `state`. It returns when an initialisation ends, whatever the new
+    /// state.
     fn park_while(&self, state: u32) {
         let queue = self.queue.lock();
         if self.state.load(Relaxed) == state {
@@ -183,7 +280,7 @@ fn poisoned() -> ! {
     panic!("Once instance has previously been poisoned");
 }
 
-/// Leaves `RUNNING`, also by a panic.
+/// Leaves `RUNNING` when it is dropped, also by a panic.
 struct Running<'a> {
     once: &'a Once,
     set_to: u32,
@@ -192,7 +289,7 @@ struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if is_child() {
-            return self.once.state.store(self.set_to, Release); // those that wait are not here
+            return self.once.state.store(self.set_to, Release); // no waiters in a forked child
         }
         let wakes = {
             let mut queue = self.once.queue.lock();

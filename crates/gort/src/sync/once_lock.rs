@@ -7,9 +7,10 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-/// A cell that is written once; who comes while it is being written parks the goroutine, never its thread.
+/// A cell that is written once.
 ///
-/// It has [`std::sync::OnceLock`]'s methods.
+/// A goroutine that comes while it is being written is parked, and its thread runs other
+/// goroutines. It has the methods of [`std::sync::OnceLock`].
 ///
 /// # Examples
 ///
@@ -26,13 +27,13 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// ```
 pub struct OnceLock<T> {
     once: Once,
-    /// Initialised as soon as `once` is completed.
+    /// Initialised once `once` is completed.
     value: UnsafeCell<MaybeUninit<T>>,
     owns: PhantomData<T>,
 }
 
-// SAFETY: sharing gives `&T` to all (T: Sync), and the value may be set by one and dropped by another (T:
-// Send).
+// SAFETY: sharing gives `&T` to all threads (T: Sync), and one thread may set the value and another
+// one drop it (T: Send).
 unsafe impl<T: Sync + Send> Sync for OnceLock<T> {}
 // SAFETY: owning the cell is owning the T.
 unsafe impl<T: Send> Send for OnceLock<T> {}
@@ -41,24 +42,59 @@ impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
 impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
-    /// An empty cell.
+    /// Creates an empty cell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// static CELL: OnceLock<u32> = OnceLock::new();
+    ///
+    /// gort::run(|| assert_eq!(CELL.get(), None))
+    /// ```
     pub const fn new() -> OnceLock<T> {
         OnceLock { once: Once::new(), value: UnsafeCell::new(MaybeUninit::uninit()), owns: PhantomData }
     }
 
-    /// The value, if it is set.
+    /// Returns the value, if it is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// gort::run(|| {
+    ///     let cell = OnceLock::new();
+    ///     assert_eq!(cell.get(), None);
+    ///     cell.set(1).unwrap();
+    ///     assert_eq!(cell.get(), Some(&1));
+    /// })
+    /// ```
     #[inline]
     pub fn get(&self) -> Option<&T> {
         if self.once.is_completed() {
-            // SAFETY: `once` is completed, so the value was written, and nobody writes it again while we are
-            // borrowed.
+            // SAFETY: `once` is completed, so the value was written, and it is not written again
+            // while the cell is borrowed.
             Some(unsafe { (*self.value.get()).assume_init_ref() })
         } else {
             None
         }
     }
 
-    /// The value, if it is set.
+    /// Returns the value for writing, if it is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// gort::run(|| {
+    ///     let mut cell = OnceLock::from(1);
+    ///     *cell.get_mut().unwrap() += 1;
+    ///     assert_eq!(cell.get(), Some(&2));
+    /// })
+    /// ```
     #[inline]
     pub fn get_mut(&mut self) -> Option<&mut T> {
         if self.once.is_completed() {
@@ -69,25 +105,50 @@ impl<T> OnceLock<T> {
         }
     }
 
-    /// Waits until the value is set.
+    /// Waits until the value is set, and returns it.
     ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// static CELL: OnceLock<u32> = OnceLock::new();
+    ///
+    /// gort::run(|| {
+    ///     gort::go(|| CELL.set(1).unwrap());
+    ///     assert_eq!(CELL.wait(), &1);
+    /// })
+    /// ```
     pub fn wait(&self) -> &T {
         self.once.wait_force();
         self.get().expect("the value is set")
     }
 
-    /// Sets the value.
+    /// Sets the value, if the cell is empty.
     ///
     /// # Blocking
     ///
-    /// G: yes, while somebody else is setting it. M: no. P: no.
+    /// G: yes, while another goroutine or thread is setting it. M: no. P: no.
     ///
     /// # Errors
     ///
-    /// Gives `value` back if there was one already.
+    /// `value`, if the cell had a value already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// gort::run(|| {
+    ///     let cell = OnceLock::new();
+    ///     assert_eq!(cell.set(1), Ok(()));
+    ///     assert_eq!(cell.set(2), Err(2));
+    /// })
+    /// ```
     pub fn set(&self, value: T) -> Result<(), T> {
         let mut value = Some(value);
         self.get_or_init(|| value.take().expect("the closure runs once"));
@@ -97,13 +158,29 @@ impl<T> OnceLock<T> {
         }
     }
 
-    /// The value, which `f` makes if it is not set.
+    /// Returns the value, and sets it to the result of `f` if the cell is empty.
     ///
-    /// If `f` panics, the cell stays empty, and the next caller's `f` runs.
+    /// `f` must not use the cell: it would wait for itself.
     ///
     /// # Blocking
     ///
-    /// G: yes, while another one's `f` runs. M: no. P: no.
+    /// G: yes, while the `f` of another caller runs. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// If `f` panics. The cell stays empty then, and the `f` of the next caller runs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// gort::run(|| {
+    ///     let cell = OnceLock::new();
+    ///     assert_eq!(cell.get_or_init(|| 1), &1);
+    ///     assert_eq!(cell.get_or_init(|| 2), &1);
+    /// })
+    /// ```
     #[inline]
     pub fn get_or_init<F: FnOnce() -> T>(&self, f: F) -> &T {
         if let Some(value) = self.get() {
@@ -111,19 +188,42 @@ impl<T> OnceLock<T> {
         }
         self.once.call_once_force(|_| {
             let value = f();
-            // SAFETY: `once` runs one closure at a time and none after it has completed, so nobody else reads
-            // or writes the value now.
+            // SAFETY: `once` runs one closure at a time and none after it has completed, so nothing
+            // else reads or writes the value now.
             unsafe { (*self.value.get()).write(value) };
         });
         self.get().expect("the value is set")
     }
 
-    /// The value, if it was set.
+    /// Returns the value, if it was set, and consumes the cell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// gort::run(|| {
+    ///     assert_eq!(OnceLock::from(1).into_inner(), Some(1));
+    ///     assert_eq!(OnceLock::<u32>::new().into_inner(), None);
+    /// })
+    /// ```
     pub fn into_inner(mut self) -> Option<T> {
         self.take()
     }
 
-    /// Takes the value out; the cell is empty again.
+    /// Takes the value out, if it was set. The cell is empty then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::OnceLock;
+    ///
+    /// gort::run(|| {
+    ///     let mut cell = OnceLock::from(1);
+    ///     assert_eq!(cell.take(), Some(1));
+    ///     assert_eq!(cell.take(), None);
+    /// })
+    /// ```
     pub fn take(&mut self) -> Option<T> {
         if !self.once.is_completed() {
             return None;

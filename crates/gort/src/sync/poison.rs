@@ -1,12 +1,12 @@
-//! The flag that says: somebody panicked while he held this.
+//! The flag of a lock that says: a holder has panicked.
 
 use crate::sys::sync::{AtomicBool, Ordering::Relaxed};
 use std::sync::{LockResult, PoisonError};
 
-/// Set when a guard is dropped by a panic that began under it.
+/// Set when a guard is dropped by a panic that began while the guard existed.
 pub(super) struct Flag(AtomicBool);
 
-/// What a guard remembers: whether its owner was panicking already when it took the lock.
+/// What a guard remembers: whether its owner was already panicking when it took the lock.
 #[derive(Clone, Copy)]
 pub(super) struct Before {
     panicking: bool,
@@ -17,7 +17,7 @@ impl Flag {
         Flag(AtomicBool::new(false))
     }
 
-    // The flag is read and written by the owner of the lock beside it, or as a hint: Relaxed will do.
+    // The owner of the lock reads and writes the flag. Other reads are hints. So Relaxed is enough.
 
     pub(super) fn get(&self) -> bool {
         self.0.load(Relaxed)
@@ -27,13 +27,13 @@ impl Flag {
         self.0.store(false, Relaxed);
     }
 
-    /// The lock was taken.
+    /// Call it when the lock was taken.
     #[inline]
     pub(super) fn enter(&self) -> Before {
         Before { panicking: std::thread::panicking() }
     }
 
-    /// The lock is given back.
+    /// Call it when the lock is given back.
     #[inline]
     pub(super) fn leave(&self, before: Before) {
         if !before.panicking && std::thread::panicking() {
@@ -41,7 +41,7 @@ impl Flag {
         }
     }
 
-    /// `value`, wrapped according to the flag.
+    /// `value`, in an error if the flag is set.
     #[inline]
     pub(super) fn wrap<T>(&self, value: T) -> LockResult<T> {
         if self.get() { Err(PoisonError::new(value)) } else { Ok(value) }

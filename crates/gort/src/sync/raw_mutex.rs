@@ -1,34 +1,43 @@
 //! The protocol of the mutex: one word, one queue.
 //!
 //! # Role
-//! [`Mutex`](super::Mutex), the writers of [`RwLock`](super::RwLock). Modelled in
+//! Used by [`Mutex`](super::Mutex), and for the writers of [`RwLock`](super::RwLock). The model is
 //! `crates/gort-models/tests/mutex.rs`, which compiles this file as it is.
 //!
 //! # States
-//! | bit      | meaning                                | who sets it                        | who clears it |
-//! | -------- | -------------------------------------- | ---------------------------------- | ------------- |
-//! | `LOCKED` | somebody owns the mutex                | who takes it, by compare-and-swap  | the owner, unless it hands the mutex over |
-//! | `QUEUED` | the queue is not empty                 | a waiter, under the queue's lock, while `LOCKED` | who empties the queue, under its lock |
-//! | `WOKEN`  | a woken waiter is on its way           | the owner when it wakes one        | that waiter, when it takes the mutex or queues again |
+//! | bit      | meaning                      |
+//! | -------- | ---------------------------- |
+//! | `LOCKED` | the mutex is owned           |
+//! | `QUEUED` | the queue is not empty       |
+//! | `WOKEN`  | a woken waiter is on its way |
+//!
+//! - `LOCKED` is set by the new owner, by compare-and-swap. The owner clears it, unless it hands
+//!   the mutex over.
+//! - `QUEUED` is set by a waiter, while `LOCKED`, and cleared by whatever empties the queue. Both
+//!   happen under the queue's lock.
+//! - `WOKEN` is set by the owner when it wakes a waiter. That waiter clears it when it takes the
+//!   mutex or queues again.
 //!
 //! # Invariants
-//! 1. Taking a free mutex is one compare-and-swap, for newcomers too (*barging*): a running goroutine is
-//!    better served than one that first has to be scheduled.
-//! 2. At most one waiter is woken and not yet back: the others would only run in vain.
-//! 3. A waiter that has been waiting for [`STARVING_NS`] gets the mutex handed over: `LOCKED` is not cleared,
-//!    so nobody can barge. A waiter that was woken in vain keeps its place and the time since when it waits.
+//! 1. Taking a free mutex is one compare-and-swap, for newcomers too (*barging*): a goroutine that
+//!    already runs uses the mutex sooner than one that first has to be scheduled.
+//! 2. At most one waiter is woken and has neither taken the mutex nor queued again: more of them
+//!    would only run in vain.
+//! 3. A waiter that has been waiting for [`STARVING_NS`] gets the mutex handed over: `LOCKED` is
+//!    not cleared, so no newcomer can barge. A waiter that was woken in vain keeps its place and
+//!    the time since when it waits.
 //!
 //! # Why no wake-up is lost
-//! A waiter queues under the queue's lock, and only if a compare-and-swap has seen `LOCKED` and left `QUEUED`
-//! set and its own `WOKEN` cleared. So that owner's unlock cannot be the plain one, unless another waiter is
-//! woken; that one will either own the mutex itself and unlock it, or queue again, which clears `WOKEN` under
-//! another owner, and so on: whoever unlocks with `QUEUED` and without `WOKEN` takes the queue's lock and
-//! wakes.
+//! A waiter queues under the queue's lock, and only after a compare-and-swap that has seen `LOCKED`
+//! and has left `QUEUED` set and its own `WOKEN` cleared. So the unlock by that owner cannot be the
+//! plain one, unless another waiter is woken. That waiter either takes the mutex itself and unlocks
+//! it, or queues again, which clears `WOKEN` under another owner, and so on. An unlock that finds
+//! `QUEUED` without `WOKEN` takes the queue's lock and wakes a waiter.
 //!
 //! # Rejected
-//! Go's starving mode (a bit that stops all barging until the queue is empty or young): once on, every lock
-//! operation is a hand-over and costs a switch (golang/go#33747). Judging the first waiter at each unlock
-//! gives the same bound for that waiter, and lets the others go on barging.
+//! Go's starving mode (a bit that stops all barging until the queue is empty or young): once it is
+//! on, every lock operation is a hand-over and costs a switch (golang/go#33747). Checking the first
+//! waiter at each unlock gives the same bound for that waiter, and lets newcomers go on barging.
 
 use super::spin::Spin;
 use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
@@ -42,10 +51,11 @@ const LOCKED: u32 = 1;
 const QUEUED: u32 = 2;
 const WOKEN: u32 = 4;
 
-/// How long a waiter stands back for newcomers.
+/// How long newcomers may take the mutex before a waiter does.
 pub(crate) const STARVING_NS: u64 = 1_000_000;
 
-/// A mutex without a value. `new` is in `mutex.rs`, since loom's atomics have no `const` constructor.
+/// A mutex without a value. `new` is in `mutex.rs`, because loom's atomics have no `const`
+/// constructor.
 pub(crate) struct RawMutex {
     pub(super) state: AtomicU32,
     pub(super) queue: Lock<WaitQueue>,
@@ -72,13 +82,13 @@ impl RawMutex {
         }
     }
 
-    /// False if `deadline` passed first.
+    /// Takes the mutex. False if `deadline` passed first.
     #[inline]
     pub(crate) fn lock_until(&self, reason: WaitReason, deadline: Instant) -> bool {
         self.try_lock() || self.lock_slow(reason, Some(deadline))
     }
 
-    /// Only the owner calls this.
+    /// Unlocks. Only the owner calls this.
     #[inline]
     pub(crate) fn unlock(&self) {
         if self.state.compare_exchange(LOCKED, 0, Release, Relaxed).is_err() {
@@ -90,7 +100,7 @@ impl RawMutex {
     fn lock_slow(&self, reason: WaitReason, deadline: Option<Instant>) -> bool {
         let mut spin = Spin::new();
         let mut since_ns = None;
-        // WOKEN while that bit is ours to clear.
+        // WOKEN while this waiter has to clear that bit.
         let mut woken = 0;
         loop {
             let state = self.state.load(Relaxed);
@@ -101,8 +111,8 @@ impl RawMutex {
                 }
                 continue;
             }
-            // With others in the queue the owner hands on to them; alone, we may get it sooner than a park
-            // takes.
+            // If there is a queue, the owner wakes a waiter from it. If not, spinning may get the
+            // mutex sooner than a park would.
             if state & QUEUED == 0 && spin.turn() {
                 continue;
             }
@@ -110,7 +120,7 @@ impl RawMutex {
             let state = self.state.load(Relaxed);
             let queued = (state | QUEUED) & !woken;
             if state & LOCKED == 0 || self.state.compare_exchange(state, queued, Relaxed, Relaxed).is_err() {
-                continue; // freed meanwhile
+                continue; // it was unlocked meanwhile
             }
             let end = if since_ns.is_some() { End::Front } else { End::Back };
             let note = *since_ns.get_or_insert_with(clock::now_ns);
@@ -135,7 +145,7 @@ impl RawMutex {
     #[cold]
     fn unlock_slow(&self) {
         if is_child() {
-            return self.state.store(0, Release); // those that wait are not here
+            return self.state.store(0, Release); // no waiters in a forked child
         }
         let mut state = self.state.load(Relaxed);
         while state & QUEUED == 0 || state & WOKEN != 0 {
@@ -147,8 +157,9 @@ impl RawMutex {
         }
         let wake = {
             let mut queue = self.queue.lock();
-            // Under the queue's lock, with LOCKED ours and WOKEN clear, nobody else can change the word:
-            // newcomers need LOCKED to be clear, waiters the queue.
+            // The caller owns LOCKED and holds the queue's lock, and WOKEN is clear, so nothing
+            // else can change the word: newcomers need LOCKED to be clear, waiters need the queue's
+            // lock.
             let starving = queue.front_note().is_some_and(|since| clock::now_ns() >= since + STARVING_NS);
             let wake = queue.wake_one(if starving { GRANTED } else { RETRY });
             let queued = if queue.is_empty() { 0 } else { QUEUED };

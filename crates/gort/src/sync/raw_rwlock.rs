@@ -1,8 +1,9 @@
-//! The protocol of the read-write lock: a mutex among writers, and one word between them and the readers.
+//! The protocol of the read-write lock: a mutex among writers, and one word between them and the
+//! readers.
 //!
 //! # Role
-//! [`RwLock`](super::RwLock). Modelled in `crates/gort-models/tests/rwlock.rs`, which compiles this file as
-//! it is.
+//! Used by [`RwLock`](super::RwLock). The model is `crates/gort-models/tests/rwlock.rs`, which
+//! compiles this file as it is.
 //!
 //! # States
 //! ```text
@@ -10,29 +11,34 @@
 //! ```
 //! | word            | meaning                                                                  |
 //! | --------------- | ------------------------------------------------------------------------ |
-//! | n readers       | n read; newcomers join by one compare-and-swap                           |
+//! | n readers       | n readers read; newcomers join by one compare-and-swap                   |
 //! | n readers, WRITER | a writer waits for those n to leave; newcomers queue                   |
-//! | WRITER          | a writer writes (or is just about to see that the last reader has left)  |
+//! | WRITER          | a writer writes (or will see at once that the last reader has left)      |
 //! | .., QUEUED      | readers are in the queue; set and cleared under its lock, while `WRITER` |
 //!
 //! # Invariants
 //! 1. `WRITER` is set and cleared by the owner of the writers' mutex only.
-//! 2. A pending writer blocks new readers, and an unlocking writer lets in all readers that are queued:
+//! 2. A pending writer blocks new readers, and an unlocking writer lets in all queued readers:
 //!    neither side starves the other.
 //!
 //! # Why no wake-up is lost
-//! A reader queues only if a compare-and-swap under the queue's lock has seen `WRITER` and left `QUEUED`;
-//! then the writer's plain unlock fails and it looks at the queue under that lock. The writer parks in
-//! `drain` only if it has seen readers under the queue's lock; the last of them takes that lock after it has
-//! left, and finds it. A last reader that comes late may wake the next writer in vain, which looks again.
+//! A reader queues only after a compare-and-swap under the queue's lock that has seen `WRITER` and
+//! has left `QUEUED`. Then the writer's plain unlock fails, and it checks the queue under that
+//! lock. The writer parks in `drain` only if it has seen readers under the queue's lock. The last
+//! of them takes that lock after it has left, and finds the writer. A last reader that comes late
+//! may wake the next writer in vain; that one checks again.
 //!
 //! # Deadlines
-//! A writer that lets readers in counts all that are queued, also one whose deadline has just passed and that has not left the queue yet:
-//! that one finds itself taken out, and so it reads, late. A writer that gives up while it waits for readers takes `WRITER` back in one
-//! step that also counts the queued readers in, and lets them in as an unlocking one does.
+//! A writer that lets readers in counts all that are queued. One of them may have reached its
+//! deadline without having left the queue. It finds that it was taken out, so it reads, although
+//! late.
+//!
+//! A writer that gives up while it waits for readers takes `WRITER` back, and counts the queued
+//! readers in, in one step. It lets them in as an unlocking writer does.
 //!
 //! # Rejected
-//! One queue for both kinds with barging writers: fewer steps for a free lock, but a third kind of wake-up.
+//! One queue for both kinds, with barging writers: fewer steps for a free lock, but a third kind of
+//! wake-up.
 
 use super::raw_mutex::RawMutex;
 use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
@@ -45,8 +51,8 @@ const WRITER: usize = 1;
 const QUEUED: usize = 2;
 const ONE_READER: usize = 4;
 
-/// A read-write lock without a value. `new` is in `rwlock.rs`, since loom's atomics have no `const`
-/// constructor.
+/// A read-write lock without a value. `new` is in `rwlock.rs`, because loom's atomics have no
+/// `const` constructor.
 pub(crate) struct RawRwLock {
     /// Owned by the writer that waits or writes.
     pub(super) writers: RawMutex,
@@ -54,10 +60,10 @@ pub(crate) struct RawRwLock {
     pub(super) synced: Lock<Synced>,
 }
 
-/// Who waits in the read-write lock itself.
+/// The waiters of the read-write lock itself.
 pub(crate) struct Synced {
     pub(super) readers: WaitQueue,
-    /// The writer that waits for the last reader to leave; one at most.
+    /// The writer that waits for the last reader to leave. At most one.
     pub(super) drain: WaitQueue,
 }
 
@@ -83,7 +89,7 @@ impl RawRwLock {
         }
     }
 
-    /// False if `deadline` passed first.
+    /// Takes the lock for reading. False if `deadline` passed first.
     #[inline]
     pub(crate) fn read_until(&self, deadline: Instant) -> bool {
         self.try_read() || self.read_slow(Some(deadline))
@@ -104,14 +110,15 @@ impl RawRwLock {
             }
         }
         let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockRead, deadline };
-        // The writer that lets us in counts us, too. QUEUED may stay set when we leave: then the writer finds an empty queue.
+        // The writer that lets this reader in has counted it. QUEUED may stay set if this reader
+        // leaves; then the writer finds an empty queue.
         match waitq::park(&self.synced, synced, |s| &mut s.readers, wait, |_| ()) {
             Ended::Selected(_) => true,
             Ended::Left { taken_out, .. } => taken_out,
         }
     }
 
-    /// Only who reads calls this.
+    /// Gives the lock back. Only a reader calls this.
     #[inline]
     pub(crate) fn read_unlock(&self) {
         let left = self.state.fetch_sub(ONE_READER, Release) - ONE_READER;
@@ -152,7 +159,7 @@ impl RawRwLock {
         }
     }
 
-    /// False if `deadline` passed first.
+    /// Takes the lock for writing. False if `deadline` passed first.
     pub(crate) fn write_until(&self, deadline: Instant) -> bool {
         if !self.writers.lock_until(WaitReason::RwLockWrite, deadline) {
             return false;
@@ -165,12 +172,12 @@ impl RawRwLock {
         writes
     }
 
-    /// Waits for the readers that came before us. False if `deadline` passed first.
+    /// Waits for the readers that came earlier. False if `deadline` passed first.
     #[cold]
     fn drain(&self, deadline: Option<Instant>) -> bool {
         loop {
             let synced = self.synced.lock();
-            // Acquire: we see what all readers did, of whom only the last one wakes us.
+            // Acquire: the writer sees what all readers did, though only the last one wakes it.
             if self.state.load(Acquire) < ONE_READER {
                 return true;
             }
@@ -182,12 +189,13 @@ impl RawRwLock {
         }
     }
 
-    /// A writer that has not written: lets the queued readers in, beside those that read.
+    /// A writer that has not written lets the queued readers in, beside those that read.
     #[cold]
     fn give_up_writing(&self) {
         let wakes = {
             let mut synced = self.synced.lock();
-            // WRITER is ours, QUEUED changes under this lock only; readers may leave meanwhile, so all in one step.
+            // The caller owns WRITER, and QUEUED changes under this lock only. Readers may leave
+            // meanwhile, so it is all one step.
             let queued = self.state.load(Relaxed) & QUEUED;
             let readers = synced.readers.len() * ONE_READER;
             self.state.fetch_add(readers.wrapping_sub(WRITER + queued), Release);
@@ -196,7 +204,7 @@ impl RawRwLock {
         wakes.ready();
     }
 
-    /// Only the writer calls this.
+    /// Gives the lock back. Only the writer calls this.
     #[inline]
     pub(crate) fn write_unlock(&self) {
         if self.state.compare_exchange(WRITER, 0, Release, Relaxed).is_err() {
@@ -205,7 +213,7 @@ impl RawRwLock {
         self.writers.unlock();
     }
 
-    /// The writer goes on as a reader.
+    /// Turns the writer into a reader.
     pub(crate) fn downgrade(&self) {
         if self.state.compare_exchange(WRITER, ONE_READER, Release, Relaxed).is_err() {
             self.admit_readers(1);
@@ -217,12 +225,12 @@ impl RawRwLock {
     #[cold]
     fn admit_readers(&self, others: usize) {
         if is_child() {
-            return self.state.store(others * ONE_READER, Release); // those that wait are not here
+            return self.state.store(others * ONE_READER, Release); // no waiters in a forked child
         }
         let wakes = {
             let mut synced = self.synced.lock();
-            // Under this lock and with WRITER ours, nobody else changes the word. The readers are counted
-            // before they can leave.
+            // The caller owns WRITER and holds this lock, so nothing else changes the word. The
+            // readers are counted before they can leave.
             self.state.store((synced.readers.len() + others) * ONE_READER, Release);
             synced.readers.wake_all(GRANTED)
         };

@@ -27,9 +27,16 @@ impl RawRwLock {
 
 /// A lock for many readers or one writer that parks the goroutine, never its thread.
 ///
-/// It has [`std::sync::RwLock`]'s methods and poisoning. A writer that waits blocks new readers, and a writer
-/// that is done first lets in the readers that have been waiting: neither side starves. So a goroutine that
-/// reads must not ask to read again: with a writer waiting in between, it would wait for itself.
+/// It has the methods and the poisoning of [`std::sync::RwLock`], and can also wait with a timeout.
+/// Only a writer that panics poisons the lock.
+///
+/// # Fairness
+///
+/// A waiting writer blocks new readers. A writer that is done lets in the readers that have been
+/// waiting before the next writer. So neither side starves.
+///
+/// A goroutine that reads must not ask to read again: if a writer has come in between, it would
+/// wait for that writer, and the writer for it.
 ///
 /// # Examples
 ///
@@ -54,8 +61,8 @@ pub struct RwLock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the raw lock gives out `&mut T` to one owner or `&T` to several, on any thread: that needs T to be
-// Send and Sync.
+// SAFETY: the raw lock gives out `&mut T` to one owner or `&T` to several, on any thread. That
+// requires T to be Send and Sync.
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 // SAFETY: owning the lock is owning the T.
 unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
@@ -65,16 +72,41 @@ impl<T: ?Sized> UnwindSafe for RwLock<T> {}
 impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 
 impl<T> RwLock<T> {
-    /// A free lock around `value`.
+    /// Creates a free lock with `value`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// static LIMIT: RwLock<u32> = RwLock::new(10);
+    ///
+    /// gort::run(|| {
+    ///     *LIMIT.write().unwrap() = 20;
+    ///     assert_eq!(*LIMIT.read().unwrap(), 20);
+    /// })
+    /// ```
     pub const fn new(value: T) -> RwLock<T> {
         RwLock { raw: RawRwLock::new(), poison: Flag::new(), value: UnsafeCell::new(value) }
     }
 
-    /// The value; the lock is gone.
+    /// Returns the value and consumes the lock.
     ///
     /// # Errors
     ///
-    /// The value comes in an error if the lock is poisoned.
+    /// The error contains the value, if the lock is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     *lock.write().unwrap() += 1;
+    ///     assert_eq!(lock.into_inner().unwrap(), 2);
+    /// })
+    /// ```
     pub fn into_inner(self) -> LockResult<T> {
         let poisoned = self.poison.get();
         let value = self.value.into_inner();
@@ -83,7 +115,7 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Takes the lock for reading, parking while somebody writes or waits for writing.
+    /// Takes the lock for reading, waiting while a writer holds it or waits for it.
     ///
     /// # Blocking
     ///
@@ -91,18 +123,31 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// The guard comes in an error if a writer panicked.
+    /// The error contains the guard, if the lock is poisoned: a writer has panicked.
     ///
     /// # Panics
     ///
-    /// If there are more than 2^61 readers.
+    /// If `usize::MAX / 4` readers hold the lock already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     let a = lock.read().unwrap();
+    ///     let b = lock.read().unwrap(); // both read at the same time
+    ///     assert_eq!((*a, *b), (1, 1));
+    /// })
+    /// ```
     #[inline]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.raw.read();
         RwLockReadGuard::new(self)
     }
 
-    /// Takes the lock for reading if nobody writes or waits for writing.
+    /// Takes the lock for reading, if no writer holds it or waits for it.
     ///
     /// # Blocking
     ///
@@ -110,14 +155,32 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`], or [`TryLockError::Poisoned`] with the guard.
+    /// - [`TryLockError::WouldBlock`] if a writer holds the lock or waits for it;
+    /// - [`TryLockError::Poisoned`] with the guard, if the lock is poisoned.
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](RwLock::read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     assert_eq!(*lock.try_read().unwrap(), 1);
+    ///     let _writer = lock.write().unwrap();
+    ///     assert!(lock.try_read().is_err());
+    /// })
+    /// ```
     #[inline]
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         crate::sched::checkpoint(false);
         if self.raw.try_read() { Ok(RwLockReadGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
     }
 
-    /// Takes the lock for reading, waiting for `timeout` at most.
+    /// Takes the lock for reading, waiting for at most `timeout`.
     ///
     /// # Blocking
     ///
@@ -125,11 +188,31 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`try_read`](RwLock::try_read); `WouldBlock` after `timeout`.
+    /// - [`TryLockError::WouldBlock`] if the lock could not be taken in time;
+    /// - [`TryLockError::Poisoned`] with the guard, if the lock is poisoned.
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](RwLock::read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     let writer = lock.write().unwrap();
+    ///     assert!(lock.try_read_for(Duration::from_millis(1)).is_err());
+    ///     drop(writer);
+    ///     assert!(lock.try_read_for(Duration::from_millis(1)).is_ok());
+    /// })
+    /// ```
     pub fn try_read_for(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.try_read_until(deadline),
-            None => Ok(self.read()?), // later than any clock
+            None => Ok(self.read()?), // the deadline never comes
         }
     }
 
@@ -141,7 +224,26 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`try_read`](RwLock::try_read); `WouldBlock` at `deadline`.
+    /// - [`TryLockError::WouldBlock`] if the lock could not be taken in time;
+    /// - [`TryLockError::Poisoned`] with the guard, if the lock is poisoned.
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](RwLock::read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     let _writer = lock.write().unwrap();
+    ///     let deadline = Instant::now() + Duration::from_millis(1);
+    ///     assert!(lock.try_read_until(deadline).is_err());
+    /// })
+    /// ```
     pub fn try_read_until(&self, deadline: Instant) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if self.raw.read_until(deadline) {
             Ok(RwLockReadGuard::new(self)?)
@@ -150,7 +252,7 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// Takes the lock for writing, parking while others read or write.
+    /// Takes the lock for writing, waiting while others read or write.
     ///
     /// # Blocking
     ///
@@ -158,14 +260,26 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// The guard comes in an error if a writer panicked.
+    /// The error contains the guard, if the lock is poisoned: a writer has panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(vec![1]);
+    ///     lock.write().unwrap().push(2);
+    ///     assert_eq!(*lock.read().unwrap(), [1, 2]);
+    /// })
+    /// ```
     #[inline]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.raw.write();
         RwLockWriteGuard::new(self)
     }
 
-    /// Takes the lock for writing if nobody reads or writes.
+    /// Takes the lock for writing, if nothing else holds it.
     ///
     /// # Blocking
     ///
@@ -173,14 +287,30 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`TryLockError::WouldBlock`], or [`TryLockError::Poisoned`] with the guard.
+    /// - [`TryLockError::WouldBlock`] if a reader or a writer holds the lock, or a writer waits for
+    ///   it;
+    /// - [`TryLockError::Poisoned`] with the guard, if the lock is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     let reader = lock.read().unwrap();
+    ///     assert!(lock.try_write().is_err());
+    ///     drop(reader);
+    ///     assert!(lock.try_write().is_ok());
+    /// })
+    /// ```
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         crate::sched::checkpoint(false);
         if self.raw.try_write() { Ok(RwLockWriteGuard::new(self)?) } else { Err(TryLockError::WouldBlock) }
     }
 
-    /// Takes the lock for writing, waiting for `timeout` at most.
+    /// Takes the lock for writing, waiting for at most `timeout`.
     ///
     /// # Blocking
     ///
@@ -188,11 +318,27 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`try_write`](RwLock::try_write); `WouldBlock` after `timeout`.
+    /// - [`TryLockError::WouldBlock`] if the lock could not be taken in time;
+    /// - [`TryLockError::Poisoned`] with the guard, if the lock is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     let reader = lock.read().unwrap();
+    ///     assert!(lock.try_write_for(Duration::from_millis(1)).is_err());
+    ///     drop(reader);
+    ///     assert!(lock.try_write_for(Duration::from_millis(1)).is_ok());
+    /// })
+    /// ```
     pub fn try_write_for(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.try_write_until(deadline),
-            None => Ok(self.write()?), // later than any clock
+            None => Ok(self.write()?), // the deadline never comes
         }
     }
 
@@ -204,7 +350,22 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`try_write`](RwLock::try_write); `WouldBlock` at `deadline`.
+    /// - [`TryLockError::WouldBlock`] if the lock could not be taken in time;
+    /// - [`TryLockError::Poisoned`] with the guard, if the lock is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     let _reader = lock.read().unwrap();
+    ///     let deadline = Instant::now() + Duration::from_millis(1);
+    ///     assert!(lock.try_write_until(deadline).is_err());
+    /// })
+    /// ```
     pub fn try_write_until(&self, deadline: Instant) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         if self.raw.write_until(deadline) {
             Ok(RwLockWriteGuard::new(self)?)
@@ -213,21 +374,71 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// True if a writer panicked, and nobody has cleared that.
+    /// Whether the lock is poisoned: a writer has panicked, and the poison was not cleared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     gort::scope(|s| {
+    ///         let writer = s.go(|| {
+    ///             let _guard = lock.write().unwrap();
+    ///             panic!("while it writes");
+    ///         });
+    ///         assert!(writer.join().is_err());
+    ///     });
+    ///     assert!(lock.is_poisoned());
+    /// })
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.poison.get()
     }
 
-    /// Declares the value sound again.
+    /// Clears the poison. Call it when the value is sound again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     gort::scope(|s| {
+    ///         let writer = s.go(|| {
+    ///             let _guard = lock.write().unwrap();
+    ///             panic!("while it writes");
+    ///         });
+    ///         assert!(writer.join().is_err());
+    ///     });
+    ///     *lock.write().unwrap_err().into_inner() = 0;
+    ///     lock.clear_poison();
+    ///     assert_eq!(*lock.read().unwrap(), 0);
+    /// })
+    /// ```
     pub fn clear_poison(&self) {
         self.poison.clear();
     }
 
-    /// The value, without locking: the borrow shows that nobody else has the lock.
+    /// Returns the value without locking: the exclusive borrow shows that the lock is free.
     ///
     /// # Errors
     ///
-    /// The reference comes in an error if the lock is poisoned.
+    /// The error contains the reference, if the lock is poisoned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::RwLock;
+    ///
+    /// gort::run(|| {
+    ///     let mut lock = RwLock::new(1);
+    ///     *lock.get_mut().unwrap() = 2;
+    ///     assert_eq!(*lock.read().unwrap(), 2);
+    /// })
+    /// ```
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
         let poisoned = self.poison.get();
         let value = self.value.get_mut();
@@ -259,7 +470,21 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     }
 }
 
-/// The right to read a [`RwLock`]'s value.
+/// The right to read the value of a [`RwLock`]. Dropping the guard gives the lock back.
+///
+/// A guard stays with the goroutine that has taken the lock: it is not [`Send`].
+///
+/// # Examples
+///
+/// ```
+/// use gort::sync::RwLock;
+///
+/// gort::run(|| {
+///     let lock = RwLock::new("hello");
+///     let guard = lock.read().unwrap();
+///     assert_eq!(guard.len(), 5);
+/// })
+/// ```
 #[must_use = "the lock is given back as soon as the guard is dropped"]
 pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
     lock: &'a RwLock<T>,
@@ -271,7 +496,7 @@ pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
 unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 
 impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
-    /// The caller has just taken the lock for reading.
+    /// The guard of a caller that has just taken the lock for reading.
     #[inline]
     fn new(lock: &'a RwLock<T>) -> LockResult<RwLockReadGuard<'a, T>> {
         lock.poison.wrap(RwLockReadGuard { lock, not_send: PhantomData })
@@ -282,7 +507,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: while a read guard exists, its holder reads, and the raw lock lets nobody write.
+        // SAFETY: while a read guard exists, its holder reads, and the raw lock admits no writer.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -294,7 +519,23 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     }
 }
 
-/// The right to write a [`RwLock`]'s value.
+/// The right to write the value of a [`RwLock`]. Dropping the guard gives the lock back.
+///
+/// A guard stays with the goroutine that has taken the lock: it is not [`Send`].
+///
+/// # Examples
+///
+/// ```
+/// use gort::sync::RwLock;
+///
+/// gort::run(|| {
+///     let lock = RwLock::new(1);
+///     let mut guard = lock.write().unwrap();
+///     *guard += 1;
+///     drop(guard);
+///     assert_eq!(*lock.read().unwrap(), 2);
+/// })
+/// ```
 #[must_use = "the lock is given back as soon as the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {
     lock: &'a RwLock<T>,
@@ -307,13 +548,28 @@ pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
-    /// The caller has just taken the lock for writing.
+    /// The guard of a caller that has just taken the lock for writing.
     #[inline]
     fn new(lock: &'a RwLock<T>) -> LockResult<RwLockWriteGuard<'a, T>> {
         lock.poison.wrap(RwLockWriteGuard { lock, before: lock.poison.enter(), not_send: PhantomData })
     }
 
-    /// Goes on as a reader; no other writer gets in between.
+    /// Turns the right to write into a right to read. No other writer gets in between.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::{RwLock, RwLockWriteGuard};
+    ///
+    /// gort::run(|| {
+    ///     let lock = RwLock::new(1);
+    ///     let mut writer = lock.write().unwrap();
+    ///     *writer += 1;
+    ///     let reader = RwLockWriteGuard::downgrade(writer);
+    ///     assert_eq!(*lock.read().unwrap(), 2); // others read too
+    ///     assert_eq!(*reader, 2);
+    /// })
+    /// ```
     pub fn downgrade(s: RwLockWriteGuard<'a, T>) -> RwLockReadGuard<'a, T> {
         let s = ManuallyDrop::new(s); // the lock is given back as a reader's
         s.lock.poison.leave(s.before);
@@ -334,8 +590,8 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a write guard exists only while its holder is the one writer, and it is borrowed mutably
-        // here.
+        // SAFETY: a write guard exists only while its holder is the one writer, and it is borrowed
+        // mutably here.
         unsafe { &mut *self.lock.value.get() }
     }
 }

@@ -1,19 +1,22 @@
-//! [`Semaphore`]: a number of permits, taken several at a time.
+//! [`Semaphore`]: a number of permits, of which a caller takes several at a time.
 //!
 //! # States
-//! `free << 1 | QUEUED`. `QUEUED` says that the queue is not empty; it is set and cleared under its lock.
+//! `free << 1 | QUEUED`. `QUEUED` says that the queue is not empty. It is set and cleared under its
+//! lock.
 //!
 //! # Invariants
 //! 1. With `QUEUED`, permits are taken and given back under the queue's lock only.
-//! 2. First come, first served: while somebody is queued, newcomers queue too, even if there is enough for
-//!    them. So a big request is not starved by small ones.
-//! 3. Whenever the queue's lock is dropped, the first in the queue asks for more than is free. When it leaves
-//!    (deadline, interrupt), those behind it are served.
-//! 4. Who asks for more than there is at all is never queued: it would block the others for ever.
+//! 2. First come, first served: while there is a queue, newcomers queue too, even if there is
+//!    enough for them. So a big request is not starved by small ones.
+//! 3. Whenever the queue's lock is dropped, the first in the queue asks for more than is free. When
+//!    it leaves (deadline, interrupt), those behind it are served.
+//! 4. A request for more permits than the semaphore has is never queued: it would block all others
+//!    for ever.
 //!
 //! # Why no wake-up is lost
-//! Who queues has set `QUEUED` by a compare-and-swap that saw too few permits; after that, permits come back
-//! only under the queue's lock, and whoever brings them serves the queue.
+//! A waiter that queues has set `QUEUED` by a compare-and-swap that saw too few permits. After
+//! that, permits come back only under the queue's lock, and the side that brings them serves the
+//! queue.
 
 use super::interrupt::Interrupt;
 use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue, Wakes};
@@ -29,8 +32,8 @@ const FREE_SHIFT: u32 = 1;
 
 /// A weighted semaphore: a number of permits, of which each caller takes as many as it needs.
 ///
-/// Requests are served in the order of their coming, so big ones are not starved by small ones. Permits come
-/// back when the [`SemaphorePermit`] is dropped.
+/// Requests are served in the order of their arrival, so big ones are not starved by small ones.
+/// Permits come back when the [`SemaphorePermit`] is dropped.
 ///
 /// # Examples
 ///
@@ -57,11 +60,24 @@ impl Semaphore {
     /// The largest number of permits a semaphore can have.
     pub const MAX_PERMITS: usize = usize::MAX >> FREE_SHIFT;
 
-    /// A semaphore with `permits`, all of them free.
+    /// Creates a semaphore with `permits`, all of them free.
     ///
     /// # Panics
     ///
     /// If that is more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    ///
+    /// static CONNECTIONS: Semaphore = Semaphore::new(100);
+    ///
+    /// gort::run(|| {
+    ///     let _connection = CONNECTIONS.acquire(1);
+    ///     assert_eq!(CONNECTIONS.available_permits(), 99);
+    /// })
+    /// ```
     pub const fn new(permits: usize) -> Semaphore {
         assert!(permits <= Semaphore::MAX_PERMITS, "a semaphore cannot have that many permits");
         Semaphore {
@@ -72,11 +88,23 @@ impl Semaphore {
     }
 
     /// How many permits are free now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Semaphore::new(3);
+    ///     let _two = semaphore.acquire(2);
+    ///     assert_eq!(semaphore.available_permits(), 1);
+    /// })
+    /// ```
     pub fn available_permits(&self) -> usize {
         self.state.load(Relaxed) >> FREE_SHIFT
     }
 
-    /// Takes `n` permits, parking until they are free and it is the caller's turn.
+    /// Takes `n` permits, waiting until they are free and earlier requests are served.
     ///
     /// # Blocking
     ///
@@ -84,14 +112,33 @@ impl Semaphore {
     ///
     /// # Panics
     ///
-    /// If the semaphore does not have that many permits at all: the caller would wait for ever.
+    /// If `n` is more than the semaphore has at all: the caller would wait for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Semaphore::new(1);
+    ///     gort::scope(|s| {
+    ///         for _ in 0..3 {
+    ///             s.go(|| {
+    ///                 let _permit = semaphore.acquire(1); // one goroutine at a time
+    ///             });
+    ///         }
+    ///     });
+    ///     assert_eq!(semaphore.available_permits(), 1);
+    /// })
+    /// ```
     pub fn acquire(&self, n: usize) -> SemaphorePermit<'_> {
         self.take(n);
         SemaphorePermit { semaphore: self, n }
     }
 
-    /// Like [`acquire`](Semaphore::acquire); the permit owns its share of the semaphore, so it can go into a
-    /// goroutine.
+    /// Like [`acquire`](Semaphore::acquire), for a permit that can be moved into a goroutine.
+    ///
+    /// The permit shares the ownership of the semaphore.
     ///
     /// # Blocking
     ///
@@ -123,28 +170,58 @@ impl Semaphore {
         OwnedSemaphorePermit { semaphore: self.clone(), n }
     }
 
-    /// Takes `n` permits if they are free and nobody waits.
+    /// Takes `n` permits, if they are free and no other request waits.
     ///
     /// # Blocking
     ///
     /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Semaphore::new(3);
+    ///     let _two = semaphore.try_acquire(2).unwrap();
+    ///     assert!(semaphore.try_acquire(2).is_none());
+    ///     assert!(semaphore.try_acquire(1).is_some());
+    /// })
+    /// ```
     pub fn try_acquire(&self, n: usize) -> Option<SemaphorePermit<'_>> {
         crate::sched::checkpoint(false);
         self.try_take(n).then(|| SemaphorePermit { semaphore: self, n })
     }
 
-    /// Takes `n` permits, waiting for `timeout` at most. Who asks for more than there is waits in vain, but
-    /// does not keep others from being served.
+    /// Takes `n` permits, waiting for at most `timeout`. Returns `None` if it could not.
+    ///
+    /// If `n` is more than the semaphore has at all, it waits in vain, but does not keep others
+    /// from being served.
     ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Semaphore::new(1);
+    ///     let permit = semaphore.acquire(1);
+    ///     assert!(semaphore.acquire_timeout(1, Duration::from_millis(1)).is_none());
+    ///     drop(permit);
+    ///     assert!(semaphore.acquire_timeout(1, Duration::from_millis(1)).is_some());
+    /// })
+    /// ```
     pub fn acquire_timeout(&self, n: usize, timeout: Duration) -> Option<SemaphorePermit<'_>> {
         let taken = self.try_take(n) || self.take_slow(n, Instant::now().checked_add(timeout), None);
         taken.then(|| SemaphorePermit { semaphore: self, n })
     }
 
-    /// Takes `n` permits, waiting until `interrupt` fires.
+    /// Takes `n` permits, waiting until `interrupt` fires at most.
     pub(crate) fn acquire_interruptible(
         &self,
         n: usize,
@@ -154,17 +231,32 @@ impl Semaphore {
         taken.then(|| SemaphorePermit { semaphore: self, n })
     }
 
-    /// Gives back `n` permits whose [`SemaphorePermit`] was [forgotten](SemaphorePermit::forget).
+    /// Gives back `n` permits that were [forgotten](SemaphorePermit::forget).
     ///
     /// # Panics
     ///
-    /// If more come back than were taken: `semaphore: released more than held`.
+    /// If more permits come back than were taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Semaphore::new(1);
+    ///     semaphore.acquire(1).forget();
+    ///     assert_eq!(semaphore.available_permits(), 0);
+    ///     semaphore.release(1);
+    ///     assert_eq!(semaphore.available_permits(), 1);
+    /// })
+    /// ```
     pub fn release(&self, n: usize) {
         let mut state = self.state.load(Relaxed);
         loop {
             if state & QUEUED != 0 && !is_child() {
                 let queue = self.queue.lock();
-                // Acquire: the waiter sees through us what those did who gave back too little for it.
+                // Acquire: through this call, the waiter sees what happened before earlier releases
+                // that gave back too little for it.
                 state = self.state.load(Acquire);
                 if state & QUEUED != 0 {
                     return self.serve(queue, self.with_returned(state, n));
@@ -228,7 +320,7 @@ impl Semaphore {
                     true
                 }
                 Ended::Left { guard: queue, .. } => {
-                    // We may have been the first, and those behind us ask for less.
+                    // This waiter may have been the first, and those behind it may ask for less.
                     let state = self.state.load(Acquire);
                     if state & QUEUED != 0 {
                         self.serve(queue, state >> FREE_SHIFT);
@@ -245,7 +337,8 @@ impl Semaphore {
         taken
     }
 
-    /// The queue's lock, with the caller's right to queue; or `None` if the permits were free after all.
+    /// Takes the queue's lock for the caller to queue. `None`: the caller has got the permits after
+    /// all.
     fn enqueue(&self, n: usize) -> Option<Guard<'_, WaitQueue>> {
         let queue = self.queue.lock();
         loop {
@@ -261,7 +354,8 @@ impl Semaphore {
         }
     }
 
-    /// Serves the queue from `free` permits, as long as the first one can be. `QUEUED` is set.
+    /// Serves the queue from `free` permits, while there are enough for the first waiter. `QUEUED`
+    /// is set.
     fn serve(&self, mut queue: Guard<'_, WaitQueue>, mut free: usize) {
         let mut wakes = Wakes::new();
         while let Some(wanted) = queue.front_note().filter(|&wanted| wanted <= free as u64) {
@@ -269,7 +363,7 @@ impl Semaphore {
                 free -= wanted as usize;
             }
         }
-        // With QUEUED and under this lock, nobody else changes the word.
+        // With QUEUED and under this lock, nothing else changes the word.
         let queued = if queue.is_empty() { 0 } else { QUEUED };
         self.state.store(free << FREE_SHIFT | queued, Release);
         drop(queue);
@@ -287,7 +381,20 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-/// Permits of a [`Semaphore`]; dropping it gives them back.
+/// Permits of a [`Semaphore`]. Dropping this gives them back.
+///
+/// # Examples
+///
+/// ```
+/// use gort::sync::Semaphore;
+///
+/// gort::run(|| {
+///     let semaphore = Semaphore::new(1);
+///     let permit = semaphore.acquire(1);
+///     drop(permit);
+///     assert_eq!(semaphore.available_permits(), 1);
+/// })
+/// ```
 #[derive(Debug)]
 #[must_use = "the permits are given back as soon as this is dropped"]
 pub struct SemaphorePermit<'a> {
@@ -297,11 +404,34 @@ pub struct SemaphorePermit<'a> {
 
 impl SemaphorePermit<'_> {
     /// How many permits these are.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Semaphore::new(3);
+    ///     assert_eq!(semaphore.acquire(2).permits(), 2);
+    /// })
+    /// ```
     pub fn permits(&self) -> usize {
         self.n
     }
 
-    /// Does not give them back; [`Semaphore::release`] can.
+    /// Drops this without giving the permits back. [`Semaphore::release`] can do that later.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Semaphore::new(3);
+    ///     semaphore.acquire(1).forget();
+    ///     assert_eq!(semaphore.available_permits(), 2);
+    /// })
+    /// ```
     pub fn forget(self) {
         std::mem::forget(self);
     }
@@ -313,7 +443,23 @@ impl Drop for SemaphorePermit<'_> {
     }
 }
 
-/// Permits of a shared [`Semaphore`]; dropping it gives them back.
+/// Permits of a shared [`Semaphore`]. Dropping this gives them back.
+///
+/// It is made by [`Semaphore::acquire_owned`].
+///
+/// # Examples
+///
+/// ```
+/// use gort::sync::Semaphore;
+/// use std::sync::Arc;
+///
+/// gort::run(|| {
+///     let semaphore = Arc::new(Semaphore::new(1));
+///     let permit = semaphore.acquire_owned(1);
+///     gort::go(move || drop(permit)).join().unwrap();
+///     assert_eq!(semaphore.available_permits(), 1);
+/// })
+/// ```
 #[derive(Debug)]
 #[must_use = "the permits are given back as soon as this is dropped"]
 pub struct OwnedSemaphorePermit {
@@ -323,6 +469,18 @@ pub struct OwnedSemaphorePermit {
 
 impl OwnedSemaphorePermit {
     /// How many permits these are.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::Semaphore;
+    /// use std::sync::Arc;
+    ///
+    /// gort::run(|| {
+    ///     let semaphore = Arc::new(Semaphore::new(3));
+    ///     assert_eq!(semaphore.acquire_owned(2).permits(), 2);
+    /// })
+    /// ```
     pub fn permits(&self) -> usize {
         self.n
     }

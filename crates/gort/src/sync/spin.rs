@@ -1,8 +1,9 @@
-//! When looking again is cheaper than parking.
+//! Spinning, for waits in which looking again is cheaper than parking.
 
 use crate::sys::sync::{AtomicUsize, Ordering::Relaxed, pause};
 
-/// How often to look, as in Go: a short section is over by then, and a longer one is worth a park.
+/// How often to look, as in Go: a short critical section is over by then, and a longer one is worth
+/// a park.
 const ROUNDS_MAX: u32 = 4;
 /// Pauses between two looks.
 const PAUSES: u32 = 30;
@@ -17,8 +18,8 @@ impl Spin {
         Spin { rounds: 0 }
     }
 
-    /// Waits a moment; false if that does not help any more: the rounds are used up, or there is one
-    /// processor and the owner cannot be running.
+    /// Waits a moment before the next look. False if that does not help any more: the rounds are
+    /// used up, or there is one processor, on which the owner cannot be running.
     pub(crate) fn turn(&mut self) -> bool {
         if self.rounds == ROUNDS_MAX || cpus() == 1 {
             return false;

@@ -1,12 +1,13 @@
-//! [`WaitGroup`]: waiting until a number of things are done.
+//! [`WaitGroup`]: waits until a number of things are done.
 //!
 //! # States
-//! `count << 1 | WAITED`. `WAITED` says that the queue is not empty; it is set and cleared under its lock.
+//! `count << 1 | WAITED`. `WAITED` says that the queue is not empty. It is set and cleared under
+//! its lock.
 //!
 //! # Why no wake-up is lost, and none comes early
-//! The count goes from one to zero with `WAITED` only under the queue's lock, in one step with clearing
-//! `WAITED`; waiters queue under that lock, after a compare-and-swap that saw a count above zero. So the
-//! queue holds exactly those who wait for this zero.
+//! With `WAITED`, the count goes from one to zero only under the queue's lock, in one step with
+//! clearing `WAITED`. Waiters queue under that lock, after a compare-and-swap that saw a count
+//! above zero. So the queue holds exactly those that wait for this zero.
 
 use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::{self, WaitReason};
@@ -18,15 +19,16 @@ use std::sync::Arc;
 const WAITED: usize = 1;
 const ONE: usize = 2;
 
-/// Waits until a number of goroutines are done. A handle: clones share the same count.
+/// Waits until a number of goroutines are done.
 ///
-/// Add what is started *before* starting it, or use [`go`](WaitGroup::go), which does. A group can be used
-/// again when its count is back at zero.
+/// It is a handle: clones share the same count. Add to the count *before* you start a goroutine, or
+/// use [`go`](WaitGroup::go), which does that. A group can be used again when its count is back at
+/// zero.
 ///
 /// # Differences from Go
 ///
-/// A panic in a goroutine is that goroutine's affair in this library, so one that panics in `go` counts as
-/// done; in Go it ends the process before `Wait` can return.
+/// If a goroutine panics, only that goroutine ends. So one that panics in [`go`](WaitGroup::go)
+/// counts as done. In Go, the panic ends the process before `Wait` can return.
 ///
 /// # Examples
 ///
@@ -63,16 +65,40 @@ impl Default for Inner {
 }
 
 impl WaitGroup {
-    /// A group with nothing to wait for.
+    /// Creates a group with nothing to wait for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::WaitGroup;
+    ///
+    /// gort::run(|| WaitGroup::new().wait()) // returns at once
+    /// ```
     pub fn new() -> WaitGroup {
         WaitGroup::default()
     }
 
-    /// Adds `n` things that have to be done.
+    /// Adds `n` to the count of things that are not done.
     ///
     /// # Panics
     ///
     /// If the count overflows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::WaitGroup;
+    ///
+    /// gort::run(|| {
+    ///     let group = WaitGroup::new();
+    ///     group.add(2);
+    ///     for _ in 0..2 {
+    ///         let group = group.clone();
+    ///         gort::go(move || group.done());
+    ///     }
+    ///     group.wait();
+    /// })
+    /// ```
     pub fn add(&self, n: usize) {
         let mut state = self.0.state.load(Relaxed);
         loop {
@@ -85,11 +111,27 @@ impl WaitGroup {
         }
     }
 
-    /// One thing is done. What was done before this call is visible to those whose `wait` it ends.
+    /// Counts one thing as done.
+    ///
+    /// What happened before this call is visible to the goroutines and threads that
+    /// [`wait`](WaitGroup::wait) for it.
     ///
     /// # Panics
     ///
     /// If nothing was left to be done: `negative WaitGroup counter`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::WaitGroup;
+    ///
+    /// gort::run(|| {
+    ///     let group = WaitGroup::new();
+    ///     group.add(1);
+    ///     group.done();
+    ///     group.wait(); // returns at once
+    /// })
+    /// ```
     pub fn done(&self) {
         let mut state = self.0.state.load(Relaxed);
         loop {
@@ -109,11 +151,24 @@ impl WaitGroup {
         }
     }
 
-    /// Parks until the count is zero; returns at once if it is.
+    /// Waits until the count is zero. Returns at once if it is.
     ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::WaitGroup;
+    ///
+    /// gort::run(|| {
+    ///     let group = WaitGroup::new();
+    ///     group.go(|| println!("first"));
+    ///     group.go(|| println!("second"));
+    ///     group.wait(); // until both are done
+    /// })
+    /// ```
     pub fn wait(&self) {
         if self.0.state.load(Acquire) < ONE {
             return;
@@ -133,7 +188,8 @@ impl WaitGroup {
         }
     }
 
-    /// Runs `f` in a goroutine of its own and waits for it in [`wait`](WaitGroup::wait), however it ends.
+    /// Runs `f` in a goroutine of its own, for which [`wait`](WaitGroup::wait) waits, however it
+    /// ends.
     ///
     /// # Blocking
     ///
@@ -142,6 +198,18 @@ impl WaitGroup {
     /// # Panics
     ///
     /// If the runtime was not started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::sync::WaitGroup;
+    ///
+    /// gort::run(|| {
+    ///     let group = WaitGroup::new();
+    ///     group.go(|| panic!("this counts as done, too"));
+    ///     group.wait();
+    /// })
+    /// ```
     pub fn go<F: FnOnce() + Send + 'static>(&self, f: F) {
         self.add(1);
         let done = Done(self.clone());
@@ -153,16 +221,16 @@ impl WaitGroup {
 }
 
 impl Inner {
-    /// The step to zero with waiters. False if somebody has added meanwhile.
+    /// The step to zero with waiters. False if something was added meanwhile.
     #[cold]
     fn finish(&self) -> bool {
         if is_child() {
-            self.state.store(0, Release); // those that wait are not here
+            self.state.store(0, Release); // no waiters in a forked child
             return true;
         }
         let wakes = {
             let mut queue = self.queue.lock();
-            // AcqRel: the waiters see through us what all others did.
+            // AcqRel: through this step, the waiters see what happened before every other `done`.
             if self.state.compare_exchange(ONE | WAITED, 0, AcqRel, Relaxed).is_err() {
                 return false;
             }
@@ -173,7 +241,8 @@ impl Inner {
     }
 }
 
-/// Counts down when the goroutine ends: by returning, by a panic, by `goexit`, or because it never started.
+/// Counts down when the goroutine ends: by returning, by a panic, by `goexit`, or because it never
+/// started.
 struct Done(WaitGroup);
 
 impl Drop for Done {

@@ -1,26 +1,30 @@
-//! The wait queue of every lock in this folder: first come, first served, nodes in the waiters' descriptors (an OS thread's on its stack).
+//! The wait queue of every lock in this folder: first come, first served. A node lies in the
+//! waiter's descriptor, or on the stack of an OS thread.
 //!
 //! # Role
-//! Each lock keeps a [`WaitQueue`] beside whatever else its raw [`Lock`] guards. [`park`] puts the caller
-//! into it; [`WaitQueue::wake_one`] and [`WaitQueue::wake_all`] take waiters out and hand them a token.
+//! Each lock keeps a [`WaitQueue`] beside whatever else its raw [`Lock`] guards. [`park`] puts the
+//! caller into the queue. [`WaitQueue::wake_one`] and [`WaitQueue::wake_all`] take waiters out and
+//! give them a token.
 //!
 //! # Invariants
-//! 1. A node is linked only while its owner is inside [`park`]; links are read and written under the queue's
-//!    lock.
-//! 2. Whoever wakes takes the node out first; selecting it is the last thing he does with it, unless the
-//!    waiter was parked and so cannot run before its `ready` (waiter.rs, invariant 4).
-//! 3. A waiter that was ended by anybody else (deadline, [`Interrupt`](super::interrupt::Interrupt)) passes
-//!    the queue's lock and unlinks itself before it leaves [`park`]. So a linked node is alive.
+//! 1. A node is linked only while its owner is inside [`park`]. Links are read and written under
+//!    the queue's lock.
+//! 2. A waker first takes the node out. Selecting it is the last thing that the waker does with it,
+//!    unless the waiter was parked and so cannot run before its `ready` (waiter.rs, invariant 4).
+//! 3. A waiter that was ended in another way (deadline, [`Interrupt`](super::interrupt::Interrupt))
+//!    passes the queue's lock and unlinks itself before it leaves [`park`]. So a linked node is
+//!    alive.
 //!
 //! # Why no wake-up is lost
-//! The caller of [`park`] looked at the lock's state under the queue's lock and is linked before that lock is
-//! dropped; wakers change the state and look at the queue under the same lock. A waiter that was selected
-//! without having parked does not park (waiter.rs).
+//! The caller of [`park`] has checked the lock's state under the queue's lock, and is linked before
+//! that lock is dropped. Wakers change the state and look at the queue under the same lock. A
+//! waiter that was selected before it parked does not park (waiter.rs).
 //!
 //! # Rejected
-//! Go's global table of queues by address: it keeps locks small, but then unrelated locks share a raw lock. A
-//! vector of wakes for `wake_all`: memory would be allocated under a raw lock; the parked nodes are a list
-//! already.
+//! - Go's global table of queues by address: it keeps locks small, but then unrelated locks share a
+//!   raw lock.
+//! - A vector of wakes for `wake_all`: memory would be allocated under a raw lock, and the parked
+//!   nodes are a list already.
 
 use crate::sched::{FIRST_TOKEN, Lent, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::{Guard, Lock};
@@ -29,40 +33,41 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Instant;
 
-/// What was waited for is the waiter's now.
+/// The waiter owns what it waited for.
 pub(crate) const GRANTED: usize = FIRST_TOKEN;
 /// Look again: it may be free.
 pub(crate) const RETRY: usize = FIRST_TOKEN + 1;
-/// Somebody from outside the queue ended the wait.
+/// The wait was ended from outside the queue.
 pub(crate) const INTERRUPTED: usize = FIRST_TOKEN + 2;
 
 /// One waiter in a queue.
 pub(crate) struct Node {
     waiter: WaiterRef,
-    /// What the queue's owner wants to remember: permits wanted, or since when it waits.
+    /// A note for the queue's owner: permits wanted, or since when it waits.
     pub(crate) note: u64,
     linked: Cell<bool>,
     prev: Cell<*const Node>,
     next: Cell<*const Node>,
-    /// The owed `ready` of a node that was won while parked, until [`Wakes::ready`] pays it.
+    /// The `ready` that is owed to a node that was selected while parked, until [`Wakes::ready`]
+    /// pays it.
     wake: Cell<Wake>,
 }
 
-/// Waiters in the order of their coming. Guarded by the lock it lives in.
+/// Waiters in the order of their arrival. Guarded by the lock it lives in.
 pub(crate) struct WaitQueue {
     head: *const Node,
     tail: *const Node,
     len: usize,
 }
 
-// SAFETY: the pointers are followed under the queue's lock only, and what they point to is alive then
-// (invariants 1 and 3), whatever the thread.
+// SAFETY: the pointers are followed under the queue's lock only, and what they point to is alive
+// then (invariants 1 and 3), on any thread.
 unsafe impl Send for WaitQueue {}
 
 /// Which end of the queue a waiter joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
-    /// Before all others: it has been first already.
+    /// Before all others: it has been first before.
     Front,
     /// After all others.
     Back,
@@ -83,16 +88,16 @@ impl WaitQueue {
 
     /// The note of the first waiter.
     pub(crate) fn front_note(&self) -> Option<u64> {
-        // SAFETY: `head` is null or a linked node, which is alive (invariant 3): we are under the queue's
-        // lock.
+        // SAFETY: `head` is null or a linked node, which is alive (invariant 3), because this runs
+        // under the queue's lock.
         unsafe { self.head.as_ref() }.map(|node| node.note)
     }
 
-    /// Takes waiters out until one could be selected with `token`; `None` if there is none left.
+    /// Takes waiters out until one could be selected with `token`. `None` if none could.
     pub(crate) fn wake_one(&mut self, token: usize) -> Option<Wake> {
         while let Some(node) = self.pop_front() {
-            // SAFETY: the node was linked, so it is alive until it is selected (invariants 2 and 3), and
-            // `waiter` is copied out before that.
+            // SAFETY: the node was linked, so it is alive until it is selected (invariants 2 and
+            // 3), and `waiter` is copied out before that.
             let waiter = unsafe { (*node).waiter };
             if let Some(wake) = waiter.try_select(token) {
                 return Some(wake);
@@ -114,8 +119,8 @@ impl WaitQueue {
         wakes
     }
 
-    /// Takes the first waiter out and selects it with `token`; the wake goes to `wakes`. False if another one
-    /// had ended its wait.
+    /// Takes the first waiter out and selects it with `token`. The wake goes to `wakes`. False if
+    /// the wait had already ended in another way.
     pub(crate) fn wake_front(&mut self, token: usize, wakes: &mut Wakes) -> bool {
         let Some(node) = self.pop_front() else { return false };
         // SAFETY: as in `wake_one`.
@@ -152,8 +157,8 @@ impl WaitQueue {
 
     /// Makes `a` and `b` neighbours; null stands for the queue's end.
     fn join(&mut self, a: *const Node, b: *const Node) {
-        // SAFETY: `a` and `b` are null, linked, or being linked or unlinked by the caller, so they are alive,
-        // and links are ours under the queue's lock (invariants 1 and 3).
+        // SAFETY: `a` and `b` are null, linked, or being linked or unlinked by the caller, so they
+        // are alive, and the holder of the queue's lock may change links (invariants 1 and 3).
         unsafe {
             match a.as_ref() {
                 Some(a) => a.next.set(b),
@@ -182,10 +187,10 @@ impl Wakes {
 
     fn push(&mut self, node: *const Node, wake: Wake) {
         if wake.is_none() {
-            return; // it had not parked, and its node may be gone already
+            return; // it had not parked, so its node may be gone already
         }
-        // SAFETY: the waiter was parked and is not ready yet, so its node stands (waiter.rs, invariant 4)
-        // and the node, now unlinked, is ours alone. The same holds for `last`.
+        // SAFETY: the waiter was parked and is not ready yet, so its node is alive (waiter.rs,
+        // invariant 4), and the node, now unlinked, is used here alone. The same holds for `last`.
         unsafe {
             (*node).wake.set(wake);
             (*node).next.set(ptr::null());
@@ -197,10 +202,10 @@ impl Wakes {
         self.last = node;
     }
 
-    /// Makes them ready, in the order of their coming.
+    /// Makes them ready, in the order of their arrival.
     pub(crate) fn ready(self) {
         let mut next = self.first;
-        // SAFETY: each node is alive until its own wake is made ready, and everything is read before that.
+        // SAFETY: each node is alive until its own wake is made ready, and all is read before that.
         while let Some(node) = unsafe { next.as_ref() } {
             next = node.next.get();
             node.wake.replace(Wake::NONE).ready();
@@ -212,12 +217,12 @@ impl Wakes {
 pub(crate) enum Ended<'a, S> {
     /// A waker of the queue chose this token.
     Selected(usize),
-    /// By the deadline or an interrupt; the caller is out of the queue, whose lock it holds again. `taken_out`: a waker had taken it out
-    /// of the queue, but came too late to select it.
+    /// The deadline or an interrupt ended it. The caller is out of the queue and holds its lock
+    /// again. `taken_out`: a waker had taken it out of the queue, but came too late to select it.
     Left { guard: Guard<'a, S>, taken_out: bool },
 }
 
-/// What a wait looks like from outside.
+/// The parameters of a wait.
 pub(crate) struct Wait {
     pub(crate) end: End,
     pub(crate) note: u64,
@@ -225,9 +230,9 @@ pub(crate) struct Wait {
     pub(crate) deadline: Option<Instant>,
 }
 
-/// Parks the caller in `queue`, which is guarded by `lock`, whose `guard` it gives up.
+/// Parks the caller in `queue`, which is guarded by `lock`, and drops `guard`.
 ///
-/// `before_sleep` runs when the caller is in the queue and the lock is dropped; it must not park.
+/// `before_sleep` runs when the caller is in the queue and the lock is dropped. It must not park.
 pub(crate) fn park<'a, S>(
     lock: &'a Lock<S>,
     mut guard: Guard<'a, S>,
@@ -246,8 +251,9 @@ pub(crate) fn park<'a, S>(
         wake: Cell::new(Wake::NONE),
     };
     let mut here = MaybeUninit::uninit();
-    // SAFETY: from here to the end of this function the node stays where it is, and every way out finds it unlinked: a waker of the
-    // queue unlinks before selecting, and for all other tokens we do it. There is no other wait in between.
+    // SAFETY: from here to the end of this function the node stays where it is, and on every way
+    // out it is unlinked: a waker of the queue unlinks before selecting, and for all other tokens
+    // this function does. There is no other wait in between.
     let node = unsafe { waiter.lodge(&mut here, node) };
     queue(&mut guard).link(node, wait.end);
     drop(guard);
