@@ -1,4 +1,4 @@
-//! What was typed. What it means is worked out in `plan.rs`.
+//! The command line. `plan.rs` works out what it means.
 
 use clap::{Args, Parser, Subcommand};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// Goroutines for Rust: a WebSocket hub on them, a load generator for it, both at once as a demonstration, and claims about goroutines, measured.
+/// Goroutines for Rust: a WebSocket hub, a load generator for it, a demonstration of both, and
+/// measured claims about goroutines.
 #[derive(Debug, Parser)]
 #[command(name = "gort", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -18,92 +19,99 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve WebSocket clients of the Pusher Channels protocol.
     Hub(HubArgs),
-    /// Open many connections to a hub, publish at a rate, and measure when everything arrives.
+    /// Open many connections to a hub, publish at a rate, and measure when the events arrive.
     Load(LoadArgs),
-    /// A hub and its load in one process, for a look at what goroutines cost.
+    /// Run a hub and a load in one process, to see what goroutines cost.
     Demo(DemoArgs),
-    /// The claims about goroutines and threads, measured on this machine: one by name, or all with a page.
+    /// Measure claims about goroutines and threads on this machine: one by name, or all with a
+    /// page.
     Lab(LabArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HubArgs {
-    /// Where to listen.
+    /// The address to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6001")]
     pub(crate) listen: String,
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// Connections at once; more are closed with 4100 [default: what the limit on open files allows].
+    /// The most connections at once; one more is closed with 4100 [default: what the limit on open
+    /// files allows].
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<NonZeroUsize>,
-    /// HTTP connections at once, those in a handshake included; for one more the idlest is closed
-    /// [default: 1024, or a quarter of the limit on open files].
+    /// The most HTTP connections at once, with those in a handshake; for one more, the one that has
+    /// been idle longest is closed [default: 1024, or a quarter of the limit on open files if that
+    /// is less].
     #[arg(long, value_name = "N")]
     pub(crate) max_http: Option<NonZeroUsize>,
-    /// Of them, how many one address may have [default: half; behind a proxy, all that the proxy
-    /// may need].
+    /// The most HTTP connections from one address; behind a proxy, set it to the value of
+    /// --max-http [default: half of that].
     #[arg(long, value_name = "N")]
     pub(crate) max_http_per_address: Option<NonZeroUsize>,
-    /// Channels a connection may be on.
+    /// The most channels of one connection.
     #[arg(long, value_name = "N", default_value = "100")]
     pub(crate) max_channels: NonZeroUsize,
-    /// Bytes of an event's data; more gets 413, or 4302 from a client.
+    /// The most bytes of an event's data; more gets 413, or 4302 if a client sends it.
     #[arg(long, value_name = "BYTES", default_value = "10240")]
     pub(crate) max_event: NonZeroUsize,
-    /// Bytes of one message from a client [default: 32768, or twice --max-event].
+    /// The most bytes of one message from a client [default: 32768, or twice --max-event if that is
+    /// more].
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_message: Option<NonZeroUsize>,
-    /// Bytes of a request's body [default: 131072, or twice --max-event].
+    /// The most bytes of a request's body [default: 131072, or twice --max-event if that is more].
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_body: Option<NonZeroUsize>,
-    /// Bytes that may wait for one client, 64 a message added; publishers wait for it then.
+    /// The most bytes in a client's queue, where each message counts 64 bytes more; publishers wait
+    /// for a client whose queue is full.
     #[arg(long, value_name = "BYTES", default_value = "1048576")]
     pub(crate) max_queue_bytes: NonZeroUsize,
-    /// Close a client with 4100 that publishers wait for and that takes nothing for so long, or too
-    /// little in five times that.
+    /// How long publishers wait for a client that takes nothing, before it is closed with 4100;
+    /// five times as long if it takes something, but not enough.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) slow_timeout: Duration,
-    /// Bytes of each of a connection's two buffers in the kernel, which doubles it.
+    /// Bytes of each of a connection's two buffers in the kernel; Linux doubles this.
     #[arg(long, value_name = "BYTES", default_value = "65536")]
     pub(crate) socket_buffer: NonZeroUsize,
-    /// Client events a second and connection.
+    /// The most client events a second of one connection.
     #[arg(long, value_name = "N", default_value = "10")]
     pub(crate) client_events: u32,
-    /// Ping clients that are silent for so long.
+    /// Ping a client that is silent for this time.
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub(crate) activity_timeout: Duration,
-    /// Close clients with 4201 that have not answered a ping for so long.
+    /// Close a client with 4201 that does not answer a ping for this time.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) pong_timeout: Duration,
     /// How long an HTTP connection may be idle between requests.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) keep_alive: Duration,
-    /// After SIGTERM, SIGINT or SIGHUP, cut off clients that have not hung up by then.
+    /// After SIGTERM, SIGINT or SIGHUP, how long to wait for clients to hang up before they are
+    /// reset.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
-    /// Of that time, say 503 on /healthz for so long before nobody more is accepted; a third of it
-    /// at most.
+    /// Part of --drain-timeout in which /healthz says 503 and connections are still accepted; at
+    /// most a third of it.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_or_none)]
     pub(crate) drain_delay: Duration,
-    /// Of that time, close the clients over so long; half of what is left at most.
+    /// Part of --drain-timeout over which the closing of the clients is spread; at most half of
+    /// what the delay leaves.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration_or_none)]
     pub(crate) drain_spread: Duration,
-    /// Serve a page at / with numbers and a chat that is open to everybody: it has its private
-    /// channel signed for whoever asks.
+    /// Serve a page at / with live numbers and a chat; its private channel is signed for everyone
+    /// who can reach the page.
     #[arg(long)]
     pub(crate) page: bool,
-    /// What is said on standard error: off, error, warn, info or debug.
+    /// The level of the log on standard error: off, error, warn, info or debug.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log: LevelFilter,
 }
 
-/// Which app it is. The environment keeps the secret out of the list of processes.
+/// The app. If it comes from the environment, the list of processes does not show the secret.
 #[derive(Debug, Args)]
 pub(crate) struct AppArgs {
-    /// The app in one piece; its id and key have no colon then.
+    /// The app in one piece, if its id and key have no colon.
     #[arg(long, value_name = "ID:KEY:SECRET", env = "GORT_HUB_APP", hide_env_values = true)]
     pub(crate) app: Option<String>,
-    /// The app in three pieces, of any characters: its id.
+    /// The app in three pieces, which may have any characters: its id.
     #[arg(long, value_name = "ID", env = "GORT_HUB_APP_ID")]
     pub(crate) app_id: Option<String>,
     /// The app's key.
@@ -123,16 +131,16 @@ pub(crate) struct LoadArgs {
     /// WebSocket connections to open.
     #[arg(short, long, value_name = "N", default_value = "1000")]
     pub(crate) connections: NonZeroUsize,
-    /// Events to publish a second, over all channels.
+    /// Events to publish a second, on all channels together.
     #[arg(short, long, value_name = "R", default_value = "10")]
     pub(crate) rate: NonZeroU32,
     /// How long to publish.
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// Bytes of an event's data (at least what the measurement needs, about 40).
+    /// Bytes of an event's data; at least what the measurement needs, which is up to about 40.
     #[arg(long, value_name = "BYTES", default_value = "64")]
     pub(crate) payload: usize,
-    /// Channels to spread the connections over, one for each.
+    /// Channels to spread the connections over; each connection is on one.
     #[arg(long, value_name = "K", default_value = "1")]
     pub(crate) channels: NonZeroUsize,
     /// Print the result as one JSON object.
@@ -148,7 +156,7 @@ pub(crate) struct DemoArgs {
     /// How long to publish.
     #[arg(short, long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// Events to publish a second; each goes to the 100 or so connections of its channel.
+    /// Events to publish a second; each goes to the connections of one channel, about 100.
     #[arg(short, long, value_name = "R", default_value = "100")]
     pub(crate) rate: NonZeroU32,
     /// Print the result as one JSON object.
@@ -158,18 +166,18 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LabArgs {
-    /// The claim: spawn, procs, handoff, storm, preempt, lock-os-thread, sleepers, million, idle-conns, syscall, procresize, affine, cgroup
-    /// [default: all of them].
+    /// The claim: spawn, procs, handoff, storm, preempt, lock-os-thread, sleepers, million,
+    /// idle-conns, syscall, procresize, affine or cgroup [default: all].
     pub(crate) claim: Option<String>,
-    /// Print one JSON object a line.
+    /// Print one JSON object for each claim, one a line.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Where the page about all of them is written.
+    /// The file for the page about all claims.
     #[arg(long, value_name = "FILE", default_value = "gort-lab.html")]
     pub(crate) report: PathBuf,
 }
 
-/// `500ms`, `15s`, `2m`, `1h`; fractions are fine, nothing and zero are not.
+/// Reads `500ms`, `15s`, `2m` or `1h`. Fractions are allowed; an empty text and zero are not.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time such as 500ms, 15s, 2m or 1h");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -188,7 +196,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// The same, or `0s`.
+/// Like `duration`, but allows `0s`.
 fn duration_or_none(text: &str) -> Result<Duration, String> {
     if text == "0s" { Ok(Duration::ZERO) } else { duration(text) }
 }

@@ -1,7 +1,7 @@
-//! `gort demo`: a hub and its load in one process, what they did, and what it would cost with threads.
+//! `gort demo`: runs a hub and a load in one process, and compares their cost with that of threads.
 
 use crate::load::{self, Live, Progress, Report};
-use crate::out::{self, say, tell};
+use crate::out::{self, Failure, say, tell};
 use crate::plan::{DEMO_ROOM, DemoPlan, LoadPlan};
 use crate::rt;
 use crate::threads::{self, ThreadCost};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Threads started for the comparison.
 const THREADS: usize = 1000;
-/// Room for those who open the page meanwhile.
+/// Connections for people who open the page while the demo runs.
 const ONLOOKERS: usize = 32;
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -22,13 +22,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 struct Summary {
     #[serde(flatten)]
     load: Report,
-    /// At the most, while it ran.
+    /// The most while the demo ran, like the two after it.
     goroutines: usize,
     os_threads: usize,
     resident_bytes: u64,
-    /// Both ends, with everything that belongs to them.
+    /// Both ends of a connection, with all that belongs to them.
     resident_bytes_per_connection: u64,
-    /// Of std, parked.
+    /// The cost of a parked thread of std.
     thread: Option<ThreadCost>,
 }
 
@@ -47,7 +47,7 @@ impl Peak {
     }
 }
 
-pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), crate::Failure> {
+pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), Failure> {
     if let Some(note) = &plan.note {
         tell(note);
     }
@@ -57,7 +57,7 @@ pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), crate::Failure> {
     let mut config = Config::new(app.clone());
     config.max_connections = plan.connections + ONLOOKERS;
     config.page = true;
-    // They all come at once.
+    // All connections come at once.
     config.max_http_connections = plan.connections.max(config.max_http_connections);
     config.max_http_per_address = config.max_http_connections;
     let hub = Hub::bind("127.0.0.1:0".parse()?, config)?;
@@ -75,7 +75,7 @@ pub(crate) fn run(plan: &DemoPlan, json: bool) -> Result<(), crate::Failure> {
     if !json {
         let (addr, n) = (load.addr, out::count(plan.connections as u64));
         tell(format_args!(
-            "{n} WebSocket connections to a hub in this process; look at http://{addr}/ meanwhile"
+            "opening {n} WebSocket connections to a hub in this process; http://{addr}/ shows it live"
         ));
     }
     let before = resident_bytes();
@@ -116,7 +116,8 @@ fn describe(summary: &Summary) -> String {
     let goroutines = summary.goroutines as u64;
     let mut text = load::summary(&summary.load);
     text += &format!(
-        "\ngoroutines   {} on {} OS threads\nmemory       {} resident; {} a connection, both ends and their goroutines\n",
+        "\ngoroutines   {} on {} OS threads\n\
+         memory       {} resident; {} a connection, both ends and their goroutines\n",
         out::count(goroutines),
         out::count(summary.os_threads as u64),
         out::bytes(summary.resident_bytes),
@@ -125,7 +126,7 @@ fn describe(summary: &Summary) -> String {
     text += &match summary.thread {
         Some(cost) => format!(
             "as threads   {} threads, {} resident and {} of kernel stacks, {} to start them\n             \
-             (measured just now on {} parked threads: {} + {} and {} each)",
+             (measured now on {} parked threads: {} + {} and {} each)",
             out::count(goroutines),
             out::bytes(cost.resident_bytes * goroutines),
             out::bytes(cost.kernel_stack_bytes * goroutines),
@@ -135,12 +136,12 @@ fn describe(summary: &Summary) -> String {
             out::bytes(cost.kernel_stack_bytes),
             out::time(cost.start_ns),
         ),
-        None => "as threads   not measured: the system starts no thread more".into(),
+        None => "as threads   not measured: the system starts no more threads".into(),
     };
     text
 }
 
-/// A table that moves where somebody watches, a line a second where nobody does.
+/// The progress: a table that is redrawn on a terminal, or else one line a second.
 struct Table {
     bar: ProgressBar,
     plain: bool,
@@ -191,7 +192,7 @@ struct Now {
     resident: u64,
 }
 
-/// `live` is how many are connected, until all are.
+/// `live` is how many connections are open, until all are.
 fn line(live: Result<Live, usize>, connections: usize, now: &Now) -> String {
     let process = format!(
         "{} goroutines  {} OS threads  {} resident",

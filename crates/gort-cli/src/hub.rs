@@ -1,7 +1,7 @@
-//! `gort hub`: serve until a signal says to stop.
+//! `gort hub`: serves until a signal ends it.
 
 use crate::log;
-use crate::out::say;
+use crate::out::{Failure, say};
 use crate::plan::HubPlan;
 use crate::rt::{self, chan};
 use gort_hub::Hub;
@@ -15,11 +15,11 @@ enum End {
     Broken(io::Error),
 }
 
-pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
+pub(crate) fn run(plan: HubPlan) -> Result<(), Failure> {
     let HubPlan { addr, config, drain_timeout, log, warning } = plan;
     let _log = log::start(log)?;
     if let Some(warning) = warning {
-        warn!("{warning}; past the limit new connections wait");
+        warn!("{warning}; at the limit new connections have to wait");
     }
     let (tell_end, end) = chan::bounded(2);
     watch_signals(tell_end.clone())?;
@@ -47,10 +47,11 @@ pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
                 _ => "SIGHUP",
             };
             info!(
-                "{name}, closing all connections within {drain_timeout:?} (SIGTERM or SIGINT again ends at once)"
+                "{name}, closing all connections within {drain_timeout:?} \
+                 (a second SIGTERM or SIGINT ends the hub at once)"
             );
             let drained = hub.drain(drain_timeout);
-            info!("{} connections closed, {} cut off", drained.closed, drained.forced);
+            info!("{} connections closed, {} reset", drained.closed, drained.forced);
             Ok(())
         }
         Ok(End::Broken(e)) => Err(format!("the listener on {addr} failed: {e}").into()),
@@ -58,17 +59,17 @@ pub(crate) fn run(plan: HubPlan) -> Result<(), crate::Failure> {
     }
 }
 
-/// A line on standard output. Where it cannot be written (a full disk), the hub goes on all the
-/// same.
+/// Writes a line to standard output, or to the log if that fails (a full disk). The hub goes on in
+/// both cases.
 fn announce(line: std::fmt::Arguments<'_>) {
     if let Err(e) = say(line) {
-        warn!("standard output takes nothing: {e}");
+        warn!("cannot write to standard output: {e}");
         info!("{line}");
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, as by `nohup`: then a terminal that goes
-/// away is no reason to end.
+/// Whether this process was started with SIGHUP ignored, for example by `nohup`. Then the hub goes
+/// on when its terminal is closed.
 fn hangups_are_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -76,7 +77,8 @@ fn hangups_are_ignored() -> bool {
     mask & 1 << (SIGHUP - 1) != 0
 }
 
-/// A thread of its own: it waits in a read for as long as the program runs, and needs no goroutine for that.
+/// Starts a thread for the signals. It waits in a read for as long as the program runs, which needs
+/// no goroutine.
 fn watch_signals(tell_end: chan::Sender<End>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     if !hangups_are_ignored() {
@@ -85,7 +87,7 @@ fn watch_signals(tell_end: chan::Sender<End>) -> io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut drains = false;
         for signal in signals.forever() {
-            // A terminal that goes away may send more than one of these.
+            // A terminal that is closed may send SIGHUP more than once.
             if drains && signal != SIGHUP {
                 std::process::exit(128 + signal);
             }

@@ -1,12 +1,13 @@
-//! The log of `gort hub`: what `tracing` gives, a line each on standard error.
+//! The log of `gort hub`: one line on standard error for each event of `tracing`.
 //!
-//! A subscriber of our own. tracing-subscriber's registry keeps a slot for each thread that ever
-//! entered a span, 4 096 at most, and to it a goroutine is a thread; there are no spans here.
+//! This is not tracing-subscriber, whose registry keeps a slot for each thread that has ever
+//! entered a span, at most 4 096. To it, a goroutine is a thread. Here there are no spans.
 //!
-//! A goroutine that logs does not wait: lines go through a bounded queue to a thread that writes
-//! them. When nobody takes them any more (a full pipe, a stuck terminal) they are dropped and
-//! counted; when they cannot be written nothing ends.
+//! A goroutine that logs does not wait. Lines go through a bounded queue to a thread that writes
+//! them. If that thread is stuck (a full pipe, a stopped terminal), lines are dropped and counted.
+//! A failure to write is ignored.
 
+use crate::out::Failure;
 use std::fmt::{self, Write as _};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +18,9 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Lines that may wait for the thread.
+/// The most lines in the queue.
 const QUEUE: usize = 1024;
-/// How long the end of the program waits for them.
+/// How long the end of the program waits for the lines in the queue.
 const FLUSH: Duration = Duration::from_secs(1);
 
 enum Item {
@@ -33,7 +34,7 @@ struct ToStderr {
     dropped: AtomicU64,
 }
 
-/// Writes out what is still queued.
+/// Writes the lines that are still queued when it is dropped.
 pub(crate) struct Log(SyncSender<Item>);
 
 impl Drop for Log {
@@ -45,8 +46,8 @@ impl Drop for Log {
     }
 }
 
-/// From here on, lines of `level` and above go to standard error.
-pub(crate) fn start(level: LevelFilter) -> Result<Log, crate::Failure> {
+/// From now on, lines of `level` and above go to standard error.
+pub(crate) fn start(level: LevelFilter) -> Result<Log, Failure> {
     let (lines, queue) = sync_channel(QUEUE);
     std::thread::Builder::new().name("log".into()).spawn(move || write_lines(&queue))?;
     let subscriber = ToStderr { level, lines: lines.clone(), dropped: AtomicU64::new(0) };
@@ -122,8 +123,8 @@ fn utc(now: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z", since.subsec_millis())
 }
 
-/// Year, month and day of a day since 1970-01-01. Years begin in March here, so that the leap day
-/// is the last.
+/// The date of a day that is given by its number since 1970-01-01. Years begin in March here, so
+/// that the leap day is the last.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -139,7 +140,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
 
-    /// The dates that a calendar gets wrong first.
+    /// Dates that calendars often get wrong.
     #[test]
     fn dates() {
         let check = |s: u64, text: &str| assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(s)), text);

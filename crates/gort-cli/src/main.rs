@@ -1,6 +1,7 @@
 //! The `gort` program: `gort hub`, `gort load`, `gort demo`, `gort lab`.
 //!
-//! Exit codes: 0 done, 1 it failed (a message was lost, a port is taken), 2 it was asked in a wrong way.
+//! Exit codes: 0 for success, 1 for a failure (a message was lost, a port is in use), 2 for a wrong
+//! command line.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -16,16 +17,15 @@ mod threads;
 
 use args::{Cli, Command};
 use clap::Parser;
-use plan::{DemoPlan, HubPlan, LabPlan, LoadPlan, UsageError};
+use lab::LabPlan;
+use plan::{DemoPlan, HubPlan, LoadPlan, UsageError};
 use std::process::ExitCode;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 fn main() -> ExitCode {
-    // What was typed; clap answers what cannot be read, with exit code 2.
+    // Parses the command line. If that fails, clap says why and exits with code 2.
     let cli = Cli::parse();
     rt::run(|| {
-        // What it means, and then doing it.
+        // Works out what the arguments mean, and runs the command.
         let outcome = match &cli.command {
             Command::Hub(args) => plan(HubPlan::of(args)).map(hub::run),
             Command::Load(args) => plan(LoadPlan::of(args)).map(|plan| load::run(&plan, args.json)),

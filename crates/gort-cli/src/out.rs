@@ -1,9 +1,13 @@
-//! Lines for people. `println!` panics when nobody reads any more (`gort demo | head -1`); this does not.
+//! Output for people. `println!` panics if the reader of a pipe has gone (`gort demo | head -1`);
+//! this does not.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-/// A line on standard output. A reader that went away is no error; a full disk is.
+/// Why a command did not succeed, in one sentence.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Writes a line to standard output. It is no error if the reader has gone, but a full disk is one.
 pub(crate) fn say(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -12,12 +16,13 @@ pub(crate) fn say(text: impl Display) -> io::Result<()> {
     }
 }
 
-/// A line on standard error; when that fails there is nobody left to tell.
+/// Writes a line to standard error. A failure is ignored, because there is nowhere to report it.
 pub(crate) fn tell(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Whether somebody watches: then progress is drawn, otherwise it is written line by line.
+/// Whether standard error is a terminal. If so, progress is drawn, otherwise it is written in
+/// lines.
 pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
@@ -32,7 +37,7 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// `85 µs`, `1.24 ms`, `2.10 s`; nothing takes no time, so 0 is none.
+/// `85 µs`, `1.24 ms`, `2.10 s`, and `–` for 0, which means that there was no measurement.
 pub(crate) fn time(ns: u64) -> String {
     match ns as f64 {
         0.0 => "–".into(),

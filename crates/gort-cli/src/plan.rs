@@ -1,63 +1,42 @@
-//! What the command line means: addresses looked up, limits looked at, defaults filled in.
+//! What the command line means. Resolves addresses, checks limits and sets defaults.
 
-use crate::args::{AppArgs, DemoArgs, HubArgs, LabArgs, LoadArgs};
-use crate::lab::{CLAIMS, Claim};
+use crate::args::{AppArgs, DemoArgs, HubArgs, LoadArgs};
 use crate::rt;
 use gort_hub::fd::{FdLimit, RESERVE};
 use gort_hub::{App, Config, ParseAppError};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
-/// The command line cannot be meant: exit code 2.
+/// The command line is wrong. The exit code is 2.
 #[derive(Debug, Error)]
 pub(crate) enum UsageError {
     #[error("--app: {0}")]
     App(#[from] ParseAppError),
     #[error(
-        "which app? --app ID:KEY:SECRET, or --app-id, --app-key and --app-secret; or GORT_HUB_APP or its three in the environment"
+        "no app is given: use --app ID:KEY:SECRET, or --app-id, --app-key and --app-secret, or set \
+         GORT_HUB_APP, or GORT_HUB_APP_ID, GORT_HUB_APP_KEY and GORT_HUB_APP_SECRET"
     )]
     NoApp,
-    #[error("--app-id, --app-key and --app-secret belong together")]
+    #[error("--app-id, --app-key and --app-secret must be given together")]
     PartOfApp,
     #[error("{0:?} is not an address such as 127.0.0.1:6001: {1}")]
     Address(String, String),
     #[error("{0:?} is not the address of a hub: {1}")]
     Url(String, &'static str),
-    #[error("--payload may be at most 10000 bytes (a hub takes 10 KiB); this is {0}")]
+    #[error("--payload may be at most 10000 bytes (a hub accepts 10 KiB), but it is {0}")]
     Payload(usize),
-    #[error("--channels is {channels}, but there are only {connections} connections to be on them")]
+    #[error("--channels {channels} is too many for {connections} connections: each channel needs one")]
     Channels { channels: usize, connections: usize },
-    #[error("{0:?} is no claim; there are: {names}", names = CLAIMS.iter().map(|c| c.name).collect::<Vec<_>>().join(", "))]
-    Claim(String),
-    #[error("--connections {connections} does not fit: {complaint}")]
+    #[error("{name:?} is not a claim; the claims are: {claims}")]
+    Claim { name: String, claims: String },
+    #[error("--connections {connections} is too many: {complaint}")]
     Descriptors { connections: usize, complaint: String },
 }
 
-pub(crate) struct LabPlan {
-    /// None: all.
-    pub(crate) claim: Option<&'static Claim>,
-    pub(crate) json: bool,
-    pub(crate) report: PathBuf,
-}
-
-impl LabPlan {
-    pub(crate) fn of(args: &LabArgs) -> Result<LabPlan, UsageError> {
-        let find = |name: &String| {
-            let claim = CLAIMS.iter().find(|claim| claim.name == name);
-            claim.ok_or_else(|| UsageError::Claim(name.clone()))
-        };
-        // Connections are two descriptors each.
-        FdLimit::raise(20_000);
-        let claim = args.claim.as_ref().map(find).transpose()?;
-        Ok(LabPlan { claim, json: args.json, report: args.report.clone() })
-    }
-}
-
-/// Three pieces win over the one, which may come from the environment.
+/// Three pieces take precedence over one piece, which may come from the environment.
 fn app(args: &AppArgs) -> Result<App, UsageError> {
     match (&args.app_id, &args.app_key, &args.app_secret, &args.app) {
         (Some(id), Some(key), Some(secret), _) => Ok(App::new(id, key, secret)?),
@@ -72,7 +51,7 @@ pub(crate) struct HubPlan {
     pub(crate) config: Config,
     pub(crate) drain_timeout: Duration,
     pub(crate) log: LevelFilter,
-    /// What the operator should know before it starts.
+    /// A warning for the operator before the hub starts.
     pub(crate) warning: Option<String>,
 }
 
@@ -85,7 +64,7 @@ impl HubPlan {
         let needed = wanted as u64 + http as u64 + RESERVE;
         let limit = FdLimit::raise(needed);
         let fit = limit.connections(1) as usize;
-        // Clients must not be able to take all descriptors: publishers need some.
+        // Clients must not be able to use up all descriptors, because publishers need some.
         let http = if args.max_http.is_some() { http } else { http.min(fit / 4).max(1) };
         let fit = fit.saturating_sub(http).max(1);
         config.max_http_connections = http;
@@ -102,7 +81,7 @@ impl HubPlan {
         }
         config.max_channels_per_client = args.max_channels.into();
         config.max_event_data_bytes = args.max_event.into();
-        // In JSON most data is longer than it is, and there is something around it.
+        // Data is longer when it is escaped as JSON, and the message has other parts.
         let event = config.max_event_data_bytes.saturating_mul(2);
         let or_event =
             |given: Option<NonZeroUsize>, usual: usize| given.map_or(usual.max(event), usize::from);
@@ -154,11 +133,11 @@ pub(crate) struct DemoPlan {
     pub(crate) connections: usize,
     pub(crate) rate: u32,
     pub(crate) duration: Duration,
-    /// Why it is not the usual number.
+    /// Why the number of connections is not the default.
     pub(crate) note: Option<String>,
 }
 
-/// How many connections share a channel in the demo: a busy chat room.
+/// How many connections share a channel in the demo, like in a busy chat room.
 pub(crate) const DEMO_ROOM: usize = 100;
 const DEMO_CONNECTIONS: usize = 5000;
 
@@ -175,7 +154,10 @@ impl DemoPlan {
                 let limit = FdLimit::raise(needed);
                 let fit = (limit.connections(2) as usize).clamp(1, DEMO_CONNECTIONS);
                 note = limit.complaint(needed).map(|complaint| {
-                    format!("{fit} connections instead of {DEMO_CONNECTIONS}: {complaint}; both ends are in this process")
+                    format!(
+                        "{fit} connections instead of {DEMO_CONNECTIONS}, because both ends are in this \
+                         process: {complaint}"
+                    )
                 });
                 fit
             }
@@ -196,13 +178,13 @@ fn hub_address(url: &str) -> Result<SocketAddr, UsageError> {
     let wrong = |why| UsageError::Url(url.into(), why);
     let rest = match url.split_once("://") {
         Some(("ws" | "http", rest)) => rest,
-        Some(("wss" | "https", _)) => return Err(wrong("TLS is not spoken here; use ws://")),
-        Some(_) => return Err(wrong("it begins with ws:// or http://")),
-        None => return Err(wrong("it is written ws://HOST:PORT")),
+        Some(("wss" | "https", _)) => return Err(wrong("TLS is not supported; use ws://")),
+        Some(_) => return Err(wrong("it must begin with ws:// or http://")),
+        None => return Err(wrong("it must have the form ws://HOST:PORT")),
     };
     let authority = rest.trim_end_matches('/');
     if authority.contains(['/', '?', '#', '@']) {
-        return Err(wrong("it is written ws://HOST:PORT, without a path; the app is given by --app"));
+        return Err(wrong("it must have the form ws://HOST:PORT, without a path; use --app for the app"));
     }
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if has_port { resolve(authority) } else { resolve(&format!("{authority}:80")) }
@@ -210,7 +192,7 @@ fn hub_address(url: &str) -> Result<SocketAddr, UsageError> {
 
 fn resolve(text: &str) -> Result<SocketAddr, UsageError> {
     let wrong = |why: String| UsageError::Address(text.into(), why);
-    // A name may need a server that takes its time.
+    // The lookup of a name may take long.
     let found = rt::blocking(|| text.to_socket_addrs().map(|mut all| all.next()));
     found.map_err(|e| wrong(e.to_string()))?.ok_or_else(|| wrong("the name has no address".into()))
 }

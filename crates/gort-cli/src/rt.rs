@@ -1,4 +1,4 @@
-//! The runtime's names, in one place: what the rest of the program calls `rt::…`.
+//! What the program uses of the runtime; the other modules call it `rt::…`.
 
 pub(crate) use gort::{blocking, chan, go, net, num_goroutine, sleep_until, sync};
 pub(crate) use gort_cli_rt::run;

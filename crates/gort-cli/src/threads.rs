@@ -1,4 +1,4 @@
-//! What the same would cost with a thread for each: measured here and now, with std's threads.
+//! What the same would cost with one thread for each goroutine, measured with std's threads.
 
 use serde::Serialize;
 use std::sync::mpsc;
@@ -8,15 +8,16 @@ use std::time::Instant;
 /// The cost of one parked thread.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct ThreadCost {
-    /// How many were started to find out.
+    /// How many threads were started for the measurement.
     pub(crate) measured: usize,
     pub(crate) start_ns: u64,
     pub(crate) resident_bytes: u64,
-    /// The kernel's own stack for it, which no process is charged with.
+    /// The kernel's stack for the thread, which is not charged to the process.
     pub(crate) kernel_stack_bytes: u64,
 }
 
-/// Starts up to `n` threads, lets each park, and looks at memory and clock. `None` if the system gives too few.
+/// Starts up to `n` threads, lets each park, and measures memory and time. `None` if the system
+/// starts none.
 ///
 /// # Blocking
 ///
@@ -34,7 +35,7 @@ pub(crate) fn measure(n: usize) -> Option<ThreadCost> {
         };
         match thread::Builder::new().spawn(body) {
             Ok(thread) => threads.push(thread),
-            // The limit on threads is part of the answer; what was started is measured.
+            // At the limit on threads, those that were started are measured.
             Err(_) => break,
         }
     }
@@ -60,7 +61,7 @@ pub(crate) fn measure(n: usize) -> Option<ThreadCost> {
     })
 }
 
-/// Of the whole system, as there is no such number for a process.
+/// The kernel's stacks of the whole system, because there is no number for one process.
 fn kernel_stacks() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text

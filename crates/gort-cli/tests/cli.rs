@@ -1,4 +1,4 @@
-//! The program as people run it: what it prints, where, and with which exit code.
+//! The program as people run it: what it prints, where, and its exit code.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Runs it and expects this exit code; gives standard output and standard error.
+/// Runs the program, expects this exit code, and returns standard output and standard error.
 fn check(args: &[&str], code: i32) -> (String, String) {
     check_output(gort(args).output().unwrap(), code)
 }
@@ -44,7 +44,7 @@ fn check_sentence(args: &[&str], code: i32, about: &str) {
     assert!(last.starts_with("gort: ") && last.contains(about), "{stderr}");
 }
 
-/// A hub in a process of its own, ended with the test.
+/// A hub in its own process, which ends with the test.
 struct Hub {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -52,7 +52,7 @@ struct Hub {
 }
 
 impl Hub {
-    /// With an end that waits for nobody else, unless `args` say so.
+    /// Starts a hub whose drain has no delay and no spread, unless `args` say otherwise.
     fn start(args: &[&str]) -> Hub {
         let quick = ["--drain-delay", "0s", "--drain-spread", "0s"];
         let quick = if args.contains(&"--drain-delay") { &[][..] } else { &quick[..] };
@@ -90,7 +90,7 @@ impl Hub {
     }
 }
 
-/// The status of the answer, on a connection of its own.
+/// Sends a request on a new connection, and returns the status of the answer.
 fn get(addr: &str, path: &str) -> u16 {
     let mut http = TcpStream::connect(addr).unwrap();
     write!(http, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -103,7 +103,7 @@ fn status(http: &mut TcpStream) -> u16 {
     std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap()
 }
 
-/// The first line that holds `part`.
+/// The first line that contains `part`.
 fn line_with(lines: &mut impl BufRead, part: &str) -> String {
     let found = lines.lines().map(Result::unwrap).find(|line| line.contains(part));
     found.unwrap_or_else(|| panic!("it ended without {part:?}"))
@@ -124,7 +124,7 @@ fn the_demo_delivers_everything_and_says_what_it_cost() {
     {
         assert!(stdout.contains(part), "{part} is not in:\n{stdout}");
     }
-    // Nobody watches a pipe: lines, and nothing that moves.
+    // Standard error is a pipe, so progress comes in lines and without escape sequences.
     assert!(stderr.contains("resident") && !stderr.contains('\x1b'), "{stderr}");
 }
 
@@ -141,7 +141,7 @@ fn the_demo_as_json() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_goes_away_is_not_a_failure() {
     let mut child = gort(&["demo", "-c", "10", "-d", "200ms"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -191,7 +191,8 @@ fn what_the_hub_refuses_is_said() {
         check_sentence(&["load", &hub.url(), "--app", app, "-c", n, "-d", "1s"], 1, about);
     };
     load("1:other-key:my-secret", "2", "4001");
-    // These connect first: the one's may still count when the other's come.
+    // These loads connect before they are refused. Connections of one may still count when the next
+    // one starts.
     load("1:my-key:wrong", "1", "401");
     load("2:my-key:my-secret", "1", "403");
     load(APP, "4", "4100");
@@ -216,7 +217,7 @@ fn sigterm_sigint_and_sighup_drain() {
         assert_eq!(hub.child.wait().unwrap().code(), Some(0));
         let mut said = String::new();
         hub.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert!(said.contains("closing all connections") && said.contains(" 0 cut off"), "{said}");
+        assert!(said.contains("closing all connections") && said.contains(" 0 reset"), "{said}");
         let mut rest = String::new();
         hub.stdout.read_to_string(&mut rest).unwrap();
         assert!(rest.contains("chat and numbers on http://"), "{rest}");
@@ -225,7 +226,7 @@ fn sigterm_sigint_and_sighup_drain() {
     }
 }
 
-/// Under `nohup` the end of a terminal is no reason to end.
+/// Under `nohup` a hub goes on when its terminal is closed.
 #[test]
 fn sighup_that_was_ignored_stays_ignored() {
     let mut command = Command::new("sh");
@@ -249,9 +250,8 @@ fn sighup_that_was_ignored_stays_ignored() {
     assert_eq!(hub.child.wait().unwrap().code(), Some(0));
 }
 
-/// A load balancer that sends connections here sees in time that it should not, and the hub goes on
-/// meanwhile. A terminal that is closed may say so more than once: that does not end the drain, as
-/// a second SIGTERM does.
+/// A load balancer can see that the hub drains while the hub still serves. A closed terminal may
+/// send SIGHUP more than once, which does not end the drain. A second SIGTERM does.
 #[test]
 fn a_drain_is_announced_on_healthz() {
     let mut hub = Hub::start(&["--drain-delay", "20s", "--drain-timeout", "1m"]);
@@ -268,7 +268,7 @@ fn a_drain_is_announced_on_healthz() {
     assert_eq!(hub.child.wait().unwrap().code(), Some(128 + 15));
 }
 
-/// A disk that is full where standard output goes ends nothing.
+/// A full disk behind standard output does not end the hub.
 #[test]
 fn a_full_disk_behind_stdout_ends_nothing() {
     let mut child = gort(&["hub", "--listen", "127.0.0.1:0", "--app", APP, "--drain-delay", "0s"])
@@ -277,7 +277,7 @@ fn a_full_disk_behind_stdout_ends_nothing() {
         .spawn()
         .unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    // What could not be said there is said here.
+    // What could not be written there is in the log.
     let line = line_with(&mut stderr, "listening on ws://");
     let addr = line.split("ws://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
     assert_eq!(get(addr, "/healthz"), 200);
@@ -285,10 +285,9 @@ fn a_full_disk_behind_stdout_ends_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// Standard error is a pipe that nobody reads and that is full: the hub goes on, whatever it has to
-/// say.
+/// If standard error is a full pipe without a reader, the hub goes on.
 #[test]
-fn a_log_that_nobody_reads_stops_nothing() {
+fn a_full_log_stops_nothing() {
     let (_reader, mut full) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&full, true).unwrap();
     while full.write(&[b'x'; 4096]).is_ok() {}
@@ -305,7 +304,8 @@ fn a_log_that_nobody_reads_stops_nothing() {
     assert_eq!(hub.child.wait().unwrap().code(), Some(0));
 }
 
-/// The page signs its private channel for whoever asks: only where the operator wants it.
+/// The page has its private channel signed for everyone, so it is off unless the operator asks for
+/// it.
 #[test]
 fn the_page_is_off_unless_asked_for() {
     let plain = Hub::start(&[]);
@@ -335,9 +335,10 @@ fn publish(hub: &Hub, body: &str) -> u16 {
     status(&mut http)
 }
 
-/// One line for each thing that an operator should know, with the address; and few of a kind.
+/// There is one line with the address for each event that the operator should know about, and not
+/// many lines of one kind.
 #[test]
-fn the_log_names_who_was_refused() {
+fn the_log_names_refused_peers() {
     let mut hub = Hub::start(&["--max-connections", "1"]);
     let mut stderr = hub.stderr();
     let stranger = open(&hub.addr, "wrong-key");
@@ -353,19 +354,19 @@ fn the_log_names_who_was_refused() {
     for _ in 0..100 {
         write!(http, "POST /apps/1/events HTTP/1.1\r\nContent-Length: 0\r\n\r\n").unwrap();
     }
-    let line = line_with(&mut stderr, "refused to publish");
+    let line = line_with(&mut stderr, "refused an event");
     assert!(line.contains("status=401") && line.contains("auth_key"), "{line}");
-    // All hundred were handled before the last answer.
+    // All hundred requests are handled before the last answer.
     let mut rest = Vec::new();
     write!(http, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
     http.read_to_end(&mut rest).unwrap();
     hub.signal(Signal::TERM);
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
-    assert!(said.matches("refused to publish").count() < 20, "{said}");
+    assert!(said.matches("refused an event").count() < 20, "{said}");
 }
 
-/// The limits that an operator may have to move.
+/// Limits that an operator may have to change have flags.
 #[test]
 fn limits_have_flags() {
     let event =
@@ -385,7 +386,7 @@ fn limits_have_flags() {
         "200ms",
     ]);
     assert_eq!((publish(&small, &event(900)), publish(&small, &event(1000))), (200, 413));
-    // No pong, and no next request: both end by themselves.
+    // Without a pong, and without a next request, connections end by themselves.
     let mut client = open(&small.addr, "my-key");
     let mut said = Vec::new();
     client.read_to_end(&mut said).unwrap();
@@ -393,7 +394,7 @@ fn limits_have_flags() {
     let mut http = TcpStream::connect(&small.addr).unwrap();
     write!(http, "GET /healthz HTTP/1.1\r\n\r\n").unwrap();
     http.read_to_end(&mut said).unwrap();
-    // One place: a connection that comes takes it from one that rests.
+    // With one place, a new connection takes it from an idle one.
     let one = Hub::start(&["--max-http", "1"]);
     let mut rests = TcpStream::connect(&one.addr).unwrap();
     write!(rests, "GET /healthz HTTP/1.1\r\n\r\n").unwrap();
@@ -402,8 +403,8 @@ fn limits_have_flags() {
     rests.read_to_end(&mut said).unwrap();
 }
 
-/// An app whose id, key and secret have every character that `ID:KEY:SECRET` cannot have, or that a
-/// URL cannot.
+/// The id, the key and the secret of an app may have characters that `ID:KEY:SECRET` or a URL
+/// cannot have.
 #[test]
 fn an_app_in_three_flags() {
     let app = ["--app-id", "my:app/1", "--app-key", "k:é&y", "--app-secret", "s:e/c %r\"et"];
@@ -417,10 +418,10 @@ fn an_app_in_three_flags() {
         .output()
         .unwrap();
     check_output(by_env, 0);
-    check_sentence(&["hub", "--app-id", "1", "--app-key", "k"], 2, "--app-secret belong together");
+    check_sentence(&["hub", "--app-id", "1", "--app-key", "k"], 2, "--app-secret must be given together");
 }
 
-/// A client that does not hang up keeps the drain waiting; the second signal ends the hub at once.
+/// The drain waits for a client that does not hang up. A second signal ends the hub at once.
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut hub = Hub::start(&["--drain-timeout", "10m"]);
@@ -441,13 +442,13 @@ fn a_port_in_use() {
 }
 
 #[test]
-fn nobody_there() {
+fn a_port_without_a_listener() {
     // Not a port that was free a moment ago: another test may have it by now.
     check_sentence(&["load", "ws://127.0.0.1:1", "--app", APP], 1, "cannot connect to 127.0.0.1:1");
 }
 
 #[test]
-fn somebody_else_there() {
+fn a_server_that_is_not_a_hub() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap();
     let answer = std::thread::spawn(move || {
@@ -465,10 +466,10 @@ fn somebody_else_there() {
 }
 
 #[test]
-fn the_command_line_said_wrong() {
+fn a_wrong_command_line() {
     check_sentence(&["hub", "--app", "nonsense"], 2, "ID:KEY:SECRET");
     check_sentence(&["hub", "--app", ":k:s"], 2, "app id");
-    check_sentence(&["hub"], 2, "which app?");
+    check_sentence(&["hub"], 2, "no app is given");
     check_sentence(&["hub", "--app", APP, "--listen", "nowhere"], 2, "127.0.0.1:6001");
     check_sentence(&["load", "wss://127.0.0.1:1", "--app", APP], 2, "TLS");
     check_sentence(
@@ -477,7 +478,7 @@ fn the_command_line_said_wrong() {
         "--channels",
     );
     check_sentence(&["load", "ws://127.0.0.1:1", "--app", APP, "--payload", "99999"], 2, "--payload");
-    // clap's own sentences.
+    // Messages of clap.
     for args in [
         &["fly"][..],
         &["hub"],
@@ -496,7 +497,7 @@ fn the_command_line_said_wrong() {
     check(&["--version"], 0);
 }
 
-/// Under a limit on open files, which children inherit.
+/// Runs the program with a limit on open files, which children inherit.
 fn with_descriptors(n: u32, args: &[&str]) -> Output {
     let script = format!("ulimit -n {n}; exec \"$0\" \"$@\"");
     Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_gort")]).args(args).output().unwrap()
@@ -513,7 +514,7 @@ fn few_file_descriptors() {
     assert!(stderr.contains("1064 file descriptors are needed"), "{stderr}");
 }
 
-/// A claim as JSON; what is no claim, and a page that cannot be written, are said at once.
+/// A claim prints JSON. An unknown claim and a page that cannot be written are reported at once.
 #[test]
 fn the_lab() {
     for claim in ["affine", "lock-os-thread"] {
@@ -525,6 +526,6 @@ fn the_lab() {
         assert!(line["q"].as_array().unwrap().iter().all(Value::is_u64), "{line}");
         assert!(line["figures"].as_object().unwrap().values().all(Value::is_number), "{line}");
     }
-    check_sentence(&["lab", "nonsense"], 2, "\"nonsense\" is no claim; there are: spawn, procs");
+    check_sentence(&["lab", "nonsense"], 2, "\"nonsense\" is not a claim; the claims are: spawn, procs");
     check_sentence(&["lab", "--report", "/nowhere/lab.html"], 1, "cannot write /nowhere/lab.html");
 }

@@ -1,11 +1,11 @@
-//! The HTTP side: publishing, health, numbers and the page.
+//! The HTTP API: publishing, health, counters and the page.
 
 use crate::auth;
 use crate::client::Patience;
 use crate::http::{Request, Response, percent_decode};
-use crate::hub::Shared;
 use crate::log::line;
 use crate::protocol::{self, Publish};
+use crate::shared::Shared;
 use crate::stats::add;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const PAGE: &str = include_str!("page.html");
 
-/// The one channel that the page may have signed.
+/// The only channel that is signed for the page.
 const PAGE_CHANNEL: &str = "private-page-chat";
 
 pub(crate) fn handle(
@@ -32,20 +32,21 @@ pub(crate) fn handle(
             let stats = serde_json::to_string(&hub.stats()).expect("numbers are JSON");
             Response::json(stats).header("cache-control: no-store")
         }
-        "/" if reading && hub.config.page => {
-            // A string of JSON is one of JavaScript; within a page it must not look like the end of
-            // the script.
-            let key =
-                serde_json::Value::from(hub.config.app.key.as_str()).to_string().replace('<', "\\u003c");
+        "/" if reading && hub.common.config.page => {
+            // A JSON string is a JavaScript string as well. In a page it must not look like the end
+            // of the script.
+            let key = serde_json::Value::from(hub.common.config.app.key.as_str())
+                .to_string()
+                .replace('<', "\\u003c");
             let page = PAGE.replace("{{KEY}}", &key).replace("{{CHANNEL}}", PAGE_CHANNEL);
             Response::new(200, "text/html; charset=utf-8", page.into_bytes())
         }
-        "/page/auth" if hub.config.page => match request.method.as_str() {
+        "/page/auth" if hub.common.config.page => match request.method.as_str() {
             "POST" => page_auth(hub, request),
             _ => only("allow: POST"),
         },
         "/healthz" | "/stats.json" | "/" if !reading => only("allow: GET, HEAD"),
-        // An id may hold a slash, as %2F: what is looked for is the path as it was sent.
+        // An id may have a slash, sent as %2F. So this looks at the path as it was sent.
         _ => match request.raw_path.strip_prefix("/apps/").and_then(|rest| rest.split_once('/')) {
             Some((app_id, "events")) => match request.method.as_str() {
                 "POST" => {
@@ -53,24 +54,27 @@ pub(crate) fn handle(
                     let (status, why) = (response.status(), response.first_line());
                     match status {
                         200 => {}
-                        401 | 403 => line!(hub.log.auth, warn, %peer, status, ?why, "refused to publish"),
-                        _ => line!(hub.log.limits, warn, %peer, status, ?why, "refused to publish"),
+                        401 | 403 => {
+                            line!(hub.common.log.auth, warn, %peer, status, ?why, "refused an event")
+                        }
+                        _ => line!(hub.common.log.limits, warn, %peer, status, ?why, "refused an event"),
                     }
                     response
                 }
                 _ => only("allow: POST"),
             },
-            _ => Response::text(404, "nothing is here"),
+            _ => Response::text(404, "this path is not served"),
         },
     }
 }
 
-/// Whether only a sender that knows the secret gets a 200 for this.
+/// Whether a request can only get a 200 if its sender knows the secret.
 pub(crate) fn is_signed(request: &Request) -> bool {
     request.raw_path.starts_with("/apps/")
 }
 
-/// Signs the page's channel for whoever asks: the page is a place to try the hub, open to all who reach it.
+/// Signs the page's channel for everyone: the page is a place to try the hub, and open to all who
+/// can reach it.
 fn page_auth(hub: &Shared, request: &Request) -> Response {
     #[derive(Deserialize)]
     struct Ask {
@@ -78,7 +82,7 @@ fn page_auth(hub: &Shared, request: &Request) -> Response {
     }
     match serde_json::from_slice::<Ask>(&request.body) {
         Ok(Ask { socket_id }) if protocol::parse_socket_id(&socket_id).is_ok() => {
-            let app = &hub.config.app;
+            let app = &hub.common.config.app;
             let auth = auth::channel_auth(&app.key, &app.secret, &socket_id, PAGE_CHANNEL);
             Response::json(serde_json::json!({ "auth": auth }).to_string())
         }
@@ -87,13 +91,13 @@ fn page_auth(hub: &Shared, request: &Request) -> Response {
 }
 
 fn publish(hub: &Shared, request: &Request, app_id: &str, patience: &mut Patience) -> Response {
-    let app = &hub.config.app;
+    let app = &hub.common.config.app;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let signed_as = |path: &str| {
         let Request { method, query, body, .. } = request;
         auth::check_request(&app.key, &app.secret, method, path, query, body, now_s)
     };
-    // Some libraries sign the path before it is percent-encoded.
+    // Some libraries sign the path as it is before percent-encoding.
     let signed = signed_as(&request.raw_path).or_else(|e| signed_as(&request.path).map_err(|_| e));
     if let Err(e) = signed {
         return Response::text(401, &e.to_string());
@@ -105,10 +109,10 @@ fn publish(hub: &Shared, request: &Request, app_id: &str, patience: &mut Patienc
         Ok(event) => event,
         Err(e) => return Response::text(400, &format!("the body is not an event: {e}")),
     };
-    match check(&event, hub.config.max_event_data_bytes) {
+    match check(&event, hub.common.config.max_event_data_bytes) {
         Err((status, why)) => Response::text(status, &why),
         Ok(Checked { channels, except }) => {
-            add(&hub.counters.published, 1);
+            add(&hub.common.counters.published, 1);
             for channel in channels {
                 let frame = protocol::event_frame(&event.name, Some(channel), &event.data);
                 hub.channels.publish(channel, &frame, except, patience);
@@ -129,11 +133,12 @@ fn check(event: &Publish, max_data: usize) -> Result<Checked<'_>, (u16, String)>
     let channels: Vec<&str> = match (&event.channels, &event.channel) {
         (Some(channels), None) => channels.iter().map(String::as_str).collect(),
         (None, Some(channel)) => vec![channel],
-        _ => return refuse("an event needs either channels or channel".into()),
+        _ => return refuse("an event needs either channel or channels".into()),
     };
     if !(1..=protocol::MAX_CHANNELS_PER_EVENT).contains(&channels.len()) {
         let most = protocol::MAX_CHANNELS_PER_EVENT;
-        return refuse(format!("an event goes to 1 to {most} channels, not to {}", channels.len()));
+        let n = channels.len();
+        return refuse(format!("an event goes to 1 to {most} channels; this one names {n}"));
     }
     if let Some(bad) = channels.iter().find(|name| !protocol::is_channel_name(name)) {
         return refuse(format!("{bad:?} is not a channel name"));
@@ -143,14 +148,14 @@ fn check(event: &Publish, max_data: usize) -> Result<Checked<'_>, (u16, String)>
     }
     if protocol::is_reserved(&event.name) {
         return refuse(format!(
-            "{:?} is a name of the protocol's own: no event's begins with pusher: or pusher_internal:",
+            "{:?} is reserved: names that begin with pusher: or pusher_internal: are the protocol's",
             event.name
         ));
     }
     if event.data.len() > max_data {
         return Err((
             413,
-            format!("the data of an event has at most {max_data} bytes; this has {}", event.data.len()),
+            format!("the data of an event has at most {max_data} bytes; this one has {}", event.data.len()),
         ));
     }
     let except = match event.socket_id.as_deref().map(protocol::parse_socket_id) {
@@ -173,10 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn events_that_are_not() {
+    fn bad_events_are_refused() {
         check_refused(r#"{"name":"e","data":""}"#, 400, "channels");
         check_refused(r#"{"name":"e","data":"","channel":"a","channels":["a"]}"#, 400, "either");
-        check_refused(r#"{"name":"e","data":"","channels":[]}"#, 400, "not to 0");
+        check_refused(r#"{"name":"e","data":"","channels":[]}"#, 400, "names 0");
         let many = vec!["a"; 101];
         check_refused(&serde_json::json!({"name":"e","data":"","channels":many}).to_string(), 400, "101");
         check_refused(r#"{"name":"e","data":"","channel":"a b"}"#, 400, "\"a b\"");

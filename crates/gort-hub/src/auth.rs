@@ -1,4 +1,4 @@
-//! The two signatures of the protocol: of a private channel, and of a request to the HTTP API.
+//! The two signatures of the protocol: for a private channel and for a request to the HTTP API.
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
@@ -9,10 +9,11 @@ use thiserror::Error;
 /// How far `auth_timestamp` may be from the hub's clock, in seconds.
 pub const TIMESTAMP_WINDOW_S: u64 = 600;
 
-/// The hex HMAC-SHA256 of `message` under `secret`: the signature that Pusher's libraries make.
+/// The hex HMAC-SHA256 of `message` with the key `secret`: the signature that Pusher's libraries
+/// make.
 ///
 /// ```
-/// // the example of the public documentation
+/// // The example from Pusher's public documentation.
 /// let signature = gort_hub::auth::sign("7ad3773142a6692b25b8", "1234.1234:private-foobar");
 /// assert_eq!(signature, "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4");
 /// ```
@@ -22,19 +23,19 @@ pub fn sign(secret: &str, message: &str) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// What a client sends as `auth` to subscribe to a private channel: `key:signature`. Where there is
-/// `channel_data`, `channel` is `CHANNEL:CHANNEL_DATA`.
+/// What a client sends as `auth` to subscribe to a private channel: `key:signature`. If there is
+/// `channel_data`, pass `CHANNEL:CHANNEL_DATA` as `channel`.
 pub fn channel_auth(key: &str, secret: &str, socket_id: &str, channel: &str) -> String {
     format!("{key}:{}", sign(secret, &format!("{socket_id}:{channel}")))
 }
 
-/// True if `auth` is what [`channel_auth`] gives. Takes the same time wherever the two differ.
+/// Whether `auth` is what [`channel_auth`] returns. Takes the same time wherever the two differ.
 pub fn channel_auth_is_valid(key: &str, secret: &str, socket_id: &str, channel: &str, auth: &str) -> bool {
     same(&channel_auth(key, secret, socket_id, channel), auth)
 }
 
-/// Percent-encodes what is not a letter, a digit or one of `-._~`, for a part of a path or of a
-/// query.
+/// Percent-encodes a part of a path or of a query: all characters but ASCII letters, digits and
+/// `-._~`.
 ///
 /// ```
 /// assert_eq!(gort_hub::auth::percent_encode("a b/ü"), "a%20b%2F%C3%BC");
@@ -50,20 +51,20 @@ pub fn percent_encode(text: &str) -> String {
     encoded
 }
 
-/// The query string, signature included, for a request to the HTTP API: `path` as it is sent,
-/// percent-encoded.
+/// The query string of a request to the HTTP API, with its signature. `path` is as it is sent,
+/// which is percent-encoded.
 pub fn signed_query(key: &str, secret: &str, method: &str, path: &str, body: &[u8], now_s: u64) -> String {
     let md5 = hex::encode(Md5::digest(body));
     let rest = format!("auth_timestamp={now_s}&auth_version=1.0&body_md5={md5}");
-    // What is signed are the values, not how they are written in a URL.
+    // The signature covers the values, not their form in a URL.
     let signature = sign(secret, &format!("{method}\n{path}\nauth_key={key}&{rest}"));
     format!("auth_key={}&{rest}&auth_signature={signature}", percent_encode(key))
 }
 
-/// Why a request to the HTTP API was not accepted. All of these are answered with 401.
+/// Why a request to the HTTP API was not accepted. The hub answers all of these with 401.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum AuthError {
-    /// One of the five `auth_…` and `body_md5` parameters is not there.
+    /// One of the parameters `auth_…` and `body_md5` is missing.
     #[error("the query has no {0}")]
     Missing(&'static str),
     /// No app has this key.
@@ -75,21 +76,22 @@ pub enum AuthError {
     /// Not a number, or more than [`TIMESTAMP_WINDOW_S`] away from the hub's clock.
     #[error("auth_timestamp is not within {TIMESTAMP_WINDOW_S} s of the server's time, {now_s}")]
     Timestamp {
-        /// The hub's clock, so that the sender sees how far off it is.
+        /// The hub's clock, so that the sender sees how far its own is off.
         now_s: u64,
     },
     /// The body is not the one that was signed.
     #[error("body_md5 does not match the body")]
     BodyMd5,
-    /// Made with another secret, or for another request.
+    /// It was made with another secret, or for another request.
     #[error("invalid auth_signature: expected the hex HMAC-SHA256 of {expected_text:?}")]
     Signature {
-        /// What had to be signed: most bugs of callers are in this text.
+        /// The text to sign. Most bugs of senders are in it.
         expected_text: String,
     },
 }
 
-/// Checks a request of the HTTP API. `query` holds decoded names and values, in any order.
+/// Checks the signature of a request to the HTTP API. `query` holds decoded names and values, in
+/// any order.
 pub fn check_request(
     key: &str,
     secret: &str,
@@ -136,7 +138,7 @@ pub fn check_request(
     Ok(())
 }
 
-/// Equality that does not tell by its duration where the two differ.
+/// Equality that takes the same time wherever the two differ.
 fn same(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
@@ -145,7 +147,7 @@ fn same(a: &str, b: &str) -> bool {
 mod tests {
     use super::*;
 
-    // Key, secret, body and results are those of the examples in Pusher's public documentation.
+    // Key, secret, body and results are from the examples in Pusher's public documentation.
     const KEY: &str = "278d425bdf160c739803";
     const SECRET: &str = "7ad3773142a6692b25b8";
     const BODY: &[u8] = br#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;

@@ -1,46 +1,49 @@
-//! Who is subscribed to what, and the way of an event to all of them.
+//! The members of each channel, and how an event reaches all of them.
 //!
 //! # Role
 //!
-//! Connections join and leave; the HTTP API and client events publish. An event comes in as one encoded frame and
-//! goes to each member's queue by reference; nothing here writes to a socket. Members whose queue
-//! is full come last: a publisher waits for them, without a lock, when all others have the event
-//! (`client.rs` says for how long).
+//! Connections join and leave channels. The HTTP API and client events publish. An event comes in
+//! as one encoded frame and is put into each member's queue by reference. Members whose queue is
+//! full come last: a publisher waits for them, without a lock, when all other members have the
+//! event. `client.rs` says for how long.
 //!
 //! # States
 //!
-//! Names are spread over shards by their hash. A channel is made by its first member and is *dead* once the last
-//! one left; a dead one is out of the map or about to be, and is never joined again. Members stand in segments of
-//! at most `SEGMENT`, each with a lock of its own.
+//! Names are spread over shards by their hash. The first member of a channel creates it. A channel
+//! is *dead* once its last member has left. A dead channel has left the map or is about to, and no
+//! client joins it again. Members are in segments of at most `SEGMENT`, and each segment has its
+//! own lock.
 //!
 //! # Invariants
 //!
-//! 1. `subscription_succeeded` is in a member's queue before any event of the channel: both go in under the
-//!    segment's lock.
-//! 2. An event that is published after `join` returned reaches the member; one after `leave`
-//!    returned does not: a publisher that waited for a member looks under the segment's lock
-//!    whether it is still there.
-//! 3. Two events that one publisher sends one after the other arrive in that order: `publish` returns when the
-//!    event is in all queues.
-//! 4. Locks are taken in the order shard, channel, segment, queue, and none is held for longer than one segment
-//!    takes. A channel with 100 000 members delays a joining client by 512 queue operations at
-//!    most. Nobody waits, and no goroutine is started, under one of them.
+//! 1. `subscription_succeeded` is in a member's queue before any event of the channel: both go in
+//!    under the segment's lock.
+//! 2. An event that is published after `join` returned reaches the member, and one that is
+//!    published after `leave` returned does not: a publisher that has waited for a member checks
+//!    under the segment's lock whether it is still there.
+//! 3. Two events that one publisher sends one after the other arrive in that order: `publish`
+//!    returns when the event is in all queues.
+//! 4. Locks are taken in the order shard, channel, segment, queue. None is held for longer than one
+//!    segment takes, so a channel with 100 000 members delays a joining client by at most 512 queue
+//!    operations. No goroutine waits, and none is started, under one of them.
 //!
 //! # Protocol
 //!
-//! The last one to leave marks the channel dead under its lock, then takes it out of the shard if it is still
-//! the one there. Who finds a dead one in the shard puts a fresh one in its place under the shard's lock. So
-//! neither waits for the other, and a name has at most one live channel.
+//! The goroutine that removes the last member marks the channel dead under the channel's lock. Then
+//! it takes the channel out of the shard, if that still has this one. A goroutine that finds a dead
+//! channel in the shard replaces it with a new one under the shard's lock. So neither waits for the
+//! other, and a name has at most one live channel.
 //!
 //! # Rejected
 //!
-//! A snapshot of all members for each event (copy on write): joining is then quadratic. A goroutine for each
-//! channel that owns its members: a stack for each channel, and a hop more for each event.
+//! - A snapshot of all members for each event (copy on write): joining is then quadratic.
+//! - A goroutine for each channel that owns its members: one more stack for each channel, and one
+//!   more switch for each event.
 
 use crate::client::{Client, Offer, Patience, Writer, start, start_all};
 use crate::protocol::{self, SocketId};
+use crate::rt;
 use crate::rt::sync::{Mutex, RwLock};
-use crate::rt::{self};
 use crate::sync::{lock, read, write};
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -73,7 +76,7 @@ struct Members {
 
 type Segment = Mutex<Vec<Arc<Client>>>;
 
-/// One client on one channel. Given back with [`Channels::leave`].
+/// The subscription of one client to one channel. It ends with [`Channels::leave`].
 #[derive(Debug)]
 pub(crate) struct Subscription {
     channel: Arc<Channel>,
@@ -100,7 +103,7 @@ impl Channels {
         self.shards.iter().map(|shard| read(shard).len()).sum()
     }
 
-    /// Puts `client` on the channel and tells it so.
+    /// Adds `client` to the channel and tells it so.
     pub(crate) fn join(&self, name: &str, client: &Arc<Client>) -> Subscription {
         let welcome = protocol::subscription_succeeded(name);
         loop {
@@ -109,7 +112,7 @@ impl Channels {
             if let Some(segment) = channel.add(client, &welcome) {
                 return Subscription { channel, segment };
             }
-            // The last member left in between: put a live one where the dead one is.
+            // The last member has left in between: replace the dead channel.
             self.make(name);
         }
     }
@@ -127,7 +130,7 @@ impl Channels {
         }
     }
 
-    /// Takes `client` off the channel.
+    /// Removes `client` from the channel.
     pub(crate) fn leave(&self, subscription: Subscription, client: &Arc<Client>) {
         let Subscription { channel, segment } = subscription;
         if channel.remove(client, &segment) {
@@ -138,7 +141,7 @@ impl Channels {
         }
     }
 
-    /// Queues `frame` for every member but `except`. Waits for those whose queue is full, within
+    /// Queues `frame` for every member but `except`. Waits for members whose queue is full, within
     /// `patience`.
     ///
     /// # Blocking
@@ -157,7 +160,7 @@ impl Channels {
         let mut full = Vec::new();
         for (i, segment) in segments.iter().enumerate() {
             if i > 0 {
-                // The writers of the last segment may start before the next one is looked at.
+                // Lets the writers of the last segment start before the next one is handled.
                 rt::yield_now();
             }
             for client in lock(segment).iter().filter(|client| Some(client.id()) != except) {
@@ -211,7 +214,7 @@ impl Channel {
         Some(segment)
     }
 
-    /// True if that was the last one.
+    /// True if that was the last member.
     fn remove(&self, client: &Arc<Client>, segment: &Arc<Segment>) -> bool {
         let mut members = write(&self.members);
         let mut inside = lock(segment);

@@ -1,14 +1,18 @@
-//! One connection as the others see it: a bounded queue of frames, and a writer while there is something in it.
+//! One connection as the rest of the hub sees it: a bounded queue of frames, and a writer while the
+//! queue is not empty.
 //!
 //! # Role
 //!
-//! Publishers offer frames (`Client::offer`, under a segment's lock): that queues or says that the
-//! queue is full, and never waits. The connection's own goroutine reads and answers
-//! (`Client::send`); it lives in `conn.rs`. A goroutine that pushes the first frame gets the
-//! [`Writer`], and starts it when it holds no lock: the writer writes at once what the socket takes.
-//! If more is queued then, a goroutine is started for the rest, which ends with the queue. So an idle connection costs one stack, not two,
-//! and a delivery usually one system call and no switch. Those of a big channel are written by some
-//! goroutines for many connections each, so that all Ps take part.
+//! - A publisher offers a frame (`Client::offer`, under a segment's lock). That queues the frame,
+//!   or says that the queue is full. It never waits.
+//! - The connection's own goroutine (`conn.rs`) reads messages and answers them (`Client::send`).
+//! - The goroutine that queues the first frame gets the [`Writer`] and starts it when it holds no
+//!   lock. The writer writes at once what the socket takes. If frames are left then, or others have
+//!   come, a goroutine is started for them, which ends when the queue is empty.
+//!
+//! So an idle connection costs one stack, not two, and a delivery usually costs one system call and
+//! no switch. The writers of a big channel are started in groups, with one goroutine for each
+//! group, so that all Ps take part.
 //!
 //! # States
 //!
@@ -23,23 +27,28 @@
 //!
 //!   Http ──upgrade──▶ Open ──close──▶ Closing ──close frame written──▶ Closed
 //!     └──drain──────────┼───────────▶  ▲ └──peer gone, time-out, abort──▲
-//!                       │  upgrade ────┘ the drain came during the handshake: only the close frame is sent
+//!                       │  upgrade ────┘                                │
 //!                       └──peer gone, abort─────────────────────────────┘
 //! ```
 //!
+//! An upgrade in `Closing` means that the drain came during the handshake. Then only the close
+//! frame is sent.
+//!
 //! # Invariants
 //!
-//! 1. `writing` is set exactly while a [`Writer`] is there: at most one, so frames go out whole and
-//!    in order.
-//! 2. Only `Open` queues frames. `Closing` has the close frame as the last of its queue; `Closed` has no queue.
-//! 3. What is queued or being written costs `max_queued_bytes` at most, or one frame; each frame
-//!    costs `FRAME_COST` beside its bytes. The answers to the client's own messages come on top:
-//!    they are a message's worth, since its reader goes on only when half of the queue is free.
-//! 4. What the kernel holds is bounded by the socket's buffers, whose size is fixed (`hub.rs`). A
-//!    connection that ends with something unsent is reset, so that its buffers go at once.
-//! 5. Deadlines of the stream are set under the queue's lock, so that the one which ends a closing
-//!    connection is not overwritten by one that was worked out before.
-//! 6. Writers are started outside of all locks: a push gives a [`Writer`] to its caller.
+//! 1. `writing` is set exactly while a [`Writer`] exists. There is at most one, so frames are
+//!    written whole and in order.
+//! 2. Only `Open` queues frames. In `Closing`, the close frame is the last of the queue. `Closed`
+//!    has no queue.
+//! 3. What is queued or being written costs at most `max_queued_bytes`, or is one frame. Each frame
+//!    costs `FRAME_COST` in addition to its bytes. The answers to the client's own messages are not
+//!    limited by that. They are the answers to one message, because the reader goes on to the next
+//!    message only when half of the queue is free.
+//! 4. The kernel holds at most what the socket's buffers hold, whose size is fixed (`hub.rs`). A
+//!    connection that ends with unsent data is reset, so that its buffers are freed at once.
+//! 5. `arm_read` and the close set deadlines of the stream under the queue's lock. So the deadline
+//!    that ends a closing connection is not overwritten by one that was computed before.
+//! 6. Writers are started outside of all locks: a push returns the [`Writer`] to its caller.
 //!
 //! # What waits for what
 //!
@@ -48,44 +57,49 @@
 //!   reader ────▶ its own queue, half of it ─▶ its writer ─▶ the peer's socket
 //! ```
 //!
-//! Writers wait for nothing else and hold no lock meanwhile, so there is no circle among
-//! goroutines. The peer alone can make it long, and each wait for it has an end:
+//! Writers wait for nothing else, and hold no lock while they wait. So goroutines cannot wait for
+//! each other in a circle. Only the peer can make a wait long, and each wait for it has an end:
 //!
-//! - A publisher first offers its frame to everybody and then waits for those that are full. A
-//!   client is cut off (4100) when it has been full and nothing was written to it for
-//!   `slow_timeout` (those that stop together are cut off together), or when publishers have waited
-//!   for it `PATIENCE` times as long altogether; it regains a tenth of the time. So one slow client
-//!   costs its publishers five seconds once, and then 9 % of the time at most. A publisher has the
-//!   same patience for all clients together: when it is used up, a client that is full is cut off
-//!   at once. So many slow clients cost one publisher no more than one does.
-//! - A reader holds back its own client only, so it waits longer: until nothing was written for
+//! - **A publisher** first offers its frame to all members, and then waits for those that are full.
+//!   Such a client is closed (4100) in two cases: it has been full and nothing was written to it
+//!   for `slow_timeout` (clients that stop together are closed together); or publishers have waited
+//!   for it for `PATIENCE` times `slow_timeout` altogether. It regains a tenth of the time. So with
+//!   the default `slow_timeout`, a slow client costs its publishers five seconds once, and then at
+//!   most 9 % of the time. A publisher has the same patience for all clients together. When that is
+//!   used up, a full client is closed at once. So many slow clients cost a publisher no more than
+//!   one.
+//! - **A reader** delays only its own client, so it waits longer: until nothing was written for
 //!   `pong_timeout`.
-//! - Before a client is cut off the kernel is asked whether its socket would take more. If so we
-//!   are behind, not the peer, and the wait begins anew: an overloaded hub makes publishers slower
-//!   and cuts off nobody.
+//! - **Before a client is closed**, the kernel is asked whether its socket would take more. If so,
+//!   the hub is behind and not the peer, and the wait begins again. So an overloaded hub slows
+//!   publishers down and closes no client.
 //!
 //! # Protocol
 //!
-//! Nothing is left behind: the sender pushes and looks at `writing` under one lock; the writer finds the queue
-//! empty and clears `writing` under the same lock. One of the two comes first. If the sender's push, the writer
-//! sees the frame; if the writer's clearing, the sender sees no writer and starts one.
+//! No frame is left behind. The sender pushes the frame and looks at `writing` under one lock. The
+//! writer finds the queue empty and clears `writing` under the same lock. If the push comes first,
+//! the writer sees the frame. If the clearing comes first, the sender sees no writer and starts
+//! one.
 //!
-//! Nothing waits for ever: a goroutine that waits has seen under the lock that the queue is more
-//! than half full or that an offer did not fit, so the queue is not empty and a writer is at work
+//! No wait lasts for ever. A goroutine that waits has seen under the lock that the queue is more
+//! than half full, or that an offer did not fit. So the queue is not empty, and a writer is at work
 //! (invariant 1). Each of its writes is followed by a look at the queue under the lock, which wakes
-//! all that wait once half is free; the last one finds the queue empty. A phase other than `Open`
-//! wakes them as well. A writer that is stuck writes nothing, which the waits above notice by
+//! all waiting goroutines once half is free; the last one finds the queue empty. A phase other than
+//! `Open` wakes them as well. A writer that is stuck writes nothing, and the waits above end by
 //! themselves.
 //!
 //! # Rejected
 //!
-//! A writer goroutine for each connection: a second stack for each, idle nearly always. One that is
-//! started for each burst: starting it, and touching its stack, is a tenth of a delivery's cost. A
-//! publisher that waits for sockets: one that is full would hold back everybody behind it. A limit of messages:
-//! a burst of small ones passes it before the writer had a chance to run. Cutting off a client at
-//! once when it is full: a publisher in the same machine is always faster than a network.
+//! - A writer goroutine for each connection: each has a second stack, and is idle nearly always.
+//! - A writer goroutine for each burst: starting it, and touching its stack, is a tenth of the cost
+//!   of a delivery.
+//! - A publisher that waits for sockets: a full one would delay all members after it.
+//! - A limit on the number of messages: a burst of small ones reaches it before the writer has had
+//!   a chance to run.
+//! - Closing a client as soon as it is full: a publisher on the same machine is always faster than
+//!   a network.
 
-use crate::hub::Shared;
+use crate::common::Common;
 use crate::log::line;
 use crate::protocol::{SocketId, code};
 use crate::rt;
@@ -103,23 +117,24 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Why a drain closes.
+/// The reason of the close frames of a drain.
 pub(crate) const GOING_DOWN: &str = "the server is going down";
 
-/// Frames in one `writev`, and bytes, which is about what a socket's buffer takes.
+/// The most frames in one `writev`, and about the most bytes: as many as a socket's buffer takes.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// What a queued frame costs beside its bytes: its place in the queue and its head on the heap.
+/// What a queued frame costs in addition to its bytes: its place in the queue and its header on the
+/// heap.
 const FRAME_COST: usize = 64;
 
-/// How many times `slow_timeout` publishers wait for one client altogether, and one publisher for
-/// all.
+/// How many times `slow_timeout` all publishers wait for one client, and one publisher waits for
+/// all clients.
 const PATIENCE: u32 = 5;
-/// The part of the time by which patience comes back.
+/// Patience grows by the time that passes, divided by this.
 const PATIENCE_BACK: u32 = 10;
 
-/// Time that may be spent waiting. It comes back slowly.
+/// Time that may be spent on waiting. It grows back slowly.
 #[derive(Debug)]
 pub(crate) struct Patience {
     most: Duration,
@@ -140,7 +155,7 @@ impl Patience {
         self.left
     }
 
-    /// Takes off a wait that began at `since`.
+    /// Subtracts a wait that began at `since`.
     fn spend(&mut self, since: Instant, now: Instant) {
         self.left = self.left(since).saturating_sub(now.saturating_duration_since(since));
         self.at = now;
@@ -150,10 +165,10 @@ impl Patience {
 pub(crate) struct Client {
     number: u64,
     peer: SocketAddr,
-    hub: Arc<Shared>,
+    common: Arc<Common>,
     stream: TcpStream,
     out: Mutex<Outbox>,
-    /// Half of the queue is free, or the phase is no longer `Open`.
+    /// Notified when half of the queue is free, or the phase is no longer `Open`.
     room: Condvar,
 }
 
@@ -162,11 +177,11 @@ struct Outbox {
     phase: Phase,
     writing: bool,
     queue: VecDeque<Arc<[u8]>>,
-    /// What the queue costs, with what the writer has taken from it and not yet written.
+    /// What the queue costs, with the frames that the writer has taken and not yet written.
     cost: usize,
-    /// When the kernel last took something.
+    /// When the kernel last took bytes.
     written: Instant,
-    /// Waiters at `room`.
+    /// How many goroutines wait at `room`.
     waiting: u32,
     /// Since when offers are refused.
     full: Option<Instant>,
@@ -182,35 +197,35 @@ enum Phase {
     Closed,
 }
 
-/// What became of a frame.
+/// The result of an offer.
 #[derive(Debug)]
 pub(crate) enum Offer {
-    /// It is queued.
+    /// The frame is queued.
     Queued(Option<Writer>),
-    /// It did not fit: wait with [`Client::wait_while_full`] and offer it again.
+    /// The frame did not fit. Wait with [`Client::wait_while_full`] and offer it again.
     Full,
     /// The connection is closing.
     Closed,
 }
 
-/// The writer of a connection. The goroutine that got it [starts](start) it, once it holds no lock.
+/// The writer of a connection. The goroutine that gets it [starts](start) it when it holds no lock.
 #[must_use = "frames wait for the writer"]
 #[derive(Debug)]
 pub(crate) struct Writer {
     client: Arc<Client>,
-    /// What was taken from the queue, and how many bytes of it the kernel has.
+    /// The frames taken from the queue, and how many bytes of them the kernel has taken.
     batch: Vec<Arc<[u8]>>,
     written: usize,
 }
 
 impl Writer {
-    /// Writes what the socket takes at once. If more waits then, or comes meanwhile, a goroutine
-    /// goes on with it.
+    /// Writes what the socket takes at once. If frames are left then, or others have come, starts a
+    /// goroutine for them.
     ///
     /// # Blocking
     ///
-    /// G: only where the peer turns out to be gone, until its reader has left the socket. M: no.
-    /// P: no.
+    /// G: only if the peer turns out to be gone, until the reader of the connection has left the
+    /// socket. M: no. P: no.
     fn start(mut self) {
         if self.step(false) {
             rt::go(move || while self.step(true) {});
@@ -224,10 +239,11 @@ pub(crate) fn start(writer: Option<Writer>) {
     }
 }
 
-/// So many writers take no longer than a millisecond, unless the machine is slow.
+/// The most writers that one goroutine starts. So many take no longer than a millisecond, unless
+/// the machine is slow.
 const TOGETHER: usize = 128;
 
-/// Starts many of them, some in a goroutine together, so that all Ps take part.
+/// Starts many writers, in a goroutine for each group, so that all Ps take part.
 pub(crate) fn start_all(writers: &mut Vec<Writer>) {
     while !writers.is_empty() {
         let some = writers.split_off(writers.len().saturating_sub(TOGETHER));
@@ -246,7 +262,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    pub(crate) fn new(number: u64, peer: SocketAddr, hub: Arc<Shared>, stream: TcpStream) -> Arc<Client> {
+    pub(crate) fn new(number: u64, peer: SocketAddr, common: Arc<Common>, stream: TcpStream) -> Arc<Client> {
         let out = Outbox {
             phase: Phase::Http,
             writing: false,
@@ -255,20 +271,20 @@ impl Client {
             written: Instant::now(),
             waiting: 0,
             full: None,
-            patience: Patience::new(hub.config.slow_timeout),
+            patience: Patience::new(common.config.slow_timeout),
         };
-        Arc::new(Client { number, peer, hub, stream, out: Mutex::new(out), room: Condvar::new() })
+        Arc::new(Client { number, peer, common, stream, out: Mutex::new(out), room: Condvar::new() })
     }
 
     pub(crate) fn id(&self) -> SocketId {
-        SocketId { hub: self.hub.instance, number: self.number }
+        SocketId { hub: self.common.instance, number: self.number }
     }
 
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// The address it came from.
+    /// The address of the peer.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -277,8 +293,8 @@ impl Client {
         &self.stream
     }
 
-    /// Turns an HTTP connection into a WebSocket. False if the hub began to drain during the handshake: the peer, who has a
-    /// WebSocket now, is told by a close frame.
+    /// Turns an HTTP connection into a WebSocket. False if the hub began to drain during the
+    /// handshake. The peer already has a WebSocket then, so it gets a close frame.
     pub(crate) fn open(self: &Arc<Self>) -> bool {
         let mut out = lock(&self.out);
         match out.phase {
@@ -296,11 +312,12 @@ impl Client {
         }
     }
 
-    /// Until when the connection's goroutine may wait for its peer. Without effect once it is closing.
+    /// Sets until when the connection's goroutine may wait for its peer. Has no effect once the
+    /// connection is closing.
     pub(crate) fn arm_read(&self, until: Instant) {
         let out = lock(&self.out);
         if matches!(out.phase, Phase::Http | Phase::Open) {
-            // Fails only when the stream was closed; the read that follows says so.
+            // Fails only if the stream is closed, and then the next read fails as well.
             let _ = self.stream.set_read_deadline(Some(until));
         }
     }
@@ -309,42 +326,43 @@ impl Client {
         lock(&self.out).phase == Phase::Open
     }
 
-    /// Queues an answer to the client, whatever else waits (invariant 3); nothing if the connection
-    /// is closing.
+    /// Queues an answer to the client, whatever else is queued (invariant 3). Does nothing if the
+    /// connection is closing.
     pub(crate) fn send(self: &Arc<Self>, frame: Arc<[u8]>) {
         start(self.answer(frame));
     }
 
-    /// The same, for a caller that holds a lock.
+    /// Like `send`, for a caller that holds a lock.
     pub(crate) fn answer(self: &Arc<Self>, frame: Arc<[u8]>) -> Option<Writer> {
         let mut out = lock(&self.out);
         if out.phase == Phase::Open { self.push(&mut out, frame) } else { None }
     }
 
-    /// Queues an event, if there is room for it. Never waits.
+    /// Queues an event if there is room for it. Never waits.
     pub(crate) fn offer(self: &Arc<Self>, frame: &Arc<[u8]>) -> Offer {
         let mut out = lock(&self.out);
         if out.phase != Phase::Open {
             return Offer::Closed;
         }
-        let fits = out.cost == 0 || out.cost + cost(frame) <= self.hub.config.max_queued_bytes;
+        let fits = out.cost == 0 || out.cost + cost(frame) <= self.common.config.max_queued_bytes;
         if out.full.is_none() && fits {
             return Offer::Queued(self.push(&mut out, frame.clone()));
         }
-        // A frame that comes later does not overtake those that wait.
+        // After one refused offer all are refused until half is free: a later frame must not
+        // overtake an earlier one.
         out.full.get_or_insert_with(Instant::now);
         Offer::Full
     }
 
-    /// Waits while the queue is full, for as long as `publisher` has patience and the client
-    /// deserves it; then it is cut off. False if it is not open any more.
+    /// Waits while the queue is full, at most for the patience that is left of `publisher` and of
+    /// this client. Then the client is closed. False if it is not open any more.
     ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
     pub(crate) fn wait_while_full(self: &Arc<Self>, publisher: &mut Patience) -> bool {
         let began = Instant::now();
-        let no_progress = self.hub.config.slow_timeout;
+        let no_progress = self.common.config.slow_timeout;
         let open = self.wait_for_room(no_progress, |out| {
             let since = out.full?;
             let now = Instant::now();
@@ -356,23 +374,23 @@ impl Client {
         open
     }
 
-    /// What the reader does between two messages: waits while more than half of the queue is taken.
-    /// False if the connection is not open any more.
+    /// Waits while more than half of the queue is in use. The reader calls this between two
+    /// messages. False if the connection is not open any more.
     ///
     /// # Blocking
     ///
     /// G: yes. M: no. P: no.
     pub(crate) fn wait_to_read(self: &Arc<Self>) -> bool {
-        let half = self.hub.config.max_queued_bytes / 2;
+        let half = self.common.config.max_queued_bytes / 2;
         let mut began = None;
-        self.wait_for_room(self.hub.config.pong_timeout, |out| {
+        self.wait_for_room(self.common.config.pong_timeout, |out| {
             (out.cost > half).then(|| (*began.get_or_insert_with(Instant::now), Duration::MAX))
         })
     }
 
-    /// Waits as long as `patience` says since when, and for how long still, and the connection is
-    /// open. It is cut off when nothing was written for `no_progress`, or when the time is over;
-    /// both only if its socket takes nothing.
+    /// Waits while the connection is open and `patience` returns since when the wait lasts and how
+    /// much of its time is left. The client is closed when that is used up, or when nothing was
+    /// written for `no_progress`; both only if its socket takes nothing.
     fn wait_for_room(
         self: &Arc<Self>,
         no_progress: Duration,
@@ -388,15 +406,15 @@ impl Client {
             if !time.is_zero() {
                 out = self.wait(out, time);
             } else if is_writable(&self.stream) {
-                // We are behind, not the peer.
+                // The hub is behind, not the peer.
                 not_before = Some(now + no_progress);
                 out.full = out.full.map(|_| now);
             } else {
                 let queued_bytes = out.cost;
-                let writer = self.cut_off(&mut out);
+                let writer = self.close_slow(&mut out);
                 drop(out);
                 start(writer);
-                line!(self.hub.log.slow, warn, peer = %self.peer, socket_id = %self.id(), queued_bytes,
+                line!(self.common.log.slow, warn, peer = %self.peer, socket_id = %self.id(), queued_bytes,
                     "slow consumer: closed with 4100");
                 return false;
             }
@@ -415,16 +433,16 @@ impl Client {
     }
 
     /// Closes a client that is too slow.
-    fn cut_off(self: &Arc<Self>, out: &mut Outbox) -> Option<Writer> {
-        add(&self.hub.counters.slow_consumers, 1);
-        // What the peer did not read in time is not worth keeping: only the reason goes after what
-        // is in flight.
+    fn close_slow(self: &Arc<Self>, out: &mut Outbox) -> Option<Writer> {
+        add(&self.common.counters.slow_consumers, 1);
+        // What the peer did not read in time is dropped. Only the close frame follows what is being
+        // written.
         out.cost -= out.queue.iter().map(|frame| cost(frame)).sum::<usize>();
         out.queue = VecDeque::new();
-        self.close_with(out, code::OVER_CAPACITY, "too slow: messages wait that were not read")
+        self.close_with(out, code::OVER_CAPACITY, "too slow: messages are waiting to be read")
     }
 
-    /// Closes with `code` after what is queued. The first close counts; later ones do nothing.
+    /// Closes with `code` after what is queued. Only the first close has an effect.
     pub(crate) fn close(self: &Arc<Self>, code: u16, reason: &str) {
         let mut out = lock(&self.out);
         match out.phase {
@@ -434,27 +452,28 @@ impl Client {
                 start(writer);
             }
             Phase::Http => {
-                // Between requests, or in one: what has arrived within the time-out is still answered.
+                // A request that has arrived within the time-out is still answered.
                 out.phase = Phase::Closing;
-                let _ = self.stream.set_read_deadline(Some(Instant::now() + self.hub.config.close_timeout));
+                let _ =
+                    self.stream.set_read_deadline(Some(Instant::now() + self.common.config.close_timeout));
             }
             Phase::Closing | Phase::Closed => {}
         }
     }
 
-    /// Ends the connection now, whatever waits: the peer sees a reset, and the kernel keeps
+    /// Ends the connection at once, whatever is queued. The peer sees a reset, and the kernel keeps
     /// nothing.
     pub(crate) fn abort(&self) {
         self.forget_queue();
         self.reset();
     }
 
-    /// Ends the connection when its peer has hung up. What the kernel has not sent yet it may still
-    /// send, but not for long, and not if the peer takes nothing.
+    /// Ends the connection after its peer has hung up. The kernel may still send what it has, but
+    /// only for `close_timeout`, and not if the peer takes nothing.
     pub(crate) fn end(&self) {
         self.wait_for_last_frame();
         if self.forget_queue() && is_writable(&self.stream) {
-            let ms = self.hub.config.close_timeout.as_millis().clamp(1, u32::MAX.into()) as u32;
+            let ms = self.common.config.close_timeout.as_millis().clamp(1, u32::MAX.into()) as u32;
             let _ = set_tcp_user_timeout(&self.stream, ms);
             self.stream.close();
         } else {
@@ -462,9 +481,9 @@ impl Client {
         }
     }
 
-    /// A peer that has hung up may still read: the close frame is worth a moment.
+    /// Gives the close frame some time: a peer that has hung up may still read.
     fn wait_for_last_frame(&self) {
-        let until = Instant::now() + self.hub.config.close_timeout;
+        let until = Instant::now() + self.common.config.close_timeout;
         let mut out = lock(&self.out);
         while out.phase == Phase::Closing && out.writing {
             let left = until.saturating_duration_since(Instant::now());
@@ -475,7 +494,7 @@ impl Client {
         }
     }
 
-    /// True if nothing was left of it.
+    /// True if no writer was left.
     fn forget_queue(&self) -> bool {
         let mut out = lock(&self.out);
         out.phase = Phase::Closed;
@@ -485,7 +504,7 @@ impl Client {
     }
 
     fn reset(&self) {
-        // Fails only when it was closed before.
+        // Fails only if the stream is already closed.
         let _ = self.stream.set_linger(Some(Duration::ZERO));
         self.stream.close();
     }
@@ -494,7 +513,7 @@ impl Client {
         let writer = self.push(out, ws::close_frame(code, reason));
         out.phase = Phase::Closing;
         self.room.notify_all();
-        let until = Some(Instant::now() + self.hub.config.close_timeout);
+        let until = Some(Instant::now() + self.common.config.close_timeout);
         let _ = self.stream.set_write_deadline(until);
         let _ = self.stream.set_read_deadline(until);
         writer
@@ -509,8 +528,8 @@ impl Client {
 }
 
 impl Writer {
-    /// One write of what waits, with a look at the queue before the first one and after each.
-    /// `waits`: for the socket, if it takes nothing. True: something is left, or has come.
+    /// Writes once. Looks at the queue before the first write and after each one. `waits` says
+    /// whether to wait for a socket that takes nothing. True if frames are left or have come.
     fn step(&mut self, waits: bool) -> bool {
         if self.batch.is_empty() && !self.settle(false) {
             return false;
@@ -531,13 +550,13 @@ impl Writer {
         }
     }
 
-    /// Takes off what is written, and takes more from the queue. False: nothing waits any more, and
-    /// there is no writer.
+    /// Removes what is written, and takes more from the queue. False if the queue is empty; then
+    /// there is no writer any more.
     fn settle(&mut self, wrote: bool) -> bool {
         let client = &self.client;
-        let half = client.hub.config.max_queued_bytes / 2;
+        let half = client.common.config.max_queued_bytes / 2;
         let done = whole_frames(&self.batch, &mut self.written);
-        add(&client.hub.counters.messages_out, done as u64);
+        add(&client.common.counters.messages_out, done as u64);
         let mut out = lock(&client.out);
         if wrote {
             out.written = Instant::now();
@@ -571,14 +590,16 @@ impl Writer {
         }
         drop(out);
         if finished {
-            // The reader goes on until the peer hangs up too, so that the close frame is not lost to a reset.
+            // The reader goes on until the peer has hung up as well, so that no reset makes the
+            // peer lose the close frame.
             let _ = client.stream.shutdown(Shutdown::Write);
         }
         false
     }
 }
 
-/// How many frames of the batch are written; `written` is then what there is of the next one.
+/// How many frames of the batch are written. Leaves in `written` how many bytes of the next one
+/// are.
 fn whole_frames(batch: &[Arc<[u8]>], written: &mut usize) -> usize {
     let mut done = 0;
     while let Some(frame) = batch.get(done)
@@ -590,7 +611,7 @@ fn whole_frames(batch: &[Arc<[u8]>], written: &mut usize) -> usize {
     done
 }
 
-/// One write of what is left of the frames after their first `skip` bytes.
+/// Writes the frames without their first `skip` bytes, by one system call.
 fn write_once(mut stream: &TcpStream, frames: &[Arc<[u8]>], skip: usize, waits: bool) -> io::Result<usize> {
     let n = if let [frame] = frames {
         let bytes = &frame[skip..];
@@ -615,20 +636,21 @@ fn is_writable(stream: &TcpStream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{App, Config};
     use crate::rt::net::TcpListener;
-    use crate::{App, Config, Hub};
     use std::io::Read;
 
-    /// A drain that comes between the handshake's answer and the upgrade: the peer gets a close frame, not only the end.
+    /// If a drain comes between the answer to the handshake and the upgrade, the peer gets a close
+    /// frame and not only the end of the stream.
     #[test]
     fn drain_during_the_handshake() {
         gort::run(|| {
             let app = App { id: "1".into(), key: "k".into(), secret: "s".into() };
-            let hub = Hub::bind("127.0.0.1:0".parse().unwrap(), Config::new(app)).unwrap();
+            let common = Arc::new(Common::new(Config::new(app)));
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (stream, from) = listener.accept().unwrap();
-            let client = Client::new(1, from, hub.shared().clone(), stream);
+            let client = Client::new(1, from, common, stream);
             client.close(code::RECONNECT, GOING_DOWN);
             assert!(!client.open());
             let mut got = Vec::new();

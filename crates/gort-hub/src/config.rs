@@ -1,4 +1,4 @@
-//! What a hub is told at start: the app it serves and its limits.
+//! The settings of a hub: the app that it serves and its limits.
 
 use crate::protocol::SocketId;
 use std::fmt;
@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
-/// An app: who may connect (key) and who may publish and sign (secret).
+/// An app. Clients connect with its key; servers publish and sign with its secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct App {
-    /// Names the app in the paths of the HTTP API. Digits, if publishers use Pusher's Python
-    /// library, which takes nothing else.
+    /// Names the app in the paths of the HTTP API. Pusher's Python library accepts only digits.
     pub id: String,
     /// Public: clients connect to `/app/{key}`.
     pub key: String,
-    /// Shared by the hub and the servers that publish. Never sent.
+    /// Known to the hub and to the servers that publish. Never sent.
     pub secret: String,
 }
 
@@ -28,22 +27,23 @@ impl fmt::Debug for App {
 /// Why a text is not an app.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseAppError {
-    /// Not three parts.
-    #[error("an app is written ID:KEY:SECRET, for example 1:my-key:my-secret; this has {0} parts")]
+    /// It has not three parts.
+    #[error("an app is written ID:KEY:SECRET, as in 1:my-key:my-secret; this has {0} of 3 parts")]
     Parts(usize),
-    /// It stands in paths.
+    /// The id is part of paths.
     #[error("the app id {0:?} is empty or has control characters")]
     Id(String),
-    /// It stands in URLs.
+    /// The key is part of URLs.
     #[error("the app key {0:?} is empty or has control characters")]
     Key(String),
-    /// Anybody could sign.
+    /// With an empty secret anybody could sign.
     #[error("the app secret is empty")]
     Secret,
 }
 
 impl App {
-    /// An app of any characters that can stand in a URL, where they are percent-encoded if need be.
+    /// An app whose id, key and secret may have any characters, except for control characters in
+    /// the id and the key. In URLs they are percent-encoded.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl App {
 impl FromStr for App {
     type Err = ParseAppError;
 
-    /// Reads `ID:KEY:SECRET`. What comes after the second colon is the secret, whatever it is.
+    /// Reads `ID:KEY:SECRET`. All that follows the second colon is the secret.
     ///
     /// ```
     /// let app: gort_hub::App = "1:my-key:my-secret".parse()?;
@@ -81,90 +81,95 @@ impl FromStr for App {
     }
 }
 
-/// A client event that passed all checks, as the handler of [`Config::on_client_event`] sees it.
+/// A client event that has passed all checks, for the handler of [`Config::on_client_event`].
 #[derive(Debug)]
 pub struct ClientEvent<'a> {
-    /// Who sent it.
+    /// The connection that sent it.
     pub socket_id: SocketId,
     /// The private channel it goes to.
     pub channel: &'a str,
     /// Its name, which begins with `client-`.
     pub event: &'a str,
-    /// The JSON that was sent as data.
+    /// Its data, as JSON.
     pub data: &'a str,
 }
 
 /// What to do with a client event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it to the others on the channel.
+    /// Send it to the other members of the channel.
     Forward,
-    /// Send it to nobody; its sender is not told.
+    /// Drop it, and do not tell its sender.
     Drop,
 }
 
 /// Called for each client event, in the goroutine of the connection it came from.
 pub type ClientEventHandler = Arc<dyn Fn(&ClientEvent<'_>) -> Verdict + Send + Sync>;
 
-/// All knobs of a hub. `Config::new(app)` has the defaults that the fields name.
+/// The settings of a hub. `Config::new(app)` has the defaults that the fields name.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// The app that is served.
     pub app: App,
-    /// WebSocket connections at once; the next one is closed with 4100. Default 100 000.
+    /// The most WebSocket connections at once. One more is closed with 4100. Default 100 000.
     pub max_connections: usize,
-    /// Connections at once that are not (yet) WebSockets: the HTTP API and handshakes. For one
-    /// more, the one that has been idle longest is closed; a quarter of them is kept for those that
-    /// have sent signed requests. When all are being worked on, the next one gets 503. Default
-    /// 1 024.
+    /// The most connections at once that are not (yet) WebSockets: the HTTP API and handshakes. For
+    /// one more, the one that has been idle longest is closed. A quarter of the places is kept for
+    /// connections that have sent signed requests. If all are working on a request, one more gets
+    /// 503. Default 1 024.
     pub max_http_connections: usize,
-    /// How many of them one address may have (one network of 64 bits, in IPv6). Behind a proxy all
-    /// have the proxy's. Default 512.
+    /// How many of them one address may have; in IPv6, one /64 network. Behind a proxy all
+    /// connections have the proxy's address. Default 512.
     pub max_http_per_address: usize,
-    /// Subscriptions of one connection; the next one gets a `pusher:subscription_error`. Default 100.
+    /// The most subscriptions of one connection. One more gets a `pusher:subscription_error`.
+    /// Default 100.
     pub max_channels_per_client: usize,
-    /// Bytes of one message from a client; more closes with 1009. Default 32 KiB.
+    /// The most bytes of one message from a client. More closes with 1009. Default 32 KiB.
     pub max_message_bytes: usize,
-    /// Bytes of an event's data, in the HTTP API (413) and in client events (4302). Default 10 KiB.
+    /// The most bytes of an event's data. More gets 413 from the HTTP API, and 4302 as a client
+    /// event. Default 10 KiB.
     pub max_event_data_bytes: usize,
-    /// Bytes of the body of a request to the HTTP API; more gets 413. Default 128 KiB.
+    /// The most bytes of a request's body. More gets 413. Default 128 KiB.
     pub max_body_bytes: usize,
-    /// Bytes of the head of a request; more gets 431. Default 8 KiB.
+    /// The most bytes of a request's head. More gets 431. Default 8 KiB.
     pub max_head_bytes: usize,
-    /// Bytes that may wait for one client, 64 a message added. Publishers wait for a client whose
-    /// queue is full, and close it with 4100 if it stays so; see
-    /// [`slow_timeout`](Config::slow_timeout). Default 1 MiB.
+    /// The most bytes in the queue of one client; each message counts 64 bytes more than it has.
+    /// Publishers wait for a client whose queue is full. If the queue stays full, the client is
+    /// closed with 4100; see [`slow_timeout`](Config::slow_timeout). Default 1 MiB.
     pub max_queued_bytes: usize,
-    /// How long publishers wait for a client whose queue is full and that takes nothing; one that
-    /// takes something, but not enough, has five times as long altogether. Then it is closed
-    /// with 4100. Default 1 s.
+    /// How long publishers wait for a client whose queue is full and that takes nothing. For one
+    /// that takes something, but not enough, they wait five times as long altogether. Then it is
+    /// closed with 4100. Default 1 s.
     pub slow_timeout: Duration,
-    /// The size of each connection's two buffers in the kernel (`SO_SNDBUF`, `SO_RCVBUF`; Linux
-    /// doubles it). With `max_queued_bytes` it is what a client that does not read can cost.
-    /// Default 64 KiB.
+    /// The size of each connection's two buffers in the kernel (`SO_SNDBUF`, `SO_RCVBUF`), which
+    /// Linux doubles. These buffers and `max_queued_bytes` are what a client that does not read can
+    /// cost. Default 64 KiB.
     pub socket_buffer_bytes: usize,
-    /// Client events a second and connection, and as many in one burst; the next one gets 4301. Default 10.
+    /// The most client events a second of one connection, and the most in one burst. One more gets
+    /// 4301. Default 10.
     pub client_events_per_second: u32,
-    /// A client that was silent for so long is pinged. Clients are told. Default 120 s.
+    /// A client that is silent for this time is pinged. Clients are told the time. Default 120 s.
     pub activity_timeout: Duration,
-    /// A client that did not answer a ping for so long is closed with 4201. Default 30 s.
+    /// A client that does not answer a ping for this time is closed with 4201. Default 30 s.
     pub pong_timeout: Duration,
-    /// From the first byte of a request to its last, and for the answer to it. Default 10 s.
+    /// How long a request may take from its first byte to its last, and how long its answer may
+    /// take to be written. A new connection has this time for its first byte as well. Default 10 s.
     pub request_timeout: Duration,
     /// How long an HTTP connection may be idle between requests. Default 60 s.
     pub keep_alive_timeout: Duration,
-    /// How long a closed connection may take to read what is left for it and to hang up. Default 2 s.
+    /// How long a closed connection may take to read what is left for it and to hang up.
+    /// Default 2 s.
     pub close_timeout: Duration,
-    /// In a drain, how long `/healthz` says 503 while everything else goes on, so that a load
-    /// balancer that routes connections here can stop before the listener is closed. Default 0.
+    /// In a drain, how long `/healthz` says 503 before the listener is closed, while all else goes
+    /// on. In this time a load balancer can stop sending connections here. Default 0.
     pub drain_delay: Duration,
-    /// In a drain, over how long a time the clients are closed, so that they do not all come back
-    /// elsewhere in one moment. Default 0.
+    /// In a drain, over which time the closing of the clients is spread, so that they do not all
+    /// reconnect elsewhere at the same moment. Default 0.
     pub drain_spread: Duration,
-    /// Serve `/`, the page to chat on, and sign its one channel for anybody. Default false.
+    /// Serve the page with a chat at `/`, and sign its one channel for everyone. Default false.
     pub page: bool,
-    /// A look at each client event. Default none.
+    /// A handler that is called for each client event. Default none.
     pub on_client_event: Option<ClientEventHandler>,
 }
 
@@ -222,7 +227,7 @@ mod tests {
         check("1:k:", ParseAppError::Secret);
     }
 
-    /// Secrets of Laravel and others are made of whatever a generator gives.
+    /// Generated secrets, such as those of Laravel, can have any characters.
     #[test]
     fn apps_of_any_characters() {
         let app: App = "my-app:kéy/1:s:e cret/%".parse().unwrap();

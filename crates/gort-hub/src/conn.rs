@@ -1,20 +1,21 @@
-//! The goroutine of a connection: requests first, then, after the handshake, a WebSocket's messages.
+//! The goroutine of a connection. It serves requests first and then, after the handshake, the
+//! messages of a WebSocket.
 //!
-//! What runs here is plain blocking code. It is also what an idle connection costs, so nothing large stays on
-//! this stack while it waits, and buffers live only while a request or a message is in flight.
+//! This is plain blocking code. Its stack is what an idle connection costs. So nothing large stays
+//! on the stack while it waits, and buffers exist only while a request or a message is in flight.
 
 use crate::api;
+use crate::auth;
 use crate::channel::Subscription;
 use crate::client::{Client, Patience};
 use crate::config::{ClientEvent, Verdict};
 use crate::http::{self, Refused, Request, Response};
-use crate::hub::Shared;
 use crate::log::line;
 use crate::protocol::{self, ChannelKind, Incoming, Subscribe, code};
+use crate::shared::Shared;
 use crate::slots::Place;
 use crate::stats::add;
 use crate::ws::{Decoder, Message, Role, pong_frame};
-use crate::{auth, fd};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -25,8 +26,8 @@ use std::time::Instant;
 pub(crate) fn serve(hub: &Arc<Shared>, client: &Arc<Client>, place: Place) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         if let Some(mut session) = open(hub, client, place) {
-            // An idle connection waits here, in small frames: the rest is on the heap, or in functions
-            // that have returned.
+            // An idle connection waits here, in small stack frames. The rest is on the heap, or in
+            // functions that have returned.
             while session.take_messages() && session.read(client.stream().wait_readable()) {}
         }
     }));
@@ -39,29 +40,30 @@ pub(crate) fn serve(hub: &Arc<Shared>, client: &Arc<Client>, place: Place) {
 #[cold]
 #[inline(never)]
 fn close_after_panic(hub: &Shared, client: &Arc<Client>) {
-    add(&hub.counters.panics, 1);
-    line!(hub.log.panics, error, peer = %client.peer(), "a panic ended this connection");
+    add(&hub.common.counters.panics, 1);
+    line!(hub.common.log.panics, error, peer = %client.peer(), "a panic ended this connection");
     client.close(1011, "internal error");
     linger(hub, client);
 }
 
-/// Serves a connection up to its upgrade. `None`: it has ended.
+/// Serves a connection up to its upgrade. `None` if it has ended.
 #[inline(never)]
 fn open<'a>(hub: &'a Arc<Shared>, client: &'a Arc<Client>, place: Place) -> Option<Box<Session<'a>>> {
     let upgraded = serve_http(hub, client, &place)?;
     open_websocket(hub, client, upgraded, place)
 }
 
-/// What a client said in its handshake.
+/// The result of a client's handshake.
 struct Upgraded {
-    /// What it sent without waiting for the answer.
+    /// The bytes that the client sent without waiting for the answer.
     rest: Vec<u8>,
-    /// Why it is turned away, once the WebSocket is open: clients understand nothing else.
+    /// Why the client is refused. It is told when the WebSocket is open, because clients do not
+    /// understand a refusal by HTTP.
     refusal: Option<(u16, String)>,
 }
 
 fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>, place: &Place) -> Option<Upgraded> {
-    let config = &hub.config;
+    let config = &hub.common.config;
     let limits = http::Limits {
         head_bytes: config.max_head_bytes,
         body_bytes: config.max_body_bytes,
@@ -69,7 +71,7 @@ fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>, place: &Place) -> Option<
     };
     let mut reader = http::Reader::new(client.stream(), limits);
     let mut patience = Patience::new(config.slow_timeout);
-    // A new connection is there to say something; one that has been served may rest.
+    // A new connection has to send a request soon; one that has been served may be idle.
     let mut idle = config.request_timeout;
     loop {
         let request = match reader.next(Instant::now() + idle, |until| client.arm_read(until)) {
@@ -114,10 +116,10 @@ fn serve_http(hub: &Arc<Shared>, client: &Arc<Client>, place: &Place) -> Option<
     }
 }
 
-/// One line for an answer that an operator should know of.
+/// Logs an answer that the operator should know about.
 fn log_refusal(hub: &Shared, client: &Client, what: &str, response: &Response) {
     let (status, why, peer) = (response.status(), response.first_line(), client.peer());
-    line!(hub.log.limits, info, %peer, status, ?why, "refused {what}");
+    line!(hub.common.log.limits, info, %peer, status, ?why, "refused {what}");
 }
 
 fn respond(
@@ -129,7 +131,7 @@ fn respond(
 ) -> io::Result<bool> {
     let mut stream = client.stream();
     let (bytes, go_on) = response.encode(keep_alive, head_only);
-    stream.set_write_deadline(Some(Instant::now() + hub.config.request_timeout))?;
+    stream.set_write_deadline(Some(Instant::now() + hub.common.config.request_timeout))?;
     stream.write_all(&bytes)?;
     if !go_on {
         stream.shutdown(std::net::Shutdown::Write)?;
@@ -137,7 +139,8 @@ fn respond(
     Ok(go_on)
 }
 
-/// Answers the handshake. `Ok` once the WebSocket is open, with the reason to close it at once, if there is one.
+/// Answers the handshake. `Ok` if the client has a WebSocket now, with the code and the reason to
+/// close it at once if there is one.
 #[inline(never)]
 fn handshake(
     hub: &Arc<Shared>,
@@ -163,7 +166,7 @@ fn handshake(
         return refuse(400, "sec-websocket-key must be 16 bytes in base64");
     };
     if hub.is_closing() {
-        return refuse(503, "going down");
+        return refuse(503, "the server is going down");
     }
     let accept = tungstenite::handshake::derive_accept_key(ws_key.as_bytes());
     let answer = format!(
@@ -172,7 +175,7 @@ fn handshake(
     );
     let mut stream = client.stream();
     let sent = stream
-        .set_write_deadline(Some(Instant::now() + hub.config.request_timeout))
+        .set_write_deadline(Some(Instant::now() + hub.common.config.request_timeout))
         .and_then(|()| stream.write_all(answer.as_bytes()))
         .and_then(|()| stream.set_write_deadline(None));
     if sent.is_err() {
@@ -182,7 +185,7 @@ fn handshake(
 }
 
 fn refusal(hub: &Shared, request: &Request, key: &str) -> Option<(u16, String)> {
-    if key != hub.config.app.key {
+    if key != hub.common.config.app.key {
         return Some((code::NO_SUCH_APP, format!("no app has the key {key:?}")));
     }
     let Some(version) = request.query("protocol") else {
@@ -200,7 +203,7 @@ fn refusal(hub: &Shared, request: &Request, key: &str) -> Option<(u16, String)> 
     None
 }
 
-/// 16 bytes in base64 are 22 digits and two signs of padding.
+/// Whether this is the base64 of 16 bytes: 22 digits and two padding characters.
 fn is_websocket_key(key: &str) -> bool {
     key.len() == 24
         && key.ends_with("==")
@@ -217,8 +220,8 @@ fn open_websocket<'a>(
         linger(hub, client);
         return None;
     }
-    // A connection that is turned away takes nobody's place: until it has hung up it is an idle
-    // HTTP connection.
+    // A refused client counts as an idle HTTP connection until it has hung up, so it does not take
+    // the place of another one.
     let turn_away = |code, reason: &str| {
         place.wait();
         client.send(protocol::error(Some(code), reason));
@@ -226,40 +229,42 @@ fn open_websocket<'a>(
         linger(hub, client);
     };
     if let Some((code, reason)) = upgraded.refusal {
-        line!(hub.log.refused, warn, peer = %client.peer(), code, ?reason, "turned a client away");
+        line!(hub.common.log.refused, warn, peer = %client.peer(), code, ?reason,
+            "turned a client away");
         turn_away(code, &reason);
         return None;
     }
-    let limit = hub.config.max_connections;
+    let limit = hub.common.config.max_connections;
     let one_more = |n: usize| (n < limit).then_some(n + 1);
-    if hub.counters.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
-        add(&hub.counters.refused, 1);
-        line!(hub.log.refused, warn, peer = %client.peer(), limit, "refused with 4100: too many connections");
+    if hub.common.counters.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
+        add(&hub.common.counters.refused, 1);
+        line!(hub.common.log.refused, warn, peer = %client.peer(), limit,
+            "refused with 4100: too many connections");
         turn_away(code::OVER_CAPACITY, &format!("over capacity: {limit} connections are open"));
         return None;
     }
-    let is_open = Decrement(&hub.counters.connections);
+    let is_open = Decrement(&hub.common.counters.connections);
     drop(place);
-    add(&hub.counters.connections_total, 1);
-    client.send(protocol::connection_established(client.id(), hub.config.activity_timeout.as_secs()));
-    let mut decoder = Decoder::new(Role::Server, hub.config.max_message_bytes);
+    add(&hub.common.counters.connections_total, 1);
+    client.send(protocol::connection_established(client.id(), hub.common.config.activity_timeout.as_secs()));
+    let mut decoder = Decoder::new(Role::Server, hub.common.config.max_message_bytes);
     decoder.push(&upgraded.rest);
     let now = Instant::now();
-    client.arm_read(now + hub.config.activity_timeout);
+    client.arm_read(now + hub.common.config.activity_timeout);
     Some(Box::new(Session {
         hub,
         client,
         decoder,
         subscriptions: Vec::new(),
-        events: RateLimit::new(hub.config.client_events_per_second),
-        patience: Patience::new(hub.config.slow_timeout),
+        events: RateLimit::new(hub.common.config.client_events_per_second),
+        patience: Patience::new(hub.common.config.slow_timeout),
         last_message: now,
         silence: Silence::Fine,
         _is_open: is_open,
     }))
 }
 
-/// What the reading side knows about its connection. Leaves all channels when it goes, by whatever way.
+/// The state of an open WebSocket. When it is dropped, the client leaves all of its channels.
 struct Session<'a> {
     hub: &'a Arc<Shared>,
     client: &'a Arc<Client>,
@@ -280,17 +285,17 @@ impl Drop for Session<'_> {
     }
 }
 
-/// What is known about a silent client.
+/// How long a client has been silent.
 #[derive(Clone, Copy)]
 enum Silence {
-    /// It may be silent until it is pinged.
+    /// Not long enough for a ping.
     Fine,
-    /// It was pinged at this instant.
+    /// It was pinged at this time.
     Pinged(Instant),
 }
 
 impl Session<'_> {
-    /// Handles the messages that are here. False: the connection has ended.
+    /// Handles the messages that have arrived. False if the connection has ended.
     #[inline(never)]
     fn take_messages(&mut self) -> bool {
         loop {
@@ -299,7 +304,7 @@ impl Session<'_> {
                 Ok(Some(message)) => self.on_message(message),
                 Err(e) => {
                     let (code, peer) = (e.close_code(), self.client.peer());
-                    line!(self.hub.log.limits, info, %peer, code, "closed a client: {e}");
+                    line!(self.hub.common.log.limits, info, %peer, code, "closed a client: {e}");
                     self.client.close(code, &e.to_string());
                 }
             }
@@ -307,21 +312,22 @@ impl Session<'_> {
                 self.leave_and_linger();
                 return false;
             }
-            // Not before: while we wait for its queue, or for those of others, we do not hear it.
+            // Not earlier: nothing is read while this waits for the client's queue or for
+            // another's.
             self.last_message = Instant::now();
         }
     }
 
-    /// Reads once, if the wait for that was not in vain. False: the connection has ended.
+    /// Reads once if the wait for bytes was successful. False if the connection has ended.
     #[inline(never)]
     fn read(&mut self, ready: io::Result<()>) -> bool {
         match ready.and_then(|()| self.decoder.read_from(self.client.stream())) {
             Ok(0) => false,
             Ok(_) => true,
-            // The deadline is not moved for every message: a clock that is looked at is cheaper than a
-            // timer that is set.
+            // The deadline is not moved for each message: reading the clock is cheaper than setting
+            // a timer.
             Err(e) if e.kind() == io::ErrorKind::TimedOut && self.client.is_open() => self.on_silence(),
-            // Closed, and the peer had its time to hang up; or it is gone.
+            // The connection is closed and the peer has not hung up in time, or the peer is gone.
             Err(_) => {
                 self.client.abort();
                 false
@@ -329,14 +335,14 @@ impl Session<'_> {
         }
     }
 
-    /// Nothing has come by the deadline. False: the connection has ended.
+    /// Called when nothing has come by the deadline. False if the connection has ended.
     fn on_silence(&mut self) -> bool {
-        let (config, now) = (&self.hub.config, Instant::now());
+        let (config, now) = (&self.hub.common.config, Instant::now());
         if let Silence::Pinged(at) = self.silence {
             if self.last_message > at {
                 self.silence = Silence::Fine;
             } else if now >= at + config.pong_timeout {
-                add(&self.hub.counters.timed_out, 1);
+                add(&self.hub.common.counters.timed_out, 1);
                 tracing::debug!(peer = %self.client.peer(), "closed with 4201: no pong came back");
                 self.client.close(code::NO_PONG, "no pong came back");
                 self.leave_and_linger();
@@ -354,7 +360,7 @@ impl Session<'_> {
         true
     }
 
-    /// Nobody sends to a closing connection: its channels need not wait for it to hang up.
+    /// Leaves the channels before the peer has hung up: a closing connection gets no more events.
     fn leave_and_linger(&mut self) {
         for subscription in self.subscriptions.drain(..) {
             self.hub.channels.leave(subscription, self.client);
@@ -366,7 +372,7 @@ impl Session<'_> {
     fn on_message(&mut self, message: Message) {
         match message {
             Message::Text(text) => {
-                add(&self.hub.counters.messages_in, 1);
+                add(&self.hub.common.counters.messages_in, 1);
                 self.on_event(&text);
             }
             Message::Binary(_) => self.client.close(1003, "binary messages are not part of the protocol"),
@@ -405,11 +411,11 @@ impl Session<'_> {
     }
 
     fn subscribe(&mut self, request: &Subscribe) {
-        let config = &self.hub.config;
+        let config = &self.hub.common.config;
         let channel = request.channel.as_str();
         if !protocol::is_channel_name(channel) {
-            // The name is not echoed as a channel: it could be anything.
-            let error = "a channel name has 1 to 164 letters, digits and _-=@,.; only";
+            // The name is not echoed as the channel: it could be anything.
+            let error = "a channel name has 1 to 164 characters: letters, digits and _-=@,.;";
             self.client.send(protocol::subscription_error("", "InvalidChannel", error, 400));
             return;
         }
@@ -421,10 +427,11 @@ impl Session<'_> {
         };
         if self.subscriptions.len() >= config.max_channels_per_client {
             let limit = config.max_channels_per_client;
-            line!(self.hub.log.limits, info, peer = %self.client.peer(), limit, "a client wants too many channels");
+            line!(self.hub.common.log.limits, info, peer = %self.client.peer(), limit,
+                "refused a subscription: too many channels");
             return refuse(
                 "LimitReached",
-                &format!("a connection may be on {limit} channels"),
+                &format!("a connection may be on at most {limit} channels"),
                 code::OVER_CAPACITY,
             );
         }
@@ -436,7 +443,7 @@ impl Session<'_> {
                 let auth = request.auth.as_deref().unwrap_or("");
                 let signed = request.signed_channel();
                 if !auth::channel_auth_is_valid(&app.key, &app.secret, &socket_id, &signed, auth) {
-                    line!(self.hub.log.auth, info, peer = %self.client.peer(), channel,
+                    line!(self.hub.common.log.auth, info, peer = %self.client.peer(), channel,
                         "refused a subscription: its signature is not valid");
                     let what = if auth.is_empty() { "needs auth" } else { "got an auth that is not valid" };
                     return refuse(
@@ -462,17 +469,17 @@ impl Session<'_> {
     }
 
     fn client_event(&mut self, event: &Incoming<'_>) {
-        let config = &self.hub.config;
+        let config = &self.hub.common.config;
         let refuse = |why: &str| self.error(Some(code::REFUSED_EVENT), why);
         let channel = event.channel.as_deref().unwrap_or("");
         if event.event.len() > protocol::MAX_EVENT_NAME {
             return refuse(&format!("an event name has at most {} bytes", protocol::MAX_EVENT_NAME));
         }
         if !self.subscriptions.iter().any(|s| s.channel() == channel) {
-            return refuse("client events go to a channel one is subscribed to");
+            return refuse("client events may only go to a channel that the client is subscribed to");
         }
         if protocol::channel_kind(channel) != ChannelKind::Private {
-            return refuse("client events go to private channels only");
+            return refuse("client events may only go to private channels");
         }
         let data = &*protocol::client_data(event.data);
         if data.len() > config.max_event_data_bytes {
@@ -482,9 +489,10 @@ impl Session<'_> {
             ));
         }
         if !self.events.take(Instant::now()) {
-            add(&self.hub.counters.rate_limited, 1);
+            add(&self.hub.common.counters.rate_limited, 1);
             let limit = config.client_events_per_second;
-            line!(self.hub.log.limits, info, peer = %self.client.peer(), limit, "too many client events a second");
+            line!(self.hub.common.log.limits, info, peer = %self.client.peer(), limit,
+                "refused a client event: too many per second");
             return self.error(Some(code::RATE_LIMIT), &format!("at most {limit} client events a second"));
         }
         if let Some(handler) = &config.on_client_event {
@@ -493,7 +501,7 @@ impl Session<'_> {
                 return;
             }
         }
-        add(&self.hub.counters.published, 1);
+        add(&self.hub.common.counters.published, 1);
         let frame = protocol::event_frame(&event.event, Some(channel), data);
         self.hub.channels.publish(channel, &frame, Some(self.client.id()), &mut self.patience);
     }
@@ -503,10 +511,11 @@ impl Session<'_> {
     }
 }
 
-/// Waits for the peer to hang up, so that what was written last is not lost to a reset, but not for long.
+/// Waits for the peer to hang up, for `close_timeout` at most. Otherwise a reset could make the
+/// peer lose what was written last.
 fn linger(hub: &Shared, client: &Client) {
     let mut stream = client.stream();
-    let until = Instant::now() + hub.config.close_timeout;
+    let until = Instant::now() + hub.common.config.close_timeout;
     if stream.set_read_deadline(Some(until)).is_err() {
         return;
     }
@@ -521,7 +530,7 @@ fn linger(hub: &Shared, client: &Client) {
     client.abort();
 }
 
-/// As many tokens a second, and as many at once.
+/// A token bucket: it gains `per_second` tokens a second and holds at most that many.
 struct RateLimit {
     per_second: f64,
     tokens: f64,
@@ -550,38 +559,6 @@ struct Decrement<'a>(&'a std::sync::atomic::AtomicUsize);
 impl Drop for Decrement<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// How `accept` failed, as the accept loop sees it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum AcceptError {
-    /// No file descriptors or memory: it will be the same until something is closed.
-    Exhausted(String),
-    /// That one connection went away before it was accepted.
-    Gone,
-    /// The listener itself.
-    Broken,
-}
-
-impl AcceptError {
-    pub(crate) fn of(e: &io::Error) -> AcceptError {
-        use rustix::io::Errno;
-        match Errno::from_io_error(e) {
-            Some(Errno::MFILE) => {
-                let limit = fd::FdLimit::now().soft;
-                AcceptError::Exhausted(format!(
-                    "this process has all of its {limit} file descriptors open (ulimit -n)"
-                ))
-            }
-            Some(Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptError::Exhausted(e.to_string()),
-            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT) => {
-                AcceptError::Broken
-            }
-            Some(_) => AcceptError::Gone,
-            None if e.kind() == io::ErrorKind::Interrupted => AcceptError::Gone,
-            None => AcceptError::Broken,
-        }
     }
 }
 

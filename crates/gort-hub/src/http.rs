@@ -1,4 +1,5 @@
-//! Enough of HTTP/1.1 for the handshake, the API and a page: httparse for the head, limits on all of it.
+//! The part of HTTP/1.1 that the handshake, the API and a page need. httparse parses the heads, and
+//! every part of a request has a limit.
 //!
 //! A connection that waits for its next request holds no buffer.
 
@@ -8,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 const MAX_HEADERS: usize = 64;
-/// Of the line before a chunk: its length, and what else may stand there.
+/// The most bytes of the line before a chunk, which has the chunk's length and may have extensions.
 const MAX_CHUNK_LINE: usize = 1024;
 
 /// How large a request may be and how long it may take.
@@ -19,13 +20,13 @@ pub(crate) struct Limits {
     pub(crate) request_timeout: Duration,
 }
 
-/// A request, body included. Only the headers that somebody here asks for are kept.
+/// A request with its body. Only the headers that the hub uses are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     pub(crate) method: String,
     /// Percent-decoded.
     pub(crate) path: String,
-    /// As it was sent: what is signed.
+    /// The path as it was sent, which is what a sender signs.
     pub(crate) raw_path: String,
     /// Names and values, percent-decoded.
     pub(crate) query: Vec<(String, String)>,
@@ -34,7 +35,7 @@ pub(crate) struct Request {
     pub(crate) upgrade: Option<Upgrade>,
 }
 
-/// What a request that wants to become a WebSocket says about it.
+/// The headers of a request that asks to become a WebSocket.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Upgrade {
     pub(crate) key: Option<String>,
@@ -47,7 +48,8 @@ impl Request {
     }
 }
 
-/// Why there is no request. `None` as a response: the peer is gone or never said anything, nobody to answer.
+/// There is no request; the response says why. It is `None` if the peer is gone or has sent
+/// nothing, so that there is no one to answer.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(crate) Option<Response>);
 
@@ -55,12 +57,12 @@ fn refuse(status: u16, text: &str) -> Refused {
     Refused(Some(Response::text(status, text).close()))
 }
 
-/// Reads requests off one stream.
+/// Reads the requests of one connection.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     stream: &'a TcpStream,
     limits: Limits,
-    /// Read, but not yet used.
+    /// Bytes that were read and not yet used.
     buffer: Vec<u8>,
 }
 
@@ -69,13 +71,14 @@ impl<'a> Reader<'a> {
         Reader { stream, limits, buffer: Vec::new() }
     }
 
-    /// The bytes after the last request: of a WebSocket client that did not wait for the answer.
+    /// The bytes after the last request. A WebSocket client that did not wait for the answer has
+    /// sent them.
     pub(crate) fn into_rest(self) -> Vec<u8> {
         self.buffer
     }
 
-    /// The next request. `arm` sets the read deadline: the wait for the first byte may take until `idle_until`,
-    /// what follows until the request time-out.
+    /// The next request. `arm` sets the read deadline: `idle_until` for the first byte, and then
+    /// the request time-out for the rest.
     ///
     /// # Blocking
     ///
@@ -140,8 +143,8 @@ impl<'a> Reader<'a> {
         Ok(std::mem::replace(&mut self.buffer, rest))
     }
 
-    /// A body in chunks (RFC 9112, 7.1): each with its length before it, the last one empty, then
-    /// lines that nobody here needs, and an empty one.
+    /// A body in chunks (RFC 9112, 7.1). Each chunk follows its length, and the last one is empty.
+    /// Then come trailers, which are ignored, and an empty line.
     fn take_chunks(&mut self) -> Result<Vec<u8>, Refused> {
         let malformed = || refuse(400, "the chunks of the body are malformed");
         let mut body = Vec::new();
@@ -222,7 +225,7 @@ enum Body {
 
 #[inline(never)]
 fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
-    // On the heap, for a moment: the stack of a connection is what an idle one costs.
+    // On the heap, to keep the stack of the connection small: that is what an idle one costs.
     let mut headers = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let head_len = match parsed.parse(bytes) {
@@ -267,7 +270,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
                 let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
                 let len = value.parse::<u64>().ok().filter(|_| digits);
                 let len = len.ok_or_else(|| refuse(400, "content-length is not a number"))?;
-                // Two that differ are how requests are smuggled past a proxy.
+                // Two different ones can smuggle a request past a proxy.
                 if body_len.is_some_and(|before| before != len) {
                     return Err(refuse(400, "two different content-lengths"));
                 }
@@ -277,7 +280,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
                 chunked = true
             }
             "transfer-encoding" => {
-                return Err(refuse(501, "the one transfer-encoding that is served is chunked"));
+                return Err(refuse(501, "the only transfer-encoding that is served is chunked"));
             }
             "expect" => continue_100 |= has("100-continue"),
             _ => {}
@@ -289,7 +292,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
     let body = match (chunked, body_len) {
         (false, len) => Body::Length(len.unwrap_or(0)),
         (true, None) => Body::Chunked,
-        // Another way to smuggle requests.
+        // This can smuggle a request as well.
         (true, Some(_)) => return Err(refuse(400, "both content-length and transfer-encoding")),
     };
     Ok(Some(Head { request, head_len, body, continue_100 }))
@@ -305,7 +308,7 @@ fn parse_query(raw: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// `%41` to `A`; what is not a valid escape stays as it is.
+/// Decodes `%41` to `A`. What is not a valid escape stays as it is.
 pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -355,24 +358,24 @@ impl Response {
         self.status
     }
 
-    /// Why, for a log.
+    /// The first line of the body, for a log.
     pub(crate) fn first_line(&self) -> String {
         String::from_utf8_lossy(&self.body).lines().next().unwrap_or("").chars().take(200).collect()
     }
 
-    /// With one more header, a whole line of it.
+    /// Sets an additional header, which is a whole line.
     pub(crate) fn header(mut self, line: &'static str) -> Response {
         self.extra = line;
         self
     }
 
-    /// The connection ends after this answer.
+    /// Ends the connection after this answer.
     pub(crate) fn close(mut self) -> Response {
         self.close = true;
         self
     }
 
-    /// The bytes for the wire, and whether the connection goes on after them.
+    /// The bytes to send, and whether the connection goes on after them.
     pub(crate) fn encode(&self, keep_alive: bool, head_only: bool) -> (Vec<u8>, bool) {
         let keep_alive = keep_alive && !self.close;
         let mut head = format!(
@@ -462,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_request() {
+    fn bad_requests_are_refused() {
         check_refused("\x16\x03\x01\x02\x00\r\n\r\n", 400);
         check_refused("GET\r\n\r\n", 400);
         check_refused("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400);

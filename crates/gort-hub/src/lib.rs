@@ -1,23 +1,30 @@
 //! A WebSocket hub that speaks the Pusher Channels protocol (version 7), on goroutines.
 //!
-//! pusher-js and the other client libraries connect to it, the server libraries publish through its HTTP API.
-//! Everything is plain blocking code: a goroutine for each connection reads; another writes, while there is
-//! something to write. [`Hub`] is the whole of it; [`Config`] has its limits; [`auth`] and [`ws`] are of use to
-//! clients as well.
+//! pusher-js and the other client libraries connect to it. The server libraries publish through its
+//! HTTP API. All code is plain blocking code: one goroutine for each connection reads, and another
+//! one writes while there is something to write.
 //!
-//! What is served: public, private and encrypted channels, client events on private channels, signed
-//! `POST /apps/{id}/events`, `/healthz`, `/stats.json` and, if asked for, a page at `/`. Presence
-//! and cache channels are refused with an error, as are the rest of the HTTP API's paths (404).
+//! [`Hub`] is the hub, and [`Config`] has its limits. Clients can use [`auth`] and [`ws`] as well.
 //!
-//! What an operator should know comes as events of the `tracing` crate, with the address of the
-//! peer: clients that are too slow, connections and requests that are refused, limits that are hit,
-//! failures of the listener. They are rate limited.
+//! The hub serves:
+//!
+//! - public, private and encrypted channels, and client events on private channels;
+//! - signed `POST /apps/{id}/events`;
+//! - `/healthz`, `/stats.json` and, if [`Config::page`] is set, a page at `/`.
+//!
+//! A subscription to a presence or cache channel gets an error. The other paths of the HTTP API get
+//! a 404.
+//!
+//! The hub reports to its operator by events of the `tracing` crate, with the address of the peer:
+//! clients that are too slow, refused connections and requests, reached limits, and failures of the
+//! listener. Events of one kind are rate limited.
 #![forbid(unsafe_code)]
 
 mod api;
 pub mod auth;
 mod channel;
 mod client;
+mod common;
 mod config;
 mod conn;
 pub mod fd;
@@ -26,6 +33,7 @@ mod hub;
 mod log;
 mod protocol;
 mod rt;
+mod shared;
 mod slots;
 mod stats;
 mod sync;

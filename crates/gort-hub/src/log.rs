@@ -1,29 +1,29 @@
-//! What an operator should know, one line for each event, through `tracing`.
+//! The log: one line for each event that the operator should know about, through `tracing`.
 //!
-//! Lines of one kind are rate limited, so that a thousand bad clients do not make a million lines;
-//! the next line that is written says how many were left out. Never called under a lock: the
-//! subscriber may block.
+//! Lines of one kind are rate limited, so that a thousand bad clients do not write a million lines.
+//! The next line that is written says how many were left out. No line is written under a lock,
+//! because the subscriber may block.
 
 use crate::rt::sync::Mutex;
 use crate::sync::lock;
 use std::time::{Duration, Instant};
 
-/// So many lines of a kind in so long a time.
+/// The most lines of one kind within `EVERY`.
 const LINES: u32 = 10;
 const EVERY: Duration = Duration::from_secs(10);
 
-/// A gate for each kind of line.
+/// One gate for each kind of line.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// Clients that were cut off because they did not read.
+    /// Clients that were closed because they did not read.
     pub(crate) slow: Gate,
-    /// Connections that were turned away or ended to make room.
+    /// Connections that were refused, or closed to make room.
     pub(crate) refused: Gate,
     /// Requests and messages that were refused for their size, their rate or their form.
     pub(crate) limits: Gate,
     /// Signatures that are not valid.
     pub(crate) auth: Gate,
-    /// Connections that ended by a panic.
+    /// Connections that were ended by a panic.
     pub(crate) panics: Gate,
     /// Failures of the listener.
     pub(crate) accept: Gate,
@@ -41,7 +41,7 @@ struct Window {
 }
 
 impl Gate {
-    /// How many lines were left out before this one; `None` if this one is left out too.
+    /// How many lines were left out before this one; `None` if this one is left out as well.
     pub(crate) fn pass(&self, now: Instant) -> Option<u64> {
         let mut window = lock(&self.0);
         if window.began.is_none_or(|began| now.saturating_duration_since(began) >= EVERY) {
@@ -57,7 +57,7 @@ impl Gate {
     }
 }
 
-/// `line!(gate, level, fields…, "message")`: a line, if the gate lets it through.
+/// `line!(gate, level, fields…, "message")` writes a line if the gate lets it through.
 macro_rules! line {
     ($gate:expr, $level:ident, $($line:tt)+) => {
         match $gate.pass(std::time::Instant::now()) {
@@ -73,7 +73,7 @@ pub(crate) use line;
 mod tests {
     use super::*;
 
-    /// A burst passes, the rest is counted, and the next line says how many there were.
+    /// A burst passes. The rest is counted, and the next line says how many there were.
     #[test]
     fn lines_are_rate_limited_and_counted() {
         let gate = Gate::default();

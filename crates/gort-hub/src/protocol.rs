@@ -1,4 +1,5 @@
-//! The JSON of the Pusher Channels protocol, version 7: names, codes, what comes in and what goes out.
+//! The JSON of the Pusher Channels protocol, version 7: names, codes, and events in both
+//! directions.
 
 use crate::ws;
 use serde::Deserialize;
@@ -8,41 +9,43 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The oldest and the newest protocol version of clients; what lies between differs in nothing we do.
+/// The oldest and the newest protocol version of clients. Their differences do not concern the hub.
 pub(crate) const VERSIONS: std::ops::RangeInclusive<u64> = 5..=7;
 
 pub(crate) const MAX_CHANNEL_NAME: usize = 164;
 pub(crate) const MAX_EVENT_NAME: usize = 200;
 pub(crate) const MAX_CHANNELS_PER_EVENT: usize = 100;
 
-/// Codes of `pusher:error` events and of closed connections. What a client does about them is in the hundreds.
+/// Codes of `pusher:error` events and of closed connections. The hundreds tell a client what to do.
 pub mod code {
-    /// No such app; do not come back.
+    /// No such app. Do not reconnect.
     pub const NO_SUCH_APP: u16 = 4001;
-    /// The `protocol` parameter is not a number; do not come back.
+    /// The `protocol` parameter is not a number. Do not reconnect.
     pub const BAD_VERSION: u16 = 4006;
-    /// Not a version that is spoken here; do not come back.
+    /// The hub does not support this version. Do not reconnect.
     pub const UNSUPPORTED_VERSION: u16 = 4007;
-    /// No `protocol` parameter; do not come back.
+    /// No `protocol` parameter. Do not reconnect.
     pub const NO_VERSION: u16 = 4008;
-    /// Over capacity, of the hub or of the client's queue; come back after a while.
+    /// The hub or the client's queue is full. Reconnect after a while.
     pub const OVER_CAPACITY: u16 = 4100;
-    /// Come back at once: the hub is going down, or the client sent what is no event.
+    /// The hub is going down, or the client sent something that is not an event. Reconnect at once.
     pub const RECONNECT: u16 = 4200;
-    /// No answer to a ping; come back at once.
+    /// A ping was not answered. Reconnect at once.
     pub const NO_PONG: u16 = 4201;
-    /// A client event over the rate limit; the connection stays.
+    /// A client event over the rate limit. The connection stays open.
     pub const RATE_LIMIT: u16 = 4301;
-    /// A client event that is not allowed; the connection stays.
+    /// A client event that is not allowed. The connection stays open.
     pub const REFUSED_EVENT: u16 = 4302;
 }
 
-/// The name of a connection, for signatures and for leaving its sender out: two numbers with a dot.
+/// The name of a connection: two numbers with a dot between them. Signatures contain it, and a
+/// publisher names the connection to leave out by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SocketId {
-    /// Random, the same for all connections of a hub: an old signature is of no use after a restart.
+    /// Random, and the same for all connections of a hub. So an old signature is not valid after a
+    /// restart.
     pub(crate) hub: u32,
-    /// Counts connections.
+    /// The number of the connection.
     pub(crate) number: u64,
 }
 
@@ -57,7 +60,7 @@ impl fmt::Display for SocketId {
 #[error("socket_id is not of the form 123.456")]
 pub struct ParseSocketIdError;
 
-/// What a well-formed `socket_id` says. One that no connection of ours can have is `None`.
+/// Reads a well-formed `socket_id`. `None` if it is too large for any connection to have it.
 pub(crate) fn parse_socket_id(text: &str) -> Result<Option<SocketId>, ParseSocketIdError> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     match text.split_once('.') {
@@ -69,20 +72,20 @@ pub(crate) fn parse_socket_id(text: &str) -> Result<Option<SocketId>, ParseSocke
     }
 }
 
-/// True for a channel name within the rules of the protocol.
+/// Whether the protocol allows this channel name.
 pub(crate) fn is_channel_name(name: &str) -> bool {
     (1..=MAX_CHANNEL_NAME).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=@,.;".contains(&b))
 }
 
-/// What the beginning of a channel's name says about it.
+/// The kind of a channel, which the beginning of its name tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChannelKind {
     Public,
     Private,
-    /// Like private, but only the server library can publish: client events could not be encrypted.
+    /// Like private, but without client events, which the hub could not encrypt.
     Encrypted,
-    /// Presence and cache channels: refused, because half of their promise would mislead.
+    /// Presence and cache channels, which the hub refuses.
     NotServed,
 }
 
@@ -99,7 +102,7 @@ pub(crate) fn channel_kind(name: &str) -> ChannelKind {
     }
 }
 
-/// An event as a client sends it. `data` stays the text it was: it is looked into only where it must be.
+/// An event as a client sends it. `data` stays text and is parsed only where that is needed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Incoming<'a> {
     #[serde(borrow)]
@@ -116,15 +119,14 @@ pub(crate) struct Subscribe {
     pub(crate) channel: String,
     #[serde(default)]
     pub(crate) auth: Option<String>,
-    /// What the server that signed wants to say about the user, mostly JSON. It is part of what is
-    /// signed.
+    /// What the signing server says about the user, mostly JSON. The signature covers it.
     #[serde(default)]
     channel_data: Option<serde_json::Value>,
 }
 
 impl Subscribe {
-    /// What stands for the channel in the text that is signed. There is no colon in a channel's
-    /// name, so this can be no other channel.
+    /// The channel as it is in the signed text, with its `channel_data`. A channel's name has no
+    /// colon, so this cannot be taken for another channel.
     pub(crate) fn signed_channel(&self) -> Cow<'_, str> {
         match &self.channel_data {
             None | Some(serde_json::Value::Null) => (&*self.channel).into(),
@@ -134,7 +136,7 @@ impl Subscribe {
         }
     }
 
-    /// Some libraries send `data` as a string that holds the JSON.
+    /// Reads `data`, which some libraries send as a string that holds the JSON.
     pub(crate) fn parse(data: Option<&RawValue>) -> Option<Subscribe> {
         let text = data?.get();
         if text.starts_with('"') {
@@ -146,9 +148,9 @@ impl Subscribe {
     }
 }
 
-/// The JSON that is meant by the data of a client event: some libraries (laravel-echo over a
-/// string, Java's) send a string that holds JSON, and those that receive it are to get that JSON,
-/// as from an object. Any other string is itself.
+/// The data of a client event, as JSON. Some libraries (laravel-echo with a string, the Java
+/// library) send a string that holds JSON; then this is the JSON in it, so that receivers get the
+/// same as from an object. Any other value stays as it is.
 pub(crate) fn client_data(data: Option<&RawValue>) -> Cow<'_, str> {
     let text = data.map_or("null", RawValue::get);
     if text.starts_with('"')
@@ -160,13 +162,12 @@ pub(crate) fn client_data(data: Option<&RawValue>) -> Cow<'_, str> {
     text.into()
 }
 
-/// Whether the name is the protocol's own: an event of that name would be taken for one of the
-/// hub's.
+/// Whether the protocol reserves the name. A client would take such an event for one of the hub.
 pub(crate) fn is_reserved(event: &str) -> bool {
     event.starts_with("pusher:") || event.starts_with("pusher_internal:")
 }
 
-/// One event of the HTTP API.
+/// An event as the HTTP API takes it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Publish {
     pub(crate) name: String,
@@ -179,7 +180,7 @@ pub(crate) struct Publish {
     pub(crate) socket_id: Option<String>,
 }
 
-/// An event for clients, as the frame that goes over the wire. `data` becomes a JSON string.
+/// The frame of an event for clients. `data` becomes a JSON string.
 pub(crate) fn event_frame(event: &str, channel: Option<&str>, data: &str) -> Arc<[u8]> {
     let mut text = String::with_capacity(48 + event.len() + channel.map_or(0, str::len) + data.len() * 9 / 8);
     text.push_str("{\"event\":");
@@ -195,7 +196,7 @@ pub(crate) fn event_frame(event: &str, channel: Option<&str>, data: &str) -> Arc
 }
 
 fn push_json_string(to: &mut String, s: &str) {
-    // Most names and much data need no escape.
+    // Most names and much of the data need no escapes.
     if s.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
         to.push('"');
         to.push_str(s);
@@ -285,7 +286,7 @@ mod tests {
         }
     }
 
-    /// A string of JSON is that JSON; every other string, and every other value, is itself.
+    /// A string that holds JSON becomes that JSON. Every other value stays as it is.
     #[test]
     fn data_of_client_events() {
         let check = |json: &str, expected: &str| {

@@ -1,4 +1,4 @@
-//! The runtime's names, in one place: what the rest of the crate calls `rt::…`.
+//! What the hub uses of the runtime; the other modules call it `rt::…`.
 
 pub(crate) use gort::{blocking, go, net, num_goroutine, sleep, sync, yield_now};
 

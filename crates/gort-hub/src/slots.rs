@@ -1,37 +1,41 @@
-//! Places for connections that are not (yet) WebSockets: handshakes, publishers, and those that
-//! rest between requests.
+//! Places for connections that are not (yet) WebSockets: handshakes, publishers, and connections
+//! that are idle between requests.
 //!
 //! # Role
 //!
-//! The accept loop asks for a place for each connection ([`Slots::enter`]), or a goroutine of the
-//! connection's own where it has to wait for one. The connection's goroutine says when it waits for its peer and when a request is worked on ([`Place`]), and gives
-//! the place back.
+//! The accept loop asks for a place for each new connection ([`Slots::enter`]). If the connection
+//! has to wait for one, its own goroutine asks again. The goroutine of the connection says when it
+//! waits for its peer and when it works on a request ([`Place`]), and gives the place back.
 //!
 //! # States
 //!
 //! ```text
 //!   enter ─▶ waiting ──whole request──▶ working ──answered──▶ waiting
-//!               │                          └──a WebSocket now, or the end──▶ (place given back)
+//!               │                          └──a WebSocket, or the end──▶ (place given back)
 //!               └──another needs the place──▶ taken
 //! ```
 //!
 //! # Rules
 //!
-//! 1. There are `limit` places, and `per_address` for one address (an IPv6 network of 64 bits
-//!    counts as one).
-//! 2. When there is none for a newcomer, the one that has been waiting longest loses its own: of
-//!    the same address, if that address has too many. One that is worked on keeps it; if all are,
-//!    the newcomer is refused.
-//! 3. A quarter of the places is the API's: connections that have not yet sent a signed request do
-//!    not push out others when these are no more than that. So neither silent connections nor
-//!    handshakes keep publishers out, and idle publishers keep nobody out.
-//! 4. A newcomer gets `GRACE` to say something: in a rush of handshakes all have just come. And it
-//!    waits for a moment while all are worked on: most requests take less.
+//! 1. There are `limit` places in total, and `per_address` for one address. In IPv6, a /64 network
+//!    counts as one address.
+//! 2. If there is no place for a new connection, the connection that has been waiting longest loses
+//!    its place. If the new connection's address has used up its own limit, that is one of the same
+//!    address. A connection that works on a request keeps its place. If all do, the new one is
+//!    refused.
+//! 3. A quarter of the places is reserved for the API: while at most so many connections have sent
+//!    a signed request, they are not evicted for others (but for their own address's limit). So
+//!    neither silent connections nor handshakes keep publishers out, and idle publishers keep out
+//!    no other connection.
+//! 4. A connection that has not sent a signed request keeps its place for `GRACE` after it has
+//!    begun to wait: in a rush of handshakes, all connections are new. If all work on a request, a
+//!    new connection waits for a moment, because most requests take less.
 //!
 //! # Protocol
 //!
-//! `waits_since` is taken by one exchange, by the goroutine (to work) or for a newcomer (to end
-//! it): one of them comes first, and the other sees it. So no request that is worked on is cut off.
+//! `waits_since` is taken by one exchange, either by the connection's goroutine (to work) or for a
+//! new connection (to end it). One of them comes first, and the other sees that. So no request that
+//! is being worked on is cut off.
 
 use crate::client::Client;
 use crate::rt::sync::Mutex;
@@ -44,10 +48,10 @@ use std::time::{Duration, Instant};
 
 const GRACE: Duration = Duration::from_millis(50);
 
-/// One in so many places is the API's.
+/// One in so many places is reserved for the API.
 const API_PART: usize = 4;
 
-/// `waits_since` of one that is worked on, and of one whose place was taken.
+/// `waits_since` of a connection that works on a request, and of one that has lost its place.
 const WORKING: u64 = 0;
 const TAKEN: u64 = u64::MAX;
 
@@ -74,19 +78,19 @@ struct Entry {
 
 #[derive(Debug)]
 struct Slot {
-    /// In microseconds, from 1 on.
+    /// In microseconds since `Slots::start`, plus 1.
     waits_since: AtomicU64,
     is_api: AtomicBool,
 }
 
-/// What a newcomer gets.
+/// The result of asking for a place.
 #[derive(Debug)]
 pub(crate) enum Entered {
-    /// A place, and the connection that lost it, which is to be ended.
+    /// A place, and the connection that has lost it, which the caller ends.
     Place(Place, Option<Evicted>),
-    /// Ask again after so long.
+    /// Ask again after this time.
     Wait(Duration),
-    /// All places are in use; which limit it was.
+    /// All places are in use. The limit that was reached, in words and as a number.
     Refused(&'static str, usize),
 }
 
@@ -96,7 +100,7 @@ pub(crate) struct Evicted {
     pub(crate) waited: Duration,
 }
 
-/// A place, given back when it is dropped.
+/// A place. It is given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     slots: Arc<Slots>,
@@ -105,19 +109,19 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// From now on it waits for its peer.
+    /// The connection waits for its peer from now on.
     pub(crate) fn wait(&self) {
         let now = self.slots.micros(Instant::now());
         let _ = self.slot.waits_since.compare_exchange(WORKING, now, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// A request is worked on. False if the place is another's by now.
+    /// The connection works on a request from now on. False if it has lost its place.
     pub(crate) fn work(&self) -> bool {
         let to_work = |since| (since != TAKEN).then_some(WORKING);
         self.slot.waits_since.fetch_update(Ordering::SeqCst, Ordering::SeqCst, to_work).is_ok()
     }
 
-    /// It has sent a signed request.
+    /// The connection has sent a signed request.
     pub(crate) fn is_api(&self) {
         self.slot.is_api.store(true, Ordering::Relaxed);
     }
@@ -147,7 +151,7 @@ impl Slots {
         Arc::new(Slots { limit, per_address, start: Instant::now(), inner: Mutex::default() })
     }
 
-    /// Connections that have a place.
+    /// How many connections have a place.
     pub(crate) fn count(&self) -> usize {
         lock(&self.inner).places.len()
     }
@@ -156,7 +160,8 @@ impl Slots {
         at.saturating_duration_since(self.start).as_micros() as u64 + 1
     }
 
-    /// A place for `client`, which waits for its first request. With `at_once`, nobody has `GRACE`.
+    /// Asks for a place for `client`, which waits for its first request. With `at_once`, no
+    /// connection has `GRACE`, and the result is never `Wait`.
     pub(crate) fn enter(self: &Arc<Self>, client: &Arc<Client>, at_once: bool) -> Entered {
         let address = of_one(client.peer().ip());
         let now = self.micros(Instant::now());
@@ -166,7 +171,7 @@ impl Slots {
         if of_address >= self.per_address || inner.places.len() >= self.limit {
             let only = (of_address >= self.per_address).then_some(address);
             let grace = if at_once { 0 } else { GRACE.as_micros() as u64 };
-            match self.idlest(&inner, only, now, grace) {
+            match self.longest_waiting(&inner, only, now, grace) {
                 Ok((number, since)) => {
                     let entry = inner.remove(number).expect("it was found there");
                     let waited = Duration::from_micros(now.saturating_sub(since));
@@ -174,8 +179,8 @@ impl Slots {
                 }
                 Err(Some(grace)) => return Entered::Wait(grace),
                 Err(None) if !at_once => return Entered::Wait(GRACE / 10),
-                Err(None) if only.is_some() => return Entered::Refused("of one address", self.per_address),
-                Err(None) => return Entered::Refused("of all", self.limit),
+                Err(None) if only.is_some() => return Entered::Refused("from one address", self.per_address),
+                Err(None) => return Entered::Refused("in total", self.limit),
             }
         }
         let slot = Arc::new(Slot { waits_since: AtomicU64::new(now), is_api: AtomicBool::new(false) });
@@ -185,9 +190,9 @@ impl Slots {
         Entered::Place(Place { slots: self.clone(), number, slot }, evicted)
     }
 
-    /// Takes the place of the connection that has been waiting longest. `Err` has how long to wait
-    /// for those that have just come.
-    fn idlest(
+    /// Takes the place of the connection that has been waiting longest. `Err` has the time until
+    /// the grace of a new connection ends.
+    fn longest_waiting(
         &self,
         inner: &Inner,
         only: Option<IpAddr>,
@@ -222,12 +227,13 @@ impl Slots {
             if slot.compare_exchange(since, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 return Ok((*number, since));
             }
-            // It got its request in this moment: look for the next one.
+            // It has just got its request: look for the next one.
         }
     }
 }
 
-/// What counts as one address: a host with one IPv6 address has a network of them.
+/// The address that a limit counts: in IPv6 the /64 network, because one host has all of its
+/// addresses.
 fn of_one(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !(u128::from(u64::MAX)))),
@@ -238,19 +244,19 @@ fn of_one(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::Common;
+    use crate::config::{App, Config};
     use crate::rt::net::{TcpListener, TcpStream};
-    use crate::{App, Config, Hub};
 
-    /// Connections from so many addresses of the loopback network, without their goroutines.
+    /// Connections from these addresses of the loopback network, without their goroutines.
     fn clients(addresses: &[u8]) -> Vec<Arc<Client>> {
-        let hub =
-            Hub::bind("127.0.0.1:0".parse().unwrap(), Config::new(App::new("1", "k", "s").unwrap())).unwrap();
+        let common = Arc::new(Common::new(Config::new(App::new("1", "k", "s").unwrap())));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connect = |(i, last): (usize, &u8)| {
             let from = std::net::SocketAddr::from(([127, 0, 0, *last], 0));
             let _peer = TcpStream::connect_from(from, listener.local_addr().unwrap()).unwrap();
             let (stream, from) = listener.accept().unwrap();
-            Client::new(i as u64, from, hub.shared().clone(), stream)
+            Client::new(i as u64, from, common.clone(), stream)
         };
         addresses.iter().enumerate().map(connect).collect()
     }
@@ -262,9 +268,10 @@ mod tests {
         }
     }
 
-    /// The idlest goes first; one that works is spared, and when all work the newcomer is refused.
+    /// The connection that waits longest goes first. One that works is kept, and if all work, the
+    /// new one is refused.
     #[test]
-    fn the_idlest_goes_first() {
+    fn the_longest_waiting_goes_first() {
         gort::run(|| {
             let all = clients(&[1, 1, 1, 1, 1]);
             let slots = Slots::new(3, 3);
@@ -273,12 +280,12 @@ mod tests {
             assert!(places[0].work());
             places[0].wait();
             assert!(places[1].work());
-            // 2 waits longer than 0, 1 works.
+            // 2 waits longer than 0, and 1 works.
             let (fourth, evicted) = place(slots.enter(&all[3], true));
             assert_eq!(evicted, Some(2));
             assert!(!places[2].work(), "its place is taken");
             assert!(places[0].work() && fourth.work());
-            assert!(matches!(slots.enter(&all[4], true), Entered::Refused("of one address", 3)));
+            assert!(matches!(slots.enter(&all[4], true), Entered::Refused("from one address", 3)));
             places.clear();
             assert_eq!(slots.count(), 1);
             drop(fourth);
@@ -286,9 +293,9 @@ mod tests {
         });
     }
 
-    /// One that has just come is given a moment, unless it must be.
+    /// A new connection keeps its place for a moment, unless the place is needed at once.
     #[test]
-    fn newcomers_have_a_moment() {
+    fn new_connections_have_a_moment() {
         gort::run(|| {
             let all = clients(&[1, 2]);
             let slots = Slots::new(1, 1);
@@ -298,9 +305,9 @@ mod tests {
         });
     }
 
-    /// One address has its own limit, and pushes out nobody else.
+    /// Each address has its own limit, and evicts only its own connections.
     #[test]
-    fn an_address_pushes_out_its_own() {
+    fn an_address_evicts_its_own() {
         gort::run(|| {
             let all = clients(&[1, 2, 2, 2]);
             let slots = Slots::new(8, 2);
@@ -309,15 +316,15 @@ mod tests {
         });
     }
 
-    /// The API keeps its part against those that have not signed anything, and no more than its
-    /// part.
+    /// The API keeps its part against connections that have not sent a signed request, and no more
+    /// than its part.
     #[test]
     fn the_api_has_its_part() {
         gort::run(|| {
             let all = clients(&[1; 12]);
             let slots = Slots::new(8, 100);
             let places: Vec<_> = all[..8].iter().map(|client| place(slots.enter(client, true)).0).collect();
-            // The two idlest are the API's.
+            // The two that wait longest are the API's.
             places[..2].iter().for_each(Place::is_api);
             let (_ninth, evicted) = place(slots.enter(&all[8], true));
             assert_eq!(evicted, Some(2));

@@ -1,10 +1,10 @@
-//! What a hub counts.
+//! The counters of a hub.
 
 use crate::rt;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// The live counters. Each is exact on its own; together they are not one instant.
+/// The live counters. Each is exact, but several are not read at one instant.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) connections: AtomicUsize,
@@ -29,13 +29,13 @@ pub(crate) fn add(counter: &AtomicU64, n: u64) {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// WebSocket connections now.
+    /// Open WebSocket connections.
     pub connections: usize,
-    /// Other connections now: the HTTP API, and handshakes.
+    /// Other open connections: the HTTP API and handshakes.
     pub http_connections: usize,
     /// WebSocket connections since the start.
     pub connections_total: u64,
-    /// Channels somebody is subscribed to.
+    /// Channels with at least one subscriber.
     pub channels: usize,
     /// Messages that clients sent.
     pub messages_in: u64,
@@ -43,7 +43,7 @@ pub struct Stats {
     pub messages_out: u64,
     /// Events that were published, by the HTTP API and by clients.
     pub published: u64,
-    /// Connections closed because their queue was full.
+    /// Connections closed because they were too slow.
     pub slow_consumers: u64,
     /// Connections closed because a ping was not answered.
     pub timed_out: u64,
@@ -55,17 +55,17 @@ pub struct Stats {
     pub evicted: u64,
     /// Connections ended by a panic.
     pub panics: u64,
-    /// Times that `accept` failed, for want of file descriptors for example.
+    /// How often `accept` failed, for example because there were no file descriptors.
     pub accept_errors: u64,
     /// Whether the hub is going down.
     pub draining: bool,
-    /// Since the start of the hub.
+    /// Milliseconds since the start of the hub.
     pub uptime_ms: u64,
     /// Goroutines of the process.
     pub goroutines: usize,
     /// OS threads of the process.
     pub os_threads: usize,
-    /// Resident memory of the process.
+    /// Resident memory of the process, in bytes.
     pub resident_bytes: u64,
 }
 
@@ -93,7 +93,7 @@ impl Counters {
     }
 }
 
-/// Resident memory of this process, from `/proc/self/statm`; 0 where that cannot be read.
+/// Resident memory of this process in bytes, from `/proc/self/statm`; 0 if that cannot be read.
 pub fn resident_bytes() -> u64 {
     let text = rt::blocking(|| std::fs::read_to_string("/proc/self/statm")).unwrap_or_default();
     let pages: u64 = text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);

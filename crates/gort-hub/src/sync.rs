@@ -1,5 +1,5 @@
-//! Locks whose poison is no news: a panic in a handler ends its connection and is counted there; what these
-//! locks guard is consistent at every point where user code could panic (none runs under them).
+//! Locks that ignore poison. No user code runs under them, so a panic in a handler cannot leave
+//! what they guard inconsistent. The panic ends its connection and is counted there.
 
 use crate::rt::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::ops::{Deref, DerefMut};

@@ -1,8 +1,9 @@
-//! WebSocket frames (RFC 6455) without standing buffers.
+//! WebSocket frames (RFC 6455) without permanent buffers.
 //!
-//! tungstenite parses and formats the frame headers; its `WebSocket` is not used, because it keeps a read and
-//! a write buffer for each connection (130 KB with its defaults). A [`Decoder`] owns memory only from the first
-//! byte of a message to its last, and frames for sending are made once and shared.
+//! tungstenite parses and formats the frame headers. Its `WebSocket` is not used, because it keeps
+//! a read buffer and a write buffer for each connection (130 KB with its defaults). A [`Decoder`]
+//! owns memory only from the first byte of a message to its last, and a frame to send is made once
+//! and shared.
 
 use std::borrow::Cow;
 use std::io::{self, Cursor, Read};
@@ -11,43 +12,43 @@ use thiserror::Error;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-/// Which end of a connection we are. Clients mask their frames, servers do not.
+/// The end of a connection that a decoder is for. Clients mask their frames, servers do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// We accept masked frames only.
+    /// Accepts masked frames only.
     Server,
-    /// We accept unmasked frames only.
+    /// Accepts unmasked frames only.
     Client,
 }
 
-/// A complete message, put together from its fragments.
+/// A complete message, joined from its fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// A text message; its bytes were checked to be UTF-8.
+    /// A text message, which is valid UTF-8.
     Text(String),
     /// A binary message.
     Binary(Vec<u8>),
-    /// A ping, to be answered with [`pong_frame`] and the same bytes.
+    /// A ping. The answer is a [`pong_frame`] with the same bytes.
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
-    /// The peer closes; the code, if it gave one.
+    /// The peer closes, with this code if it gave one.
     Close(Option<u16>),
 }
 
-/// The peer broke the rules of WebSocket, or ours on size.
+/// The peer broke a rule of WebSocket, or sent a message that is too large.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WsError {
     /// Close code 1002.
     #[error("WebSocket protocol error: {0}")]
     Protocol(Cow<'static, str>),
     /// Close code 1007.
-    #[error("text that is not UTF-8")]
+    #[error("a text message is not UTF-8")]
     NotUtf8,
     /// Close code 1009.
-    #[error("message of {bytes} bytes or more; at most {max} are accepted")]
+    #[error("a message has {bytes} bytes or more; at most {max} are accepted")]
     TooLarge {
-        /// How long it is, as far as is known.
+        /// Its size as far as it is known.
         bytes: u64,
         /// The limit.
         max: usize,
@@ -65,38 +66,41 @@ impl WsError {
     }
 }
 
-/// Turns bytes into messages. Empty between messages: then it owns no memory on the heap.
+/// Turns bytes into messages. Between messages it is empty and owns no memory on the heap.
 #[derive(Debug)]
 pub struct Decoder {
     role: Role,
     max_message: usize,
     /// Bytes that are not yet a whole frame.
     raw: Vec<u8>,
-    /// Bytes that `raw` must have before the frame in it is whole (an estimate until the header is there).
+    /// How many bytes the whole frame in `raw` has; 0 until its header is complete.
     raw_wanted: usize,
-    /// Payload of the fragments so far, when a message is in flight.
+    /// The payload of the fragments so far, if a message is incomplete.
     fragments: Option<(Data, Vec<u8>)>,
 }
 
-/// The read buffer on the stack, for when nothing is in flight. Most messages of clients are shorter.
+/// The size of the read buffer on the stack, used between messages. Most messages of clients are
+/// shorter.
 const SMALL: usize = 512;
-/// The most that is asked of the kernel at once while a long message arrives.
+/// The most bytes that one read asks for while a long message arrives.
 const LARGE: usize = 16 * 1024;
 
 impl Decoder {
-    /// A decoder that refuses messages longer than `max_message` bytes, before it has stored them.
+    /// A decoder that refuses a message of more than `max_message` bytes before it has stored all
+    /// of it.
     pub fn new(role: Role, max_message: usize) -> Decoder {
         Decoder { role, max_message, raw: Vec::new(), raw_wanted: 0, fragments: None }
     }
 
-    /// Reads once from `from`, however much there is. `Ok(0)` is the end of the stream.
+    /// Reads once from `from` and returns how many bytes that gave. `Ok(0)` is the end of the
+    /// stream.
     ///
     /// # Blocking
     ///
-    /// As `from.read`.
+    /// Like `from.read`.
     ///
-    /// A buffer lies on the stack meanwhile. A connection that may be idle for long waits before, in
-    /// [`wait_readable`](gort::net::TcpStream::wait_readable).
+    /// A buffer is on the stack during the read. So a connection that may be idle for long first
+    /// waits in [`wait_readable`](gort::net::TcpStream::wait_readable).
     #[inline(never)]
     pub fn read_from(&mut self, mut from: impl Read) -> io::Result<usize> {
         let missing = self.raw_wanted.saturating_sub(self.raw.len());
@@ -114,17 +118,18 @@ impl Decoder {
         }
     }
 
-    /// Adds bytes that were read elsewhere.
+    /// Adds bytes that were read by other means.
     pub fn push(&mut self, bytes: &[u8]) {
         self.raw.extend_from_slice(bytes);
     }
 
-    /// True while part of a message is here and the rest is not.
+    /// Whether a part of a message has arrived and the rest has not.
     pub fn is_mid_message(&self) -> bool {
         !self.raw.is_empty() || self.fragments.is_some()
     }
 
-    /// The next whole message, or `None` when more bytes are needed. After an error the stream cannot go on.
+    /// The next whole message, or `None` if more bytes are needed. After an error the stream cannot
+    /// be decoded any further.
     pub fn next_message(&mut self) -> Result<Option<Message>, WsError> {
         loop {
             let mut cursor = Cursor::new(&self.raw);
@@ -168,14 +173,14 @@ impl Decoder {
             _ => {}
         }
         match header.opcode {
-            OpCode::Control(_) if !header.is_final => return protocol("a control frame in fragments"),
-            OpCode::Control(_) if len > 125 => return protocol("a control frame of more than 125 bytes"),
+            OpCode::Control(_) if !header.is_final => return protocol("a control frame is fragmented"),
+            OpCode::Control(_) if len > 125 => return protocol("a control frame has more than 125 bytes"),
             OpCode::Control(_) => return Ok(()),
             OpCode::Data(Data::Continue) if self.fragments.is_none() => {
-                return protocol("a continuation of nothing");
+                return protocol("a continuation frame without a message");
             }
             OpCode::Data(Data::Text | Data::Binary) if self.fragments.is_some() => {
-                return protocol("a new message before the last fragment of the one before");
+                return protocol("a new message begins before the last fragment of the one before");
             }
             OpCode::Data(_) => {}
         }
@@ -214,12 +219,12 @@ fn parse_close(payload: &[u8]) -> Result<Option<u16>, WsError> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return match payload {
             [] => Ok(None),
-            _ => Err(WsError::Protocol("a close frame of one byte".into())),
+            _ => Err(WsError::Protocol("a close frame has one byte".into())),
         };
     };
     let code = u16::from_be_bytes(*code);
     if !CloseCode::from(code).is_allowed() {
-        return Err(WsError::Protocol(format!("close code {code} is not for the wire").into()));
+        return Err(WsError::Protocol(format!("close code {code} must not be sent").into()));
     }
     std::str::from_utf8(reason).map_err(|_| WsError::NotUtf8)?;
     Ok(Some(code))
@@ -231,7 +236,7 @@ fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// One unmasked text frame: made once for each event, and shared by everybody it goes to.
+/// One unmasked text frame. It is made once for each event and shared by all receivers.
 pub fn text_frame(text: &str) -> Arc<[u8]> {
     frame(OpCode::Data(Data::Text), text.as_bytes(), None).into()
 }
@@ -241,17 +246,18 @@ pub fn pong_frame(payload: &[u8]) -> Arc<[u8]> {
     frame(OpCode::Control(Control::Pong), payload, None).into()
 }
 
-/// A close frame. The reason is cut to what a control frame holds.
+/// A close frame. The reason is cut to what fits into a control frame.
 pub fn close_frame(code: u16, reason: &str) -> Arc<[u8]> {
     frame(OpCode::Control(Control::Close), &close_payload(code, reason), None).into()
 }
 
-/// A text frame of a client. The mask need not be secret for us: it protects proxies from browsers' scripts.
+/// A text frame of a client. Masks protect proxies from scripts in browsers, so for other clients
+/// the mask need not be secret.
 pub fn masked_text_frame(text: &str, mask: [u8; 4]) -> Vec<u8> {
     frame(OpCode::Data(Data::Text), text.as_bytes(), Some(mask))
 }
 
-/// The answer of a client to a ping.
+/// A client's answer to a ping.
 pub fn masked_pong_frame(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     frame(OpCode::Control(Control::Pong), payload, Some(mask))
 }
@@ -298,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn examples_of_the_rfc() {
         assert_eq!(&*text_frame("Hello"), [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
         let masked = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         assert_eq!(masked_text_frame("Hello", MASK), masked);

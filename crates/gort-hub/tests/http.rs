@@ -1,4 +1,4 @@
-//! The HTTP side: signatures, limits, garbage, and the handshakes that are none.
+//! The HTTP API: signatures, limits, garbage, and bad handshakes.
 mod common;
 
 use common::{Http, KEY, SECRET, hub, now_s};
@@ -38,7 +38,7 @@ fn publishing_is_signed_and_each_refusal_has_its_status() {
     let (status, why) = http.post(&format!("{path}?{query}"), &body);
     assert_eq!((status, why.trim()), (401, "body_md5 does not match the body"));
     assert_eq!(http.post(path, &body).0, 401);
-    // All on one connection that is still good, and nothing of it was delivered.
+    // All of that was on one connection, which still works, and none of it was delivered.
     let exactly = json!({"name": "ok", "channel": "a", "data": "x".repeat(10 * 1024)}).to_string();
     assert_eq!(check(&mut http, path, SECRET, now, &exactly, 200), "{}");
     client.expect("ok");
@@ -63,7 +63,7 @@ fn other_paths_and_methods() {
         (200, Some(1), Some(0))
     );
     assert!(stats["resident_bytes"].as_u64().unwrap() > 0 && stats["os_threads"].as_u64().unwrap() > 0);
-    // The head alone, with the length that the body would have.
+    // HEAD gets the head alone, with the length that the body would have.
     http.stream.write_all(b"HEAD /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     http.stream.read_to_string(&mut answer).unwrap();
@@ -90,7 +90,7 @@ fn the_page_gets_its_channel_signed_and_no_other() {
     assert_eq!(http.get("/page/auth").0, 405);
 }
 
-/// The page is open to all who reach it, so it is served only where the operator asked for it.
+/// The page is open to all who can reach it, so it is served only if the operator asked for it.
 #[test]
 fn without_a_page_there_is_nothing_to_sign() {
     let hub = hub(|_| {});
@@ -145,7 +145,7 @@ fn garbage_is_answered_and_ended() {
 }
 
 #[test]
-fn handshakes_that_are_none() {
+fn bad_handshakes_are_refused() {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let version = "Sec-WebSocket-Version: 13\r\n";
@@ -167,27 +167,27 @@ fn slow_requests_are_ended() {
 }
 
 #[test]
-fn who_says_nothing_is_not_waited_for() {
+fn silent_connections_are_ended() {
     let impatient = hub(|config| config.request_timeout = Duration::from_millis(200));
     let mut silent = Http::connect(impatient.addr);
     assert!(silent.is_ended());
-    // Another one, with time for the request.
+    // Another hub, with time for the request.
     let hub = hub(|config| config.keep_alive_timeout = Duration::from_millis(200));
     let mut idle = Http::connect(hub.addr);
     assert_eq!(idle.get("/healthz").0, 200);
     assert!(idle.is_ended());
 }
 
-/// Waits until the server has ended so many of them. (Which of two that were answered just now is
-/// the idler one is known to the server only; `src/slots.rs` has the tests of the order.)
+/// Waits until the server has ended `n` of them. (Which of two recently answered connections has
+/// been idle longer is known only to the server. `src/slots.rs` tests the order.)
 fn until_ended(all: &[Http], n: usize) {
     common::until("they are ended", || {
         (all.iter().filter(|http| http.has_ended()).count() == n).then_some(())
     });
 }
 
-/// Publishers that rest keep out neither clients nor other publishers: the one that rests longest
-/// makes room.
+/// Idle publishers keep out neither clients nor other publishers: the one that has been idle
+/// longest is closed.
 #[test]
 fn idle_publishers_keep_nobody_out() {
     let hub = hub(|config| config.max_http_connections = 4);
@@ -206,8 +206,7 @@ fn idle_publishers_keep_nobody_out() {
     assert_eq!((hub.hub.stats().evicted, hub.hub.stats().refused), (2, 0));
 }
 
-/// Connections that say nothing keep out nobody either, and take nothing from publishers that are
-/// there.
+/// Silent connections keep out no other connection, and do not evict publishers.
 #[test]
 fn silent_connections_keep_nobody_out() {
     let hub = hub(|config| config.max_http_connections = 8);
@@ -222,7 +221,7 @@ fn silent_connections_keep_nobody_out() {
     drop(silent);
 }
 
-/// One address has its own limit: a flood from it pushes out its own connections.
+/// Each address has its own limit: a flood from one evicts only its own connections.
 #[test]
 fn an_address_has_its_limit() {
     let hub = hub(|config| config.max_http_per_address = 2);
@@ -239,7 +238,7 @@ fn an_address_has_its_limit() {
     assert_eq!(good.map(|http| assert_eq!(http.get("/healthz").0, 200)).count(), 2);
 }
 
-/// Where there is no place at all the answer is 503, and the next one is welcome when there is.
+/// If there is no place at all, the answer is 503.
 #[test]
 fn no_place_at_all() {
     let hub = hub(|config| config.max_http_connections = 0);
@@ -249,7 +248,7 @@ fn no_place_at_all() {
     assert_eq!((hub.hub.stats().refused, hub.hub.stats().http_connections), (1, 0));
 }
 
-/// A chunked body is a body: some HTTP libraries send no other.
+/// Chunked bodies are accepted: some HTTP libraries send no others.
 #[test]
 fn a_body_in_chunks() {
     let hub = hub(|_| {});
@@ -269,11 +268,11 @@ fn a_body_in_chunks() {
         assert_eq!(status, 200, "{why}");
         client.expect("e");
     }
-    // The connection is still good.
+    // The connection still works.
     assert_eq!(http.get("/healthz").0, 200);
 }
 
-/// Events of the protocol's own names would be taken for the hub's.
+/// Clients would take events with reserved names for events of the hub.
 #[test]
 fn reserved_names_are_refused() {
     let hub = hub(|_| {});
@@ -287,7 +286,7 @@ fn reserved_names_are_refused() {
     client.expect("pusher-like");
 }
 
-/// Ids, keys and secrets of other hubs are made of more than letters and digits.
+/// Ids, keys and secrets may have other characters than letters and digits.
 #[test]
 fn an_app_of_odd_characters() {
     let (id, key, secret) = ("my app/1", "k+é:y", "s:e/c r%et");
@@ -302,7 +301,7 @@ fn an_app_of_odd_characters() {
     client.send(json!({"event": "pusher:subscribe", "data": {"channel": "private-a", "auth": auth}}));
     client.expect("pusher_internal:subscription_succeeded");
     let mut http = Http::connect(hub.addr);
-    // Signed as it is sent, and as it is before it is encoded.
+    // The path is signed as it is sent, and as it is before percent-encoding.
     for signed in [path.clone(), format!("/apps/{id}/events")] {
         let query = signed_query(key, secret, "POST", &signed, body.as_bytes(), now_s());
         let (status, why) = http.post(&format!("{path}?{query}"), &body);

@@ -1,4 +1,4 @@
-//! What an idle connection may cost on the heap: a figure, checked with an allocator that counts.
+//! What an idle connection costs on the heap, measured with an allocator that counts.
 mod common;
 
 use common::{KEY, hub, tcp, until};
@@ -10,11 +10,13 @@ use std::io::{Read, Write};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// For each connection that is on a channel and silent, all of it: the hub's tables, the queue, the runtime's part.
+/// The budget of each idle connection that is on a channel: the hub's tables, its queue, and the
+/// runtime's part.
 const BUDGET_BYTES: isize = 2048;
 const CONNECTIONS: isize = 300;
 
-// tungstenite's own defaults would be 130 KB. A larger message has come and gone before: its buffers must be gone too.
+// tungstenite's defaults would cost 130 KB. Each connection has sent a large message before,
+// and the buffers for that must be freed as well.
 #[test]
 fn an_idle_connection_is_within_its_budget() {
     let hub = hub(|_| {});
@@ -47,8 +49,8 @@ fn an_idle_connection_is_within_its_budget() {
     let region = Region::new(ALLOCATOR);
     let streams: Vec<_> = (0..CONNECTIONS).map(|_| open()).collect();
     hub.until("all are there", |stats| stats.connections as isize == CONNECTIONS + warm.len() as isize);
-    // The last writers may still be on their way out.
-    let each = until("what is in flight has gone", || {
+    // The last writers may not have ended yet.
+    let each = until("the writers have ended", || {
         let change = region.change();
         let each = (change.bytes_allocated as isize - change.bytes_deallocated as isize) / CONNECTIONS;
         (each <= BUDGET_BYTES).then_some(each)

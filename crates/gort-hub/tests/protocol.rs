@@ -1,4 +1,5 @@
-//! What clients see: handshake, channels, events, errors and close codes, with tungstenite as the client.
+//! The protocol as clients see it: handshake, channels, events, errors and close codes. The client
+//! is tungstenite.
 mod common;
 
 use common::{Client, Http, KEY, SECRET, hub, tcp};
@@ -12,7 +13,7 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 #[test]
-fn an_event_reaches_all_subscribers_of_its_channels_and_nobody_else() {
+fn an_event_reaches_exactly_the_subscribers_of_its_channels() {
     let hub = hub(|_| {});
     let mut on_a = hub.connect();
     let mut on_both = hub.connect();
@@ -32,7 +33,7 @@ fn an_event_reaches_all_subscribers_of_its_channels_and_nobody_else() {
 }
 
 #[test]
-fn data_that_is_no_json_stays_the_string_it_is() {
+fn data_that_is_not_json_stays_a_string() {
     let hub = hub(|_| {});
     let mut client = hub.connect();
     client.subscribe("a");
@@ -69,7 +70,8 @@ fn events_of_one_publisher_arrive_in_order() {
     assert_eq!(hub.hub.stats().published, 500);
 }
 
-// Joining, leaving and publishing race on one name: nobody misses what is published while subscribed.
+// Joining, leaving and publishing race on one name. No client misses an event that is published
+// while it is subscribed.
 #[test]
 fn a_channel_that_dies_and_comes_back_loses_nothing() {
     let hub = hub(|_| {});
@@ -93,7 +95,7 @@ fn a_channel_that_dies_and_comes_back_loses_nothing() {
     hub.until("all are gone", |stats| stats.connections == 0 && stats.channels == 0);
 }
 
-// More members than stand under one lock, and fewer again.
+// More members than one segment holds, and then fewer again.
 #[test]
 fn a_crowded_channel() {
     let hub = hub(|_| {});
@@ -152,7 +154,7 @@ fn private_channels_need_the_right_signature() {
     assert_eq!(client.event()["data"], 2);
 }
 
-/// What a server says about a user is part of what it signs, on private channels too.
+/// The signature covers `channel_data`, on private channels as well.
 #[test]
 fn channel_data_is_part_of_the_signature() {
     let hub = hub(|_| {});
@@ -172,8 +174,8 @@ fn channel_data_is_part_of_the_signature() {
     check(&with, json!(data), "pusher_internal:subscription_succeeded");
 }
 
-/// A string of JSON arrives as that JSON (laravel-echo over a string, the Java library), any other
-/// string as itself.
+/// A string that holds JSON arrives as that JSON (laravel-echo with a string, the Java library).
+/// Any other string arrives unchanged.
 #[test]
 fn a_client_event_whose_data_is_a_string() {
     let hub = hub(|_| {});
@@ -192,7 +194,7 @@ fn a_client_event_whose_data_is_a_string() {
 }
 
 #[test]
-fn channel_names_kinds_and_doubles_that_are_refused() {
+fn bad_names_kinds_and_second_subscriptions_are_refused() {
     let hub = hub(|_| {});
     let mut client = hub.connect();
     for name in ["", "a b", "a/b", &"a".repeat(165)] {
@@ -212,7 +214,7 @@ fn channel_names_kinds_and_doubles_that_are_refused() {
 }
 
 #[test]
-fn a_connection_may_be_on_so_many_channels() {
+fn a_connection_has_a_limit_of_channels() {
     let hub = hub(|config| config.max_channels_per_client = 2);
     let mut client = hub.connect();
     client.subscribe("a");
@@ -291,7 +293,7 @@ fn client_events_are_rate_limited_and_the_connection_stays() {
     }
     assert_eq!(two.expect("client-e")["data"], 0);
     one.expect_error(4301);
-    // The pong comes after the answers to all ten.
+    // The pong follows the answers to all ten.
     one.send(json!({"event": "pusher:ping", "data": {}}));
     while one.event()["event"] != "pusher:pong" {}
     let refused = hub.hub.stats().rate_limited;
@@ -302,7 +304,7 @@ fn client_events_are_rate_limited_and_the_connection_stays() {
 }
 
 #[test]
-fn what_is_no_event_gets_an_error_and_the_connection_stays() {
+fn bad_events_get_an_error_and_the_connection_stays() {
     let hub = hub(|_| {});
     let mut client = hub.connect();
     let deep = "[".repeat(20_000);
@@ -432,7 +434,7 @@ fn a_close_is_answered_with_its_code() {
     hub.until("it is gone", |stats| stats.connections == 0);
 }
 
-// The handshake and the first event arrive in one piece: nothing of it may be lost.
+// The handshake and the first event arrive together, and none of it may be lost.
 #[test]
 fn a_client_that_does_not_wait_for_the_handshake() {
     let hub = hub(|_| {});
@@ -452,7 +454,7 @@ fn a_client_that_does_not_wait_for_the_handshake() {
         got.extend_from_slice(&buf[..n]);
     }
     let text = String::from_utf8_lossy(&got);
-    // The key and its answer are the example of the RFC.
+    // The key and the answer to it are the example in the RFC.
     assert!(text.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{text}");
     assert!(text.contains("pusher:connection_established"));
 }
@@ -481,7 +483,7 @@ fn silent_clients_are_pinged_and_those_that_answer_stay() {
     drop(alive);
 }
 
-// One byte at a time is no activity: a message has an end, or its sender is silent.
+// Single bytes do not count as activity: until its message ends, the client is silent.
 #[test]
 fn a_message_that_never_ends_is_silence() {
     let hub = hub(|config| {

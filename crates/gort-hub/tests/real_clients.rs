@@ -1,7 +1,8 @@
-//! The clients people have: pusher-js (npm) listens, the `pusher` library (PyPI) publishes, both as published.
+//! Real client libraries: pusher-js (npm) listens, and the `pusher` library (PyPI) publishes, both
+//! unchanged.
 //!
-//! They are installed once, under `target/real-clients`. Without node, python3 or their registries there is
-//! nothing to test; the test then says so and passes, unless `GORT_REAL_CLIENTS=1` says that it must run.
+//! They are installed once, under `target/real-clients`. Without node, python3 or their registries
+//! the test says that it is skipped, and passes. With `GORT_REAL_CLIENTS` set it fails instead.
 mod common;
 
 use common::{KEY, SECRET, hub};
@@ -10,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Ends the process with the test, however it ends.
+/// Kills the process when the test ends.
 struct Running(Child);
 
 impl Drop for Running {
@@ -50,7 +51,7 @@ fn pusher_js_and_the_python_library_work_unchanged() {
     let (pusher_js, python) = match install() {
         Ok(paths) => paths,
         Err(why) if std::env::var_os("GORT_REAL_CLIENTS").is_none() => {
-            return eprintln!("SKIPPED, the real clients are not to be had here: {why}");
+            return eprintln!("SKIPPED, the real clients are not available: {why}");
         }
         Err(why) => panic!("{why}"),
     };
@@ -96,7 +97,7 @@ fn pusher_js_and_the_python_library_work_unchanged() {
     assert_eq!(said, "REFUSED 401 PusherBadAuth\nDONE\n");
 
     let seen = wait_for(&[r#"HEADLINE {"n":2,"text":"grüße"}"#]);
-    // It was left out of the first one, and the refused one went to nobody.
+    // The first event left this client out, and the refused one was not delivered.
     assert_eq!(seen.iter().filter(|line| line.starts_with("HEADLINE")).count(), 1, "{seen:#?}");
     assert!(!seen.iter().any(|line| line.starts_with("ERROR")), "{seen:#?}");
     drop(node);

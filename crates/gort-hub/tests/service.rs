@@ -1,4 +1,5 @@
-//! A service among people who do not behave: who never read, who vanish, too many, handlers that panic, and the end.
+//! The hub with clients that do not read or that vanish, with panicking handlers, without file
+//! descriptors, and in a drain.
 mod common;
 
 use common::{Client, Http, KEY, PATIENCE, hub, tcp, until};
@@ -11,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A client whose kernel buffers are small, so that not reading is felt soon.
+/// A client with small kernel buffers, so that the hub soon notices if it does not read.
 fn sluggish(hub: &common::TestHub) -> Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -49,7 +50,7 @@ fn a_slow_consumer_is_closed_with_4100_and_the_others_get_everything() {
 }
 
 #[test]
-fn a_consumer_that_never_reads_again_is_cut_off() {
+fn a_consumer_that_never_reads_again_is_closed() {
     let hub = hub(|config| {
         config.max_queued_bytes = 100_000;
         config.close_timeout = Duration::from_millis(200);
@@ -74,7 +75,8 @@ fn clients_that_vanish_leave_nothing_behind() {
         client.subscribe("a");
         client.subscribe("b");
         if round % 2 == 0 {
-            // Closing resets the connection, as a crashed machine's kernel would when it is back.
+            // Closing resets the connection, like the kernel of a crashed machine after its
+            // restart.
             let stream = client.ws.get_ref().try_clone().unwrap();
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
@@ -104,7 +106,7 @@ fn a_panic_ends_its_own_connection_only() {
 }
 
 #[test]
-fn a_drain_closes_everybody_with_4200_and_ends() {
+fn a_drain_closes_all_clients_with_4200_and_ends() {
     let hub = hub(|_| {});
     let mut clients: Vec<Client> = (0..10).map(|_| hub.connect()).collect();
     clients.iter_mut().for_each(|client| client.subscribe("a"));
@@ -125,7 +127,7 @@ fn a_drain_closes_everybody_with_4200_and_ends() {
 }
 
 #[test]
-fn a_drain_cuts_off_who_does_not_hang_up() {
+fn a_drain_resets_clients_that_do_not_hang_up() {
     let hub = hub(|config| config.close_timeout = PATIENCE);
     let stubborn = hub.connect();
     let start = Instant::now();
@@ -137,8 +139,8 @@ fn a_drain_cuts_off_who_does_not_hang_up() {
     drop(stubborn);
 }
 
-/// Before it stops accepting, a drain says for a while that it is one; and the clients do not all
-/// come back in one moment.
+/// A drain is announced for a while before the hub stops accepting, and the clients are not all
+/// closed at the same moment.
 #[test]
 fn a_drain_is_announced_and_spread() {
     let hub = hub(|config| {
@@ -149,7 +151,7 @@ fn a_drain_is_announced_and_spread() {
     let draining = hub.hub.clone();
     let drain = std::thread::spawn(move || draining.drain(PATIENCE));
     hub.until("it drains", |stats| stats.draining);
-    // Everything else goes on.
+    // All else goes on.
     assert_eq!(Http::connect(hub.addr).get("/healthz"), (503, "draining\n".into()));
     let mut late = hub.connect();
     late.subscribe("a");
@@ -171,14 +173,14 @@ fn a_drain_is_announced_and_spread() {
     assert_eq!(drain.join().unwrap().forced, 0);
 }
 
-/// Runs this same test in a child process, which sees the variable.
+/// Whether this process is the child that a test has started, which has the variable set.
 fn is_child(variable: &str) -> bool {
     std::env::var_os(variable).is_some()
 }
 
 const CHILD: &str = "GORT_HUB_TEST_EMFILE";
 
-// The child has few file descriptors; the parent takes them all, and gives them back.
+// The child has few file descriptors. The parent uses them up and then frees them.
 #[test]
 fn out_of_file_descriptors_it_waits_reports_and_serves_on() {
     if is_child(CHILD) {
@@ -200,12 +202,12 @@ fn out_of_file_descriptors_it_waits_reports_and_serves_on() {
     let mut after = |prefix: &str| {
         lines
             .find_map(|line| line.split_once(prefix).map(|(_, rest)| rest.to_string()))
-            .expect("the child says it")
+            .expect("the line of the child")
     };
     let addr = after("listening on ").parse().unwrap();
     let mut first = Client::connect(addr);
     first.subscribe("a");
-    // More than there are descriptors: the last ones wait in the backlog.
+    // These are more than there are descriptors, so the last ones wait in the backlog.
     let crowd: Vec<_> = (0..60).map(|_| tcp(addr)).collect();
     let report = after("REPORT ");
     assert!(report.contains("file descriptors") && report.contains("ulimit -n"), "{report}");

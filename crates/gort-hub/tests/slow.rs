@@ -1,5 +1,5 @@
-//! Clients that read and clients that do not: the first are never cut off, the second cost little,
-//! and not for long.
+//! Clients that read are never closed as too slow. Clients that do not read cost little, and not
+//! for long.
 mod common;
 
 use common::{Client, Http, KEY, PATIENCE, SECRET, TestHub, hub, now_s, until};
@@ -17,8 +17,8 @@ fn pings(n: usize) -> Vec<u8> {
     masked_text_frame(PING, [1, 2, 3, 4]).repeat(n)
 }
 
-/// A burst in one write is answered in full: it is no sign of a slow client that its answers wait
-/// for the writer.
+/// A burst in one write is answered in full. That the answers wait for the writer does not make the
+/// client slow.
 #[test]
 fn three_hundred_pings_in_one_write() {
     let hub = hub(|_| {});
@@ -30,8 +30,8 @@ fn three_hundred_pings_in_one_write() {
     assert_eq!(hub.hub.stats().slow_consumers, 0);
 }
 
-/// Many more answers than the queue holds: the hub reads on when the client does, instead of
-/// closing it.
+/// The answers are many more than the queue holds. The hub does not close the client: it reads on
+/// when the client does.
 #[test]
 fn a_client_that_asks_faster_than_it_reads() {
     let hub = hub(|config| {
@@ -48,8 +48,8 @@ fn a_client_that_asks_faster_than_it_reads() {
     assert_eq!(hub.hub.stats().slow_consumers, 0);
 }
 
-/// A client that asks and never reads is cut off too, when nothing of its answers could be written
-/// for the time of a pong.
+/// A client that asks and never reads is closed when no answer could be written for the pong
+/// time-out.
 #[test]
 fn a_client_that_asks_and_never_reads() {
     let hub = hub(|config| {
@@ -60,12 +60,12 @@ fn a_client_that_asks_and_never_reads() {
     let mut stream = client.ws.get_ref().try_clone().unwrap();
     // Ends when the hub resets the connection.
     let writer = thread::spawn(move || while stream.write_all(&pings(1000)).is_ok() {});
-    hub.until("it is cut off", |stats| stats.slow_consumers == 1 && stats.connections == 0);
+    hub.until("it is closed", |stats| stats.slow_consumers == 1 && stats.connections == 0);
     writer.join().unwrap();
     drop(client);
 }
 
-/// Requests to publish, all in one piece.
+/// Requests to publish, in one piece.
 fn publishes(n: usize, channel: &str, data: &str) -> Vec<u8> {
     let path = "/apps/3/events";
     let request = |i: usize| {
@@ -94,28 +94,28 @@ fn check_pipelined(n: usize, data: &str, tune: impl FnOnce(&mut Config)) {
     assert_eq!(hub.hub.stats().slow_consumers, 0);
 }
 
-/// Publishers give way to a subscriber that reads everything, also when they have more for it than
-/// its queue holds.
+/// Publishers wait for a subscriber that reads everything, also if they have more events for it
+/// than its queue holds.
 #[test]
 fn four_hundred_pipelined_publishes() {
     check_pipelined(400, "x", |_| {});
     let large = "x".repeat(10_000);
     check_pipelined(400, &large, |_| {});
-    // Three events, and hardly one in the kernel: most of the time the publisher waits.
+    // The queue holds three events, and the kernel hardly one, so the publisher mostly waits.
     check_pipelined(400, &large, |config| {
         config.max_queued_bytes = 35_000;
         config.socket_buffer_bytes = 4096;
     });
 }
 
-/// A client on a channel that reads nothing from then on.
+/// A client that subscribes to a channel and then reads nothing more.
 fn stopped(hub: &TestHub, channel: &str) -> Client {
     let mut client = hub.connect();
     client.subscribe(channel);
     client
 }
 
-/// Bytes that the kernel has for the peers of connections to this port, and has not got rid of.
+/// How many bytes the kernel holds to be sent from this port.
 fn unsent(port: u16) -> u64 {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let of_line = |line: &str| {
@@ -128,9 +128,9 @@ fn unsent(port: u16) -> u64 {
     table.lines().filter_map(of_line).sum()
 }
 
-/// What clients that stop reading cost: a bounded queue and a bounded buffer in the kernel each,
-/// both gone when they are cut off; and one wait altogether for those that publish, while those
-/// that read get everything.
+/// Each client that stops reading costs a bounded queue and a bounded buffer in the kernel, and
+/// both are freed when it is closed. All of them together cost the publisher one wait, and clients
+/// that read get every event.
 #[test]
 fn clients_that_stop_reading_cost_little_and_not_for_long() {
     const STOPPED: u64 = 20;
@@ -150,11 +150,11 @@ fn clients_that_stop_reading_cost_little_and_not_for_long() {
         assert_eq!(http.post_event(&json!({"name": name, "channel": "a", "data": data})).0, 200);
         reads.expect(&name);
         sent += 1;
-        assert!(sent < 10_000, "they were never cut off");
+        assert!(sent < 10_000, "they were never closed");
         most = most.max(unsent(hub.addr.port()));
     }
-    // Linux doubles the buffer's size, for what it needs itself, and lets one packet (64 KiB here)
-    // go past it.
+    // Linux doubles the size of the buffer for its own needs, and lets one packet (64 KiB here)
+    // exceed it.
     let limit = STOPPED * 3 * 64 * 1024;
     assert!((1..=limit).contains(&most), "{most} bytes were in the kernel, of {limit}");
     hub.until("they are gone", |stats| stats.connections == 1);
@@ -163,8 +163,7 @@ fn clients_that_stop_reading_cost_little_and_not_for_long() {
     drop(stopped);
 }
 
-/// A client that takes a little now and then makes progress, but does not get all the time there
-/// is.
+/// A client that takes a little now and then makes progress, but its time is limited as well.
 #[test]
 fn a_client_that_reads_too_slowly() {
     let hub = hub(|config| {
@@ -186,7 +185,7 @@ fn a_client_that_reads_too_slowly() {
     let data = "x".repeat(10_000);
     let start = Instant::now();
     while hub.hub.stats().slow_consumers == 0 {
-        assert!(start.elapsed() < PATIENCE, "it holds everybody back");
+        assert!(start.elapsed() < PATIENCE, "it delays the other clients");
         assert_eq!(http.post_event(&json!({"name": "e", "channel": "a", "data": data})).0, 200);
         fast.expect("e");
     }
@@ -195,9 +194,9 @@ fn a_client_that_reads_too_slowly() {
     let _ = slow.ws.close(None);
 }
 
-/// A peer that has sent its end and still reads gets the close frame, and no reset.
+/// A peer that has shut down its sending side and still reads gets the close frame, and no reset.
 #[test]
-fn who_only_shuts_down_its_own_side_still_gets_the_close_frame() {
+fn a_peer_that_shuts_down_its_own_side_gets_the_close_frame() {
     let hub = hub(|_| {});
     for _ in 0..20 {
         let mut client = hub.connect();

@@ -1,7 +1,7 @@
 //! What goroutines cost: time, memory, threads.
 
-use super::{Finding, os_threads};
-use crate::Failure;
+use crate::lab::finding::{Finding, os_threads, p50_p99};
+use crate::out::Failure;
 use crate::rt;
 use std::io::Read;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ fn resident() -> f64 {
     gort_hub::resident_bytes() as f64
 }
 
-/// One after the other, started and joined: goroutines, threads. Then many parked at once.
+/// Starts and joins goroutines and then threads, one after the other. Then parks many at once.
 pub(super) fn spawn() -> Result<Finding, Failure> {
     const GOROUTINES: u32 = 100_000;
     const THREADS: u32 = 2_000;
@@ -32,18 +32,19 @@ pub(super) fn spawn() -> Result<Finding, Failure> {
     found.figure("thread_ns", thread, "ns to start and join one");
     found.figure("ratio", thread / goroutine, "times cheaper");
     let threads =
-        rt::blocking(|| crate::threads::measure(THREADS as usize)).ok_or("the system gives no threads")?;
+        rt::blocking(|| crate::threads::measure(THREADS as usize)).ok_or("the system starts no threads")?;
     found.figure(
         "thread_bytes",
         (threads.resident_bytes + threads.kernel_stack_bytes) as f64,
-        "bytes of one that waits, kernel stack included",
+        "bytes of a parked one, with its kernel stack",
     );
-    found.figure("goroutine_bytes", parked(20_000)?.1, "bytes of one that waits");
+    found.figure("goroutine_bytes", parked(20_000)?.1, "bytes of a parked one");
     found.held = thread / goroutine >= 50.0;
     Ok(found)
 }
 
-/// Parks `n` goroutines and wakes them again. Seconds until all are parked, bytes each, threads meanwhile.
+/// Parks `n` goroutines and wakes them again. Returns the seconds until all are parked, the bytes
+/// of each, and the number of threads while they are parked.
 fn parked(n: usize) -> Result<(f64, f64, usize), Failure> {
     let before = resident();
     let (go_on, gate) = rt::chan::bounded::<()>(0);
@@ -54,7 +55,7 @@ fn parked(n: usize) -> Result<(f64, f64, usize), Failure> {
             rt::go(move || gate.recv().is_err())
         })
         .collect();
-    // A goroutine of `all` is not runnable any more when it waits at the gate.
+    // A goroutine of `all` is no longer runnable when it waits at the gate.
     while gort::metrics::snapshot().runnable > 0 {
         gort::sleep(Duration::from_millis(1));
     }
@@ -64,13 +65,13 @@ fn parked(n: usize) -> Result<(f64, f64, usize), Failure> {
     drop(go_on);
     for h in all {
         if !h.join().map_err(|e| e.to_string())? {
-            return Err("a goroutine got a message that nobody sent".into());
+            return Err("a goroutine got a message that was not sent".into());
         }
     }
     Ok((seconds, bytes, threads))
 }
 
-/// A million parked at once, or as many as there is memory for.
+/// Parks a million goroutines at once, or as many as the memory allows.
 pub(super) fn million() -> Result<Finding, Failure> {
     const BYTES_EACH: u64 = 10_500;
     let n = (memory_available()? / BYTES_EACH).min(1_000_000) as usize;
@@ -82,7 +83,7 @@ pub(super) fn million() -> Result<Finding, Failure> {
     found.figure("threads", threads as f64, "OS threads");
     found.held = n == 1_000_000 && threads <= gort::gomaxprocs() + 8;
     if n < 1_000_000 {
-        found.note = Some(format!("there is memory for {n} here"));
+        found.note = Some(format!("this machine has memory for {n}"));
     }
     Ok(found)
 }
@@ -97,7 +98,7 @@ fn memory_available() -> Result<u64, Failure> {
     Ok(kib * 1024)
 }
 
-/// Many sleep for the same second.
+/// Many goroutines sleep until the same moment.
 pub(super) fn sleepers() -> Result<Finding, Failure> {
     let n = (memory_available()? / 21_000).min(200_000) as u32;
     let mut found = Finding::default();
@@ -116,15 +117,15 @@ pub(super) fn sleepers() -> Result<Finding, Failure> {
     for h in all {
         late.push(h.join().map_err(|e| e.to_string())?);
     }
-    let (_, p99) = super::p50_p99(&mut late);
+    let (_, p99) = p50_p99(&mut late);
     found.figure("sleepers", f64::from(n), "at once");
-    found.figure("threads", threads as f64, "OS threads meanwhile");
-    found.figure("late_p99_ms", p99, "ms late, when all wake in the same moment");
+    found.figure("threads", threads as f64, "OS threads while they sleep");
+    found.figure("late_p99_ms", p99, "ms late, when all wake at the same moment");
     found.held = threads <= gort::gomaxprocs() + 8;
     Ok(found)
 }
 
-/// Connections that nobody uses, each with a goroutine that reads.
+/// Idle connections, each with a goroutine that reads.
 pub(super) fn idle_conns() -> Result<Finding, Failure> {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
     let n = ((files.saturating_sub(200) / 2).min(9_000)) as usize;
@@ -148,7 +149,7 @@ pub(super) fn idle_conns() -> Result<Finding, Failure> {
     }
     let bytes = (resident() - before) / n as f64;
     let threads = os_threads();
-    // Everything sleeps now; the process should too.
+    // All goroutines wait now, so all threads should sleep.
     let awake = |_: ()| -> Result<u64, Failure> { switches() };
     let at_start = awake(())?;
     rt::blocking(|| std::thread::sleep(Duration::from_secs(1)));
@@ -158,18 +159,18 @@ pub(super) fn idle_conns() -> Result<Finding, Failure> {
         reader.join().map_err(|e| e.to_string())??;
     }
     found.figure("connections", n as f64, "idle");
-    found.figure("bytes", bytes, "bytes each, this process (both ends' stacks: one)");
+    found.figure("bytes", bytes, "bytes each, in this process (one end has a goroutine)");
     found.figure("threads", threads as f64, "OS threads");
     found.figure(
         "wakes_per_second",
         wakes as f64,
-        "switches of all threads in an idle second, this measurement's own included",
+        "switches of all threads in an idle second, with those of the measurement",
     );
     found.held = threads <= gort::gomaxprocs() + 8 && wakes < 100;
     Ok(found)
 }
 
-/// How often threads of this process gave their processor away.
+/// How many voluntary context switches the threads of this process have made.
 fn switches() -> Result<u64, Failure> {
     let mut sum = 0;
     for task in std::fs::read_dir("/proc/self/task")? {
@@ -181,7 +182,7 @@ fn switches() -> Result<u64, Failure> {
     Ok(sum)
 }
 
-/// The shortest system call, and the same inside `blocking`.
+/// Measures the shortest system call, and the same inside `blocking`.
 pub(super) fn syscall() -> Result<Finding, Failure> {
     const N: u32 = 2_000_000;
     let mut found = Finding::default();
@@ -197,7 +198,7 @@ pub(super) fn syscall() -> Result<Finding, Failure> {
     let call = || drop(std::hint::black_box(Arc::new(rustix::process::getppid())));
     let raw = per_call(&call);
     let inside = per_call(&|| rt::blocking(call));
-    found.figure("raw_ns", raw, "ns for the call (and an allocation)");
+    found.figure("raw_ns", raw, "ns for the call, with an allocation");
     found.figure("blocking_ns", inside, "ns for the same inside `blocking`");
     found.figure("overhead_ns", inside - raw, "ns to enter and leave");
     found.held = inside - raw <= 100.0;

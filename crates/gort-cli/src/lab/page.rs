@@ -1,6 +1,7 @@
-//! The lab's findings as one page, with nothing to fetch.
+//! The page with the lab's findings. It loads nothing from elsewhere.
 
-use super::{CLAIMS, Line, number};
+use crate::lab::claims::{CLAIMS, Line};
+use crate::lab::finding::number;
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}\
@@ -52,8 +53,7 @@ pub(super) fn write(lines: &[Line]) -> String {
     page
 }
 
-/// A bar, as long as the figure beside the others of its kind: those whose names end alike (`_ns`, `_ms`, `_bytes` …) or that count
-/// threads.
+/// A bar whose length compares the figure with the others of its kind.
 fn bar(line: &Line, name: &str, value: f64, _unit: &str) -> String {
     const WIDTH: f64 = 160.0;
     let kind = kind(name);
@@ -69,6 +69,8 @@ fn bar(line: &Line, name: &str, value: f64, _unit: &str) -> String {
     )
 }
 
+/// The kind of a figure: the unit at the end of its name, or `count` for counts of threads and
+/// CPUs.
 fn kind(name: &str) -> &str {
     if name.starts_with("threads_w") || name.starts_with("cpu_use") {
         return "count";
@@ -99,6 +101,6 @@ mod tests {
             page.contains("width=\"160\" height=\"10\" rx") && page.contains("width=\"2\" height=\"10\" rx"),
             "{page}"
         );
-        assert!(!page.contains("http"), "nothing to fetch");
+        assert!(!page.contains("http"), "the page loads something");
     }
 }

@@ -1,7 +1,7 @@
-//! Processors: how many, who has them, and for how long.
+//! Processors: how many there are, which goroutines run on them, and for how long.
 
-use super::{Finding, p50_p99};
-use crate::Failure;
+use crate::lab::finding::{Finding, p50_p99};
+use crate::out::Failure;
 use crate::rt;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// A counter with cache lines of its own, so that the others do not slow it down.
+/// A counter with its own cache lines, so that other counters do not slow it down.
 #[repr(align(128))]
 struct Turns(AtomicU64);
 
-/// Goroutines that compute until they are told to stop, and how far each has come.
+/// CPU-bound goroutines that run until they are told to stop, and how far each has come.
 struct Hogs {
     stop: Arc<AtomicBool>,
     turns: Arc<Vec<Turns>>,
@@ -37,7 +37,7 @@ impl Hogs {
         Hogs { stop, turns, all }
     }
 
-    /// Ends them. The least that one has done, as a share of the most.
+    /// Ends them. Returns the least that one has done, as a share of the most.
     fn end(self) -> Result<f64, Failure> {
         self.stop.store(true, Relaxed);
         for h in self.all {
@@ -48,7 +48,7 @@ impl Hogs {
     }
 }
 
-/// Seconds of processor time that this process has used.
+/// The CPU time of this process, in seconds.
 fn cpu_seconds() -> f64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
@@ -96,20 +96,20 @@ pub(super) fn preempt() -> Result<Finding, Failure> {
     found.figure(
         "echo_p50_us",
         echo_p50 * 1e3,
-        "µs: echo every 5 ms beside 8 goroutines that compute, GOMAXPROCS=2",
+        "µs: an echo every 5 ms beside 8 CPU-bound goroutines, GOMAXPROCS=2",
     );
     found.figure("echo_p99_us", echo_p99 * 1e3, "µs");
     found.figure(
         "preemptions",
         gort::metrics::snapshot().preemptions as f64,
-        "times a goroutine was stopped",
+        "times that a goroutine was preempted",
     );
     found.held = p50 < 10.0 && echo_p50 < 10.0;
     Ok(found)
 }
 
-/// Milliseconds of round trips through an echo server beside `n` hogs, one every 5 ms, counted from when each was due; the client is a
-/// plain thread.
+/// The round trips through an echo server beside `n` hogs, in milliseconds: one every 5 ms,
+/// measured from its intended time. The client is a plain thread.
 fn echo_beside(n: usize) -> Result<(f64, f64), Failure> {
     let listener = rt::net::TcpListener::bind("127.0.0.1:0")?;
     let addr = listener.local_addr()?;
@@ -167,7 +167,7 @@ pub(super) fn procresize() -> Result<Finding, Failure> {
     let receiver = rt::go(move || rx.iter().sum::<u64>());
     let mut took = Vec::new();
     for i in 0..CHANGES {
-        // The hogs are on all Ps that there are.
+        // Until the hogs are on all Ps.
         gort::sleep(Duration::from_millis(5));
         let t = Instant::now();
         gort::set_gomaxprocs([1, 8, 2, 4][i % 4]);
@@ -182,19 +182,20 @@ pub(super) fn procresize() -> Result<Finding, Failure> {
     hogs.end()?;
     let (p50, p99) = p50_p99(&mut took);
     found.figure("changes", CHANGES as f64, "of GOMAXPROCS under full load");
-    found.figure("change_p50_ms", p50, "ms until its caller, queued behind all that compute, goes on");
+    found.figure("change_p50_ms", p50, "ms until the caller goes on, queued behind CPU-bound goroutines");
     found.figure("change_p99_ms", p99, "ms");
     let s = gort::metrics::snapshot();
     let mean = s.resize_time.as_secs_f64() * 1e3 / s.resizes.max(1) as f64;
-    found.figure("resize_mean_ms", mean, "ms until no goroutine too many ran; the others went on meanwhile");
+    found.figure("resize_mean_ms", mean, "ms until no more goroutines ran than allowed; the others ran on");
     found.figure("resize_longest_ms", s.resize_longest.as_secs_f64() * 1e3, "ms");
-    found.figure("messages", sent as f64, "sent meanwhile");
+    found.figure("messages", sent as f64, "sent during the changes");
     found.figure("lost", sent.abs_diff(received) as f64, "messages lost");
     found.held = sent == received;
     Ok(found)
 }
 
-/// A control group of our own, with the `cpu` controller. The process goes back where it was at the end.
+/// A control group for this process, with the `cpu` controller. When it is dropped, the process
+/// moves to its parent.
 struct Group {
     dir: PathBuf,
     v1: bool,
@@ -239,7 +240,7 @@ pub(super) fn cgroup() -> Result<Finding, Failure> {
     let mut found = Finding::default();
     found.figure("cpus", gort::num_cpu() as f64, "CPUs here");
     let Some(group) = Group::make() else {
-        found.note = Some("not shown: no control group with the cpu controller can be made here".into());
+        found.note = Some("not tested: no control group with the cpu controller can be made here".into());
         return Ok(found);
     };
     gort::set_default_gomaxprocs();
@@ -258,7 +259,7 @@ pub(super) fn cgroup() -> Result<Finding, Failure> {
         found.figure(
             &format!("seconds_to_{percent}_percent"),
             t.elapsed().as_secs_f64(),
-            "s until it followed",
+            "s until GOMAXPROCS followed",
         );
     }
     group.limit(100 * gort::num_cpu() as u32)?;

@@ -1,7 +1,7 @@
-//! Threads under control: handed off, bounded, kept.
+//! Threads: hand-off, limits, locked threads, and pools.
 
-use super::{Finding, os_threads, p50_p99};
-use crate::Failure;
+use crate::lab::finding::{Finding, os_threads, p50_p99};
+use crate::out::Failure;
 use crate::rt;
 use gort::affine::AffinePool;
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// With one P: a read of a pipe blocks its thread; how soon do others go on, and how far do they come?
+/// A read from a pipe blocks its thread. With one P, measures how soon another goroutine runs.
 pub(super) fn handoff() -> Result<Finding, Failure> {
     let mut found = Finding::default();
     gort::set_gomaxprocs(1);
@@ -25,7 +25,7 @@ pub(super) fn handoff() -> Result<Finding, Failure> {
                 rt::blocking(|| rx.read_exact(&mut [0]))
             })
         };
-        // We come back only when the P is ours again.
+        // This returns only when this goroutine has the P again.
         gort::yield_now();
         let since = entered.lock().unwrap_or_else(|e| e.into_inner()).ok_or("the reader has not run")?;
         waits.push(since.elapsed().as_nanos() as f64 / 1e3);
@@ -35,7 +35,7 @@ pub(super) fn handoff() -> Result<Finding, Failure> {
     let (p50, p99) = p50_p99(&mut waits);
     found.figure("handoff_p50_us", p50, "µs from entering the call until another goroutine runs");
     found.figure("handoff_p99_us", p99, "µs");
-    // The network: a thousand that read hold no thread.
+    // A thousand goroutines that read from the network hold no thread.
     let before = os_threads();
     let pairs: Vec<_> = (0..1000).map(|_| rt::net::UnixStream::pair()).collect::<std::io::Result<_>>()?;
     let (readers, writers): (Vec<_>, Vec<_>) =
@@ -51,13 +51,13 @@ pub(super) fn handoff() -> Result<Finding, Failure> {
     found.figure(
         "threads_for_1000_reads",
         more as f64,
-        "more OS threads for 1 000 goroutines that read sockets",
+        "more OS threads for 1 000 goroutines that read from sockets",
     );
     found.held = p50 < 1000.0 && more <= 1;
     Ok(found)
 }
 
-/// A thousand blocking calls at once: the most threads, and the seconds until they are gone again.
+/// Makes `n` blocking calls at once, and returns the most threads that there were.
 fn storm_of(n: usize) -> Result<usize, Failure> {
     let most = Arc::new(AtomicUsize::new(0));
     let all: Vec<_> = (0..n)
@@ -92,7 +92,7 @@ pub(super) fn storm() -> Result<Finding, Failure> {
     found.figure("calls", CALLS as f64, "at once, 10 ms each");
     found.figure("threads_with_limit", bounded as f64, "threads of the runtime with a limit of 16");
     found.figure("threads_without", unbounded as f64, "threads of the runtime without a limit");
-    found.figure("seconds_back", t.elapsed().as_secs_f64(), "s until they have ended again");
+    found.figure("seconds_back", t.elapsed().as_secs_f64(), "s until the threads had ended");
     found.held = bounded <= LIMIT + gort::gomaxprocs() + 4 && t.elapsed() <= Duration::from_secs(10);
     Ok(found)
 }
@@ -129,8 +129,8 @@ pub(super) fn lock_os_thread() -> Result<Finding, Failure> {
     let (locked, threads) = round_trip(true)?;
     found.figure("round_trip_us", free, "µs over channels to a free goroutine");
     found.figure("round_trip_locked_us", locked, "µs to a locked one");
-    found.figure("threads_seen", threads as f64, "threads that the locked one ran on");
-    // Ends locked: the thread goes too.
+    found.figure("threads_seen", threads as f64, "threads that the locked goroutine ran on");
+    // This goroutine ends locked, so its thread ends as well.
     let tid = rt::go(|| {
         std::mem::forget(gort::lock_os_thread());
         rustix::thread::gettid().as_raw_nonzero().get()
@@ -144,7 +144,7 @@ pub(super) fn lock_os_thread() -> Result<Finding, Failure> {
     found.figure(
         "thread_ended",
         f64::from(u8::from(!there())),
-        "1: the thread of one that ended locked is gone",
+        "1: the thread of a goroutine that ended locked has ended",
     );
     found.held = threads == 1 && !there();
     Ok(found)
@@ -172,13 +172,13 @@ pub(super) fn affine() -> Result<Finding, Failure> {
     std::panic::set_hook(hook);
     let lives = pool.submit(0, rustix::thread::gettid).join().is_ok_and(|tid| tid == homes[0]);
     pool.shutdown();
-    found.figure("jobs", JOBS as f64, "by worker");
-    found.figure("us_per_job", us, "µs each, sent and joined");
+    found.figure("jobs", JOBS as f64, "spread over the workers");
+    found.figure("us_per_job", us, "µs for each, submitted and joined");
     found.figure("strays", strays as f64, "jobs that ran on another thread than their worker's");
     found.figure(
         "survived_a_panic",
         f64::from(u8::from(panicked && lives)),
-        "1: the worker goes on after a job that panicked",
+        "1: the worker goes on after a job that has panicked",
     );
     found.held = strays == 0 && panicked && lives;
     Ok(found)

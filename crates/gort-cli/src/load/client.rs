@@ -1,6 +1,9 @@
-//! One WebSocket connection of the load: connect, subscribe, then take the time of every event.
+//! One WebSocket connection of the load. It connects, subscribes, and measures the latency of every
+//! event.
 
-use super::{LoadError, Tally};
+use crate::load::error::LoadError;
+use crate::load::event::{EVENT, parse_data};
+use crate::load::tally::Tally;
 use crate::rt::net::{self, TcpStream};
 use gort_hub::auth;
 use gort_hub::ws::{Decoder, Message, Role, masked_pong_frame, masked_text_frame};
@@ -11,22 +14,24 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A mask hides a client's bytes from proxies in between; this client has none to fear.
+/// Masks protect proxies from scripts in browsers. This client is not a browser, so its mask is
+/// fixed.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x88];
 
-/// The nonce of the RFC's example, and the answer to it.
+/// The key in the RFC's example, and the answer to it.
 const WS_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const WS_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 const MAX_MESSAGE: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Ports that one source address has for connections to one port, with some left for others.
+/// How many ports of one source address are used for connections to one port. Some are left for
+/// other programs.
 const PORTS_PER_SOURCE: usize = 20_000;
 const SOURCES_MIN: usize = 4;
 
-/// Where the `i`th of `n` connections comes from: on the loopback device there are many addresses, and one has not
-/// enough ports for a hundred thousand connections.
+/// The source address of connection `i` of `n`. One address has not enough ports for a hundred
+/// thousand connections, but the loopback device has many addresses.
 pub(super) fn source(i: usize, n: usize, to: SocketAddr) -> SocketAddr {
     match to.ip() {
         IpAddr::V4(ip) if ip.is_loopback() => {
@@ -38,7 +43,7 @@ pub(super) fn source(i: usize, n: usize, to: SocketAddr) -> SocketAddr {
     }
 }
 
-/// What the load reads of an event. `data` is a string in what a hub sends.
+/// The part of an event that the load reads. In what a hub sends, `data` is a string.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow)]
@@ -53,7 +58,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects, shakes hands and subscribes; what comes after that counts.
+    /// Connects, does the handshake, and subscribes. Events that come after that count.
     pub(super) fn connect(
         from: SocketAddr,
         to: SocketAddr,
@@ -129,7 +134,7 @@ impl Client {
             Ok(Message::Text(text)) => match serde_json::from_str::<Event<'_>>(&text) {
                 Ok(event) if event.event == name => Ok(()),
                 Ok(event) => no(format!("{} {}", event.event, event.data)),
-                Err(e) => no(format!("what it sent is no event: {e}")),
+                Err(e) => no(format!("it sent something that is not an event: {e}")),
             },
             Ok(Message::Close(code)) => no(format!("closed with {code:?}")),
             Ok(other) => no(format!("{other:?} instead of {name}")),
@@ -154,7 +159,7 @@ impl Client {
         }
     }
 
-    /// Takes events until the connection ends. An end that nobody asked for is counted, with its reason.
+    /// Receives events until the connection ends. Counts an unexpected end, with its reason.
     pub(super) fn receive(mut self, tally: &Tally, shard: usize) {
         let mut expected = 0;
         loop {
@@ -162,18 +167,16 @@ impl Client {
                 Ok(Message::Text(text)) => {
                     let now_ns = tally.now_ns();
                     match serde_json::from_str::<Event<'_>>(&text) {
-                        Ok(Event { event, data }) if event == super::EVENT => {
-                            match super::parse_data(&data) {
-                                Some((number, intended_ns)) => {
-                                    tally.delivered(shard, now_ns.saturating_sub(intended_ns));
-                                    if number != expected {
-                                        tally.out_of_order(1);
-                                    }
-                                    expected = number + 1;
+                        Ok(Event { event, data }) if event == EVENT => match parse_data(&data) {
+                            Some((number, intended_ns)) => {
+                                tally.delivered(shard, now_ns.saturating_sub(intended_ns));
+                                if number != expected {
+                                    tally.out_of_order(1);
                                 }
-                                None => tally.lost("an event arrived damaged"),
+                                expected = number + 1;
                             }
-                        }
+                            None => tally.lost("an event arrived with wrong data"),
+                        },
                         Ok(Event { event, .. }) if event == "pusher:ping" => {
                             let pong = masked_text_frame(r#"{"event":"pusher:pong","data":{}}"#, MASK);
                             if let Err(e) = self.send(&pong) {

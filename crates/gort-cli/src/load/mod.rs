@@ -1,241 +1,48 @@
-//! `gort load`: many connections, events at a rate, and the time from when each *should* have been sent to when it
-//! arrived at each of its receivers.
+//! `gort load`: opens many connections and publishes events at a rate. Measures the time from when
+//! each event *should* have been sent until it has arrived at each of its receivers.
 //!
-//! The intended time travels in the event. A hub that stalls therefore pays for every event that had to wait, also
-//! for those that the publisher could not even send (no coordinated omission). Every expected message is counted;
-//! one that never came is a failure.
+//! Each event carries its intended time. So a hub that stalls pays for every event that had to
+//! wait, also for those that the publisher could not send in time (no coordinated omission). Every
+//! expected message is counted, and a missing one is a failure.
 
 mod client;
+mod error;
+mod event;
 mod publish;
+mod report;
+mod tally;
 
-use crate::out::{self, say, tell};
+pub(crate) use report::{Live, Progress, Report, summary};
+
+use crate::out::{self, Failure, say, tell};
 use crate::plan::LoadPlan;
-use crate::rt::sync::{Mutex, MutexGuard, PoisonError};
+use crate::rt::sync::Mutex;
 use crate::rt::{self, chan};
 use client::Client;
+use error::LoadError;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use publish::{Published, publish};
-use serde::Serialize;
-use std::io;
-use std::net::SocketAddr;
+use report::Latency;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use thiserror::Error;
+use tally::{Tally, histogram, lock};
 
-/// The name of the events.
-const EVENT: &str = "load";
 const TICK: Duration = Duration::from_millis(250);
 const DIALERS: usize = 32;
 const PUBLISHERS: usize = 8;
-const SHARDS: usize = 16;
-/// Events that are on their way get so long without any arriving before they count as missing.
+/// If no event has arrived for this time, those that have not arrived count as missing.
 const GRACE: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Error)]
-pub(crate) enum LoadError {
-    #[error("cannot connect to {addr}: {source}")]
-    Connect { addr: SocketAddr, source: io::Error },
-    #[error("{0}; is it a hub of the Pusher Channels protocol?")]
-    NoHub(String),
-    #[error("the hub refused a connection: {0}")]
-    Refused(String),
-    #[error("the hub refused an event: {0}")]
-    Publish(String),
-    #[error("after {connected} of {wanted} connections: {source}")]
-    Partway { connected: usize, wanted: usize, source: Box<LoadError> },
-    #[error("a goroutine of the load panicked")]
-    Panicked,
-}
-
-/// The result.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Report {
-    pub(crate) connections: usize,
-    pub(crate) channels: usize,
-    pub(crate) connect_ms: u64,
-    pub(crate) published: u64,
-    /// Events that were not even sent, because the hub was far behind.
-    pub(crate) unsent: u64,
-    pub(crate) expected: u64,
-    pub(crate) delivered: u64,
-    pub(crate) missing: u64,
-    pub(crate) out_of_order: u64,
-    pub(crate) lost_connections: u64,
-    /// Why the first of them was lost.
-    pub(crate) lost_reason: Option<String>,
-    pub(crate) seconds: f64,
-    pub(crate) delivered_per_s: f64,
-    pub(crate) latency_ns: Latency,
-}
-
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Latency {
-    pub(crate) p50: u64,
-    pub(crate) p99: u64,
-    #[serde(rename = "p99.9")]
-    pub(crate) p999: u64,
-    pub(crate) max: u64,
-}
-
-impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Latency {
-        Latency {
-            p50: histogram.value_at_quantile(0.5),
-            p99: histogram.value_at_quantile(0.99),
-            p999: histogram.value_at_quantile(0.999),
-            max: histogram.max(),
-        }
-    }
-}
-
-impl Report {
-    /// What went wrong, if something did.
-    pub(crate) fn failure(&self) -> Option<String> {
-        let mut wrong = Vec::new();
-        if self.missing > 0 {
-            wrong.push(format!("{} of {} messages never came", self.missing, self.expected));
-        }
-        if self.delivered > self.expected {
-            wrong.push(format!("{} messages came twice", self.delivered - self.expected));
-        }
-        if self.out_of_order > 0 {
-            wrong.push(format!("{} messages were out of order", self.out_of_order));
-        }
-        if self.lost_connections > 0 {
-            let why = self.lost_reason.as_deref().unwrap_or("for no known reason");
-            wrong.push(format!("{} connections were lost ({why})", self.lost_connections));
-        }
-        if self.unsent > 0 {
-            wrong.push(format!("{} events could not be sent in time", self.unsent));
-        }
-        (!wrong.is_empty()).then(|| wrong.join("; "))
-    }
-}
-
-/// How far it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Progress {
-    Connecting {
-        connected: usize,
-    },
-    /// All connections stand; nothing was published yet.
-    Connected,
-    Running(Live),
-}
-
-/// The last quarter of a second.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Live {
-    pub(crate) elapsed: Duration,
-    pub(crate) published: u64,
-    pub(crate) delivered: u64,
-    pub(crate) delivered_per_s: f64,
-    pub(crate) latency: Latency,
-}
-
-/// What all goroutines of the load count into.
-struct Tally {
-    base: Instant,
-    shards: Vec<Mutex<Histogram<u64>>>,
-    delivered: AtomicU64,
-    published: AtomicU64,
-    out_of_order: AtomicU64,
-    lost: AtomicU64,
-    lost_reason: Mutex<Option<String>>,
-    /// The load is over: connections end because we end them.
-    over: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// From a microsecond to ten minutes, to three digits.
-fn histogram() -> Histogram<u64> {
-    let mut histogram =
-        Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("these bounds are in order");
-    histogram.auto(true);
-    histogram
-}
-
-impl Tally {
-    fn new() -> Tally {
-        Tally {
-            base: Instant::now(),
-            shards: (0..SHARDS).map(|_| Mutex::new(histogram())).collect(),
-            delivered: AtomicU64::new(0),
-            published: AtomicU64::new(0),
-            out_of_order: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            lost_reason: Mutex::new(None),
-            over: AtomicBool::new(false),
-        }
-    }
-
-    fn ns_of(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.base).as_nanos() as u64
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.ns_of(Instant::now())
-    }
-
-    fn published(&self) {
-        self.published.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn delivered(&self, shard: usize, latency_ns: u64) {
-        lock(&self.shards[shard % SHARDS]).saturating_record(latency_ns);
-        self.delivered.fetch_add(1, Ordering::Release);
-    }
-
-    fn out_of_order(&self, n: u64) {
-        self.out_of_order.fetch_add(n, Ordering::Relaxed);
-    }
-
-    fn lost(&self, why: &str) {
-        if !self.over.load(Ordering::Acquire) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            lock(&self.lost_reason).get_or_insert_with(|| why.to_string());
-        }
-    }
-
-    /// Moves what came since the last call into `total`, and gives it.
-    fn collect(&self, total: &mut Histogram<u64>) -> Histogram<u64> {
-        let mut interval = histogram();
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            interval.add(&*shard).expect("the same bounds");
-            shard.reset();
-        }
-        total.add(&interval).expect("the same bounds");
-        interval
-    }
-}
-
-/// The number of the event on its channel, when it should have been sent, and as much as the payload asks for.
-fn make_data(number: u64, intended_ns: u64, payload: usize) -> String {
-    let mut data = format!("{number} {intended_ns} ");
-    let missing = payload.saturating_sub(data.len());
-    data.extend(std::iter::repeat_n('x', missing));
-    data
-}
-
-fn parse_data(data: &str) -> Option<(u64, u64)> {
-    let mut parts = data.split(' ');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// Does what the plan says, and says how far it is about four times a second.
+/// Carries out the plan, and reports the progress about four times a second.
 ///
 /// # Blocking
 ///
 /// G: yes. M: no. P: no.
 pub(crate) fn drive(plan: &LoadPlan, mut progress: impl FnMut(Progress)) -> Result<Report, LoadError> {
     let tally = Arc::new(Tally::new());
-    // Of this run only: another load on the same hub must not be counted.
+    // The names are unique to this run, so that another load on the same hub is not counted.
     let run =
         format!("{:x}-{:x}", std::process::id(), Instant::now().elapsed().as_nanos() as u64 ^ rand_seed());
     let names: Arc<Vec<String>> = Arc::new((0..plan.channels).map(|k| format!("load-{run}-{k}")).collect());
@@ -280,7 +87,7 @@ pub(crate) fn drive(plan: &LoadPlan, mut progress: impl FnMut(Progress)) -> Resu
     for receiver in receivers {
         receiver.join().map_err(|_| LoadError::Panicked)?;
     }
-    // What came in the last moments, twice ones among it.
+    // What came last, with messages that came twice.
     tally.collect(&mut watch.total);
     let delivered = tally.delivered.load(Ordering::Acquire);
     Ok(Report {
@@ -307,7 +114,7 @@ fn rand_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// Each accepted event was due at every connection of its channel.
+/// How many messages are expected: each accepted event at every connection of its channel.
 fn expected(plan: &LoadPlan, published: &[Published]) -> u64 {
     let members = |channel: usize| {
         (plan.connections / plan.channels + usize::from(channel < plan.connections % plan.channels)) as u64
@@ -341,7 +148,7 @@ fn connect_all(
                     let tally = tally.clone();
                     (client.stream(), rt::go(move || client.receive(&tally, i)))
                 });
-                // Nobody listens after the first error.
+                // The receiver is gone after the first error.
                 if done.send(connected).is_err() {
                     return;
                 }
@@ -410,8 +217,8 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The command.
-pub(crate) fn run(plan: &LoadPlan, json: bool) -> Result<(), crate::Failure> {
+/// Runs the command.
+pub(crate) fn run(plan: &LoadPlan, json: bool) -> Result<(), Failure> {
     let shown = Display::new(plan);
     let report = drive(plan, |progress| shown.show(progress));
     shown.bar.finish_and_clear();
@@ -427,28 +234,7 @@ pub(crate) fn run(plan: &LoadPlan, json: bool) -> Result<(), crate::Failure> {
     }
 }
 
-pub(crate) fn summary(report: &Report) -> String {
-    let latency = &report.latency_ns;
-    format!(
-        "connections  {} on {} channels, opened in {:.1} s\n\
-         published    {} events\n\
-         delivered    {} of {} messages, {} a second\n\
-         latency      p50 {}   p99 {}   p99.9 {}   max {}   (from the intended time of sending)",
-        out::count(report.connections as u64),
-        out::count(report.channels as u64),
-        report.connect_ms as f64 / 1000.0,
-        out::count(report.published),
-        out::count(report.delivered),
-        out::count(report.expected),
-        out::count(report.delivered_per_s as u64),
-        out::time(latency.p50),
-        out::time(latency.p99),
-        out::time(latency.p999),
-        out::time(latency.max),
-    )
-}
-
-/// A bar where somebody watches, a line a second where nobody does.
+/// The progress: a bar on a terminal, or else one line a second.
 struct Display {
     bar: ProgressBar,
     plain: bool,
@@ -505,18 +291,6 @@ impl Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn data_carries_number_and_time_at_any_size() {
-        for payload in [0, 10, 64, 10_000] {
-            let data = make_data(u64::MAX, 12, payload);
-            assert_eq!(parse_data(&data), Some((u64::MAX, 12)));
-            assert!(data.len() >= payload);
-        }
-        assert_eq!(make_data(1, 2, 64).len(), 64);
-        assert_eq!(parse_data("1"), None);
-        assert_eq!(parse_data("x 1"), None);
-    }
 
     #[test]
     fn every_connection_of_a_channel_is_expected_to_hear_each_event() {

@@ -1,7 +1,10 @@
-//! The publishing side: signed requests over one HTTP connection, sent when the plan says and not when the last
-//! answer came.
+//! A publisher sends signed requests over one HTTP connection. Each event has its time in the plan,
+//! which does not depend on when the last answer came.
 
-use super::{EVENT, LoadError, Tally, make_data};
+use crate::load::client::source;
+use crate::load::error::LoadError;
+use crate::load::event::{EVENT, make_data};
+use crate::load::tally::Tally;
 use crate::plan::LoadPlan;
 use crate::rt;
 use crate::rt::net::{self, TcpStream};
@@ -10,19 +13,20 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How far the publishing may fall behind its plan before it gives up.
+/// An event that is further behind its plan than this is not sent.
 const BEHIND_MAX: Duration = Duration::from_secs(10);
 
-/// What one publisher got done.
+/// The result of one publisher.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// Events the hub accepted, by channel.
     pub(super) accepted: Vec<(usize, u64)>,
-    /// Events that should have been sent and were not, because the hub was too slow.
+    /// Events that were not sent, because the hub was too slow.
     pub(super) unsent: u64,
 }
 
-/// Publishes the events of the channels `me`, `me + of`, …: one publisher for a channel, so that order is defined.
+/// Publishes the events of the channels `me`, `me + of`, …. Each channel has one publisher, so that
+/// the order of its events is defined.
 pub(super) fn publish(
     plan: &LoadPlan,
     tally: &Tally,
@@ -64,8 +68,7 @@ struct Http {
 impl Http {
     fn connect(plan: &LoadPlan) -> Result<Http, LoadError> {
         let io = |source| LoadError::Connect { addr: plan.addr, source };
-        let stream =
-            net::TcpStream::connect_from(super::client::source(0, 1, plan.addr), plan.addr).map_err(io)?;
+        let stream = net::TcpStream::connect_from(source(0, 1, plan.addr), plan.addr).map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         Ok(Http { stream, path: format!("/apps/{}/events", auth::percent_encode(&plan.app.id)) })
     }
@@ -76,7 +79,8 @@ impl Http {
         let (app, path) = (&plan.app, &self.path);
         let query = auth::signed_query(&app.key, &app.secret, "POST", path, body.as_bytes(), now_s);
         let request = format!(
-            "POST {path}?{query} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST {path}?{query} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
             plan.addr,
             body.len()
         );

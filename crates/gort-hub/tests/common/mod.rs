@@ -1,5 +1,6 @@
-//! A hub for a test, and plain std clients for it: tungstenite on one side, a socket and text on the other.
-#![allow(dead_code, reason = "each test file uses its part of it")]
+//! A hub for a test, and plain std clients for it: a WebSocket client by tungstenite, and an HTTP
+//! client that sends text over a socket.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use gort_hub::{Config, Hub, Stats, auth};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use tungstenite::{Message, WebSocket};
 pub(crate) const KEY: &str = "278d425bdf160c739803";
 pub(crate) const SECRET: &str = "7ad3773142a6692b25b8";
 
-/// Catches hangs; nothing is expected to take anywhere near it.
+/// Catches hangs. Nothing is expected to take nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct TestHub {
@@ -20,7 +21,7 @@ pub(crate) struct TestHub {
     pub(crate) addr: SocketAddr,
 }
 
-/// A hub with short time-outs where a test would wait for them, changed by `tune`.
+/// A hub with the default settings, changed by `tune`.
 pub(crate) fn hub(tune: impl FnOnce(&mut Config)) -> TestHub {
     gort::start().expect("the runtime starts");
     let mut config = Config::new(format!("3:{KEY}:{SECRET}").parse().unwrap());
@@ -32,7 +33,7 @@ pub(crate) fn hub(tune: impl FnOnce(&mut Config)) -> TestHub {
 }
 
 impl TestHub {
-    /// Waits until the hub's numbers are as they should be.
+    /// Waits until the hub's numbers are as expected.
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Stats) -> bool) -> Stats {
         until(what, || Some(self.hub.stats()).filter(&is_so))
     }
@@ -57,16 +58,16 @@ impl Drop for TestHub {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let drained = self.hub.drain(PATIENCE);
-            assert_eq!(drained.forced, 0, "connections hung on");
+            assert_eq!(drained.forced, 0, "connections were left");
             assert_eq!(self.hub.stats().connections, 0);
-            assert_eq!(self.hub.stats().channels, 0, "channels outlived their members");
+            assert_eq!(self.hub.stats().channels, 0, "channels were left without members");
         }
     }
 }
 
-/// Every line of the hub's log in this process, as `LEVEL message name=value…`, to `to`.
+/// Passes every line of the hub's log in this process to `to`, as `LEVEL message name=value…`.
 pub(crate) fn log_to(to: impl Fn(String) + Send + Sync + 'static) {
-    tracing::subscriber::set_global_default(LogTo(Box::new(to))).expect("one in a process");
+    tracing::subscriber::set_global_default(LogTo(Box::new(to))).expect("one subscriber for each process");
 }
 
 struct LogTo(Box<dyn Fn(String) + Send + Sync>);
@@ -101,7 +102,7 @@ impl tracing::Subscriber for LogTo {
     fn exit(&self, _: &tracing::Id) {}
 }
 
-/// Calls `look` until it gives something.
+/// Calls `look` until it returns something.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -137,7 +138,7 @@ impl Client {
         client
     }
 
-    /// The handshake only.
+    /// Does only the handshake.
     pub(crate) fn open(addr: SocketAddr, path: &str) -> Client {
         Client::over(tcp(addr), addr, path)
     }
@@ -147,7 +148,7 @@ impl Client {
         Client { ws, socket_id: String::new() }
     }
 
-    /// The next event, with the JSON in its data's string parsed.
+    /// The next event. If its data is a string that holds JSON, that is parsed.
     pub(crate) fn event(&mut self) -> Value {
         loop {
             match self.ws.read().expect("an event") {
@@ -200,18 +201,18 @@ impl Client {
         self.ping();
     }
 
-    /// A round trip: what was sent before has been handled.
+    /// A round trip. All that was sent before has been handled then.
     pub(crate) fn ping(&mut self) {
         self.send(json!({"event": "pusher:ping", "data": {}}));
         self.expect("pusher:pong");
     }
 
-    /// Reads on until the server closes, and gives its code.
+    /// Reads until the server closes, and returns its code.
     pub(crate) fn closed(&mut self) -> u16 {
         loop {
             match self.ws.read().expect("a close frame") {
                 Message::Close(Some(frame)) => {
-                    // Answers the close and waits for the end, as a real client does.
+                    // Answers the close and waits for the end, like a real client.
                     while self.ws.read().is_ok() {}
                     return frame.code.into();
                 }
@@ -222,7 +223,7 @@ impl Client {
     }
 }
 
-/// An HTTP connection, kept alive.
+/// An HTTP connection that stays open.
 pub(crate) struct Http {
     pub(crate) stream: TcpStream,
     rest: Vec<u8>,
@@ -253,7 +254,7 @@ impl Http {
         self.post(&format!("{path}?{query}"), &body)
     }
 
-    /// Status and body of the next answer.
+    /// The status and the body of the next answer.
     pub(crate) fn answer(&mut self) -> (u16, String) {
         let head_end = loop {
             if let Some(at) = self.rest.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -282,7 +283,7 @@ impl Http {
         n
     }
 
-    /// The same, without waiting.
+    /// Whether the server has ended the connection. Does not wait.
     pub(crate) fn has_ended(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let seen = self.stream.peek(&mut [0]);

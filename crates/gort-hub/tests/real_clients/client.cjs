@@ -1,5 +1,5 @@
-// pusher-js, unchanged, against the hub. Arguments: module path, port, key, secret.
-// Says what happened, a line each; the test reads the lines.
+// pusher-js, unchanged, with the hub. Arguments: module path, port, key, secret.
+// Prints a line for each thing that happens; the test reads the lines.
 'use strict';
 const [, , modulePath, port, key, secret] = process.argv;
 const { createHmac } = require('node:crypto');

@@ -1,4 +1,6 @@
-"""The `pusher` server library, unchanged, against the hub. Arguments: port, app id, key, secret, socket id to leave out."""
+"""The `pusher` server library, unchanged, with the hub.
+
+Arguments: port, app id, key, secret, socket id to leave out."""
 import sys
 
 import pusher
