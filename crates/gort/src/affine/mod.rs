@@ -1,14 +1,18 @@
-//! Threads that keep something: a pool in which each worker is one OS thread for good, with its own set-up, and jobs are sent to the
-//! worker that has what they need.
+//! Pools of OS threads that keep state: each worker is one OS thread for its whole life, and a job
+//! can be sent to the worker that has what it needs.
 //!
-//! For foreign libraries that keep state per thread (graphics and compute contexts, database handles, interpreters), and for data that is
-//! split by key. For calls that only block, use [`blocking`](crate::blocking); for one goroutine that needs its thread,
-//! [`lock_os_thread`](crate::lock_os_thread).
+//! They are for foreign libraries that keep state per thread (graphics and compute contexts,
+//! database handles, interpreters), and for data that is split by key. Otherwise:
+//!
+//! - For calls that only block, use [`blocking`](crate::blocking).
+//! - For one goroutine that needs its thread, use [`lock_os_thread`](crate::lock_os_thread).
 //!
 //! # How it works
-//! A worker is a plain OS thread, on one CPU, with a bounded inbox of its own and one that all share. Sending a job parks the goroutine
-//! while the inbox is full; joining it parks until the worker has done it. No worker holds a P. A worker ends when all senders are gone
-//! and both inboxes are empty: nothing that was submitted is lost.
+//!
+//! A worker is a plain OS thread that is bound to one CPU. It has a bounded inbox of its own, and
+//! there is one that all workers share. Sending a job parks the goroutine while the inbox is full,
+//! and joining a job parks it until the worker has done the job. No worker holds a P. A worker ends
+//! when all senders are gone and both inboxes are empty, so no submitted job is lost.
 #![forbid(unsafe_code)]
 
 use crate::chan::{self, Receiver, RecvError, Sender};
@@ -24,10 +28,17 @@ use std::sync::Arc;
 type Job = Box<dyn FnOnce() + Send>;
 type Outcome<T> = Result<T, Box<dyn Any + Send>>;
 
-/// Jobs that wait for one worker, unless [`AffinePool::with_inbox`] says otherwise.
+/// How many jobs can wait for one worker, unless [`AffinePool::with_inbox`] sets another number.
 const INBOX: usize = 256;
 
-/// A pool of OS threads that are never exchanged, see the [module](self).
+/// A pool of OS threads, each of which keeps its own state; see the [module](self).
+///
+/// Dropping the pool does not wait. The workers do the jobs that were submitted, call `teardown`
+/// and end.
+///
+/// # Blocking
+///
+/// Submitting, joining and shutting down: G: yes. M: no. P: no. A drop: G: no. M: no. P: no.
 ///
 /// # Examples
 ///
@@ -38,25 +49,26 @@ const INBOX: usize = 256;
 /// thread_local!(static WORDS: RefCell<Vec<String>> = RefCell::default());
 ///
 /// gort::run(|| {
-///     let pool = AffinePool::new(2, |worker| WORDS.with_borrow_mut(|w| w.push(format!("worker {worker}"))), |_| ());
+///     let init = |worker| WORDS.with_borrow_mut(|w| w.push(format!("worker {worker}")));
+///     let pool = AffinePool::new(2, init, |_| ());
 ///     let first = pool.submit(1, || WORDS.with_borrow(|words| words[0].clone()));
 ///     assert_eq!(first.join().unwrap(), "worker 1");
-///     // The same key always goes to the same worker.
-///     pool.submit_keyed("user 7", || WORDS.with_borrow_mut(|w| w.push("seven".into()))).join().unwrap();
-///     assert_eq!(pool.submit_keyed("user 7", || WORDS.with_borrow(|w| w.len())).join().unwrap(), 2);
 ///     pool.shutdown();
 /// })
 /// ```
 pub struct AffinePool {
     inboxes: Vec<Sender<Job>>,
     shared: Sender<Job>,
-    /// A message from each worker as it ends: how its teardown went.
+    /// Each worker sends the outcome of its teardown here when it ends.
     ended: Receiver<Outcome<()>>,
 }
 
 impl AffinePool {
-    /// Starts `workers` threads. Each is bound to one of the CPUs that the calling thread may use, in turn, calls `init` with its number,
-    /// and `teardown` as it ends. Returns when all are ready.
+    /// Starts a pool of `workers` threads. Returns when all are ready.
+    ///
+    /// Each worker is bound to one of the CPUs that the calling thread may use, in turn. It calls
+    /// `init` with its number (from 0) when it begins, and `teardown` when it ends. Up to 256 jobs
+    /// can wait for each worker, and as many for any worker.
     ///
     /// # Blocking
     ///
@@ -64,7 +76,19 @@ impl AffinePool {
     ///
     /// # Panics
     ///
-    /// If `workers` is 0, if the system gives no thread, or if an `init` panics (the panic goes on here; the others end).
+    /// - If `workers` is 0, or if the system gives no thread.
+    /// - If an `init` panics. The panic continues here, and the other workers end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    ///
+    /// gort::run(|| {
+    ///     let pool = AffinePool::new(2, |worker| println!("{worker} begins"), |_| ());
+    ///     assert_eq!(pool.submit_any(|| 6 * 7).join().unwrap(), 42);
+    /// })
+    /// ```
     pub fn new<I, D>(workers: usize, init: I, teardown: D) -> AffinePool
     where
         I: Fn(usize) + Send + Sync + 'static,
@@ -73,7 +97,9 @@ impl AffinePool {
         AffinePool::with_inbox(workers, INBOX, init, teardown)
     }
 
-    /// As [`new`](AffinePool::new); at most `capacity` jobs wait for each worker, more senders park.
+    /// As [`new`](AffinePool::new), with inboxes for `capacity` jobs each.
+    ///
+    /// When an inbox is full, submitting waits. With 0, it waits until a worker takes the job.
     ///
     /// # Blocking
     ///
@@ -82,6 +108,17 @@ impl AffinePool {
     /// # Panics
     ///
     /// As [`new`](AffinePool::new).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    ///
+    /// gort::run(|| {
+    ///     let pool = AffinePool::with_inbox(1, 0, |_| (), |_| ());
+    ///     assert_eq!(pool.submit(0, || 6 * 7).join().unwrap(), 42);
+    /// })
+    /// ```
     pub fn with_inbox<I, D>(workers: usize, capacity: usize, init: I, teardown: D) -> AffinePool
     where
         I: Fn(usize) + Send + Sync + 'static,
@@ -106,7 +143,7 @@ impl AffinePool {
                     }
                     let outcome = catch_unwind(AssertUnwindSafe(|| init(worker)));
                     let is_ready = outcome.is_ok();
-                    // Whoever made the pool waits for this, so it is there.
+                    // The caller that makes the pool waits for this.
                     let _ = tell_ready.send(outcome);
                     drop(tell_ready);
                     if is_ready {
@@ -133,12 +170,27 @@ impl AffinePool {
         pool
     }
 
-    /// How many workers there are.
+    /// Returns the number of workers.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    ///
+    /// gort::run(|| {
+    ///     let pool = AffinePool::new(2, |_| (), |_| ());
+    ///     assert_eq!(pool.workers(), 2);
+    /// })
+    /// ```
     pub fn workers(&self) -> usize {
         self.inboxes.len()
     }
 
-    /// Sends `f` to worker number `worker`.
+    /// Sends the job `f` to the worker with the number `worker`.
     ///
     /// # Blocking
     ///
@@ -146,7 +198,20 @@ impl AffinePool {
     ///
     /// # Panics
     ///
-    /// If there is no such worker.
+    /// If there is no such worker; and in a [forked child](crate#forks), if the inbox is full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    /// use std::cell::Cell;
+    ///
+    /// gort::run(|| {
+    ///     thread_local!(static NUMBER: Cell<usize> = Cell::new(0));
+    ///     let pool = AffinePool::new(2, |worker| NUMBER.set(worker), |_| ());
+    ///     assert_eq!(pool.submit(1, || NUMBER.get()).join().unwrap(), 1);
+    /// })
+    /// ```
     pub fn submit<T, F>(&self, worker: usize, f: F) -> JobHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -157,11 +222,27 @@ impl AffinePool {
         send(&self.inboxes[worker], f)
     }
 
-    /// Sends `f` to whichever worker is free first.
+    /// Sends the job `f` to the worker that is free first.
     ///
     /// # Blocking
     ///
     /// G: yes, while the shared inbox is full. M: no. P: no.
+    ///
+    /// # Panics
+    ///
+    /// In a [forked child](crate#forks), if the inbox is full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    ///
+    /// gort::run(|| {
+    ///     let pool = AffinePool::new(2, |_| (), |_| ());
+    ///     let jobs: Vec<_> = (0..4).map(|n| pool.submit_any(move || n * n)).collect();
+    ///     assert_eq!(jobs.into_iter().map(|job| job.join().unwrap()).sum::<i32>(), 14);
+    /// })
+    /// ```
     pub fn submit_any<T, F>(&self, f: F) -> JobHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -170,11 +251,35 @@ impl AffinePool {
         send(&self.shared, f)
     }
 
-    /// Sends `f` to the worker that all jobs with an equal `key` go to (in this process; another number of workers spreads anew).
+    /// Sends the job `f` to the worker of its `key`: jobs with equal keys go to the same worker.
+    ///
+    /// The choice depends on the number of workers. It is the same within one process only.
     ///
     /// # Blocking
     ///
     /// As [`submit`](AffinePool::submit).
+    ///
+    /// # Panics
+    ///
+    /// In a [forked child](crate#forks), if the inbox is full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    /// use std::cell::Cell;
+    ///
+    /// gort::run(|| {
+    ///     thread_local!(static COUNT: Cell<u32> = Cell::new(0));
+    ///     let pool = AffinePool::new(2, |_| (), |_| ());
+    ///     let count = || {
+    ///         COUNT.set(COUNT.get() + 1);
+    ///         COUNT.get()
+    ///     };
+    ///     assert_eq!(pool.submit_keyed("user 7", count).join().unwrap(), 1);
+    ///     assert_eq!(pool.submit_keyed("user 7", count).join().unwrap(), 2); // the same worker
+    /// })
+    /// ```
     pub fn submit_keyed<K, T, F>(&self, key: &K, f: F) -> JobHandle<T>
     where
         K: Hash + ?Sized,
@@ -186,8 +291,9 @@ impl AffinePool {
         self.submit((hasher.finish() % self.inboxes.len() as u64) as usize, f)
     }
 
-    /// Waits until all that was submitted is done and every worker has called `teardown`. A pool that is only dropped does the same
-    /// by itself, without anybody waiting.
+    /// Waits until all submitted jobs are done and every worker has called `teardown`.
+    ///
+    /// If the pool is only dropped, the workers do the same, but nothing waits for them.
     ///
     /// # Blocking
     ///
@@ -195,7 +301,23 @@ impl AffinePool {
     ///
     /// # Panics
     ///
-    /// If a `teardown` panicked: the panic goes on here, when all have ended.
+    /// If a `teardown` panicked. The panic continues here when all workers have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    ///
+    /// gort::run(|| {
+    ///     static ENDED: AtomicUsize = AtomicUsize::new(0);
+    ///     let pool = AffinePool::new(2, |_| (), |_| {
+    ///         ENDED.fetch_add(1, Relaxed);
+    ///     });
+    ///     pool.shutdown();
+    ///     assert_eq!(ENDED.load(Relaxed), 2);
+    /// })
+    /// ```
     pub fn shutdown(self) {
         let AffinePool { inboxes, shared, ended } = self;
         drop((inboxes, shared));
@@ -215,7 +337,7 @@ impl fmt::Debug for AffinePool {
     }
 }
 
-/// A worker's life: jobs from both inboxes, until both are closed and empty.
+/// Does the jobs from both inboxes, until both are closed and empty.
 fn work(own: &Receiver<Job>, shared: &Receiver<Job>) {
     let never = chan::never();
     let (mut own, mut shared) = (own, shared);
@@ -244,7 +366,8 @@ where
     let job = Box::new(move || {
         let outcome = catch_unwind(AssertUnwindSafe(f));
         if let Err(unwanted) = tell.send(outcome) {
-            // As with threads: a result that nobody wants is dropped here, and its panic ends nothing else.
+            // As with threads: if the handle is gone, the result is dropped here. A panic in that
+            // drop does not end the worker.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(unwanted)));
         }
     });
@@ -254,13 +377,28 @@ where
     JobHandle { result }
 }
 
-/// The right to a job's result. Dropping it leaves the job to itself, and drops the result if that is there already.
+/// A handle to a job, with which its result is awaited. [`AffinePool::submit`] and its siblings
+/// return it.
+///
+/// Dropping it does not stop the job. The result is then dropped.
+///
+/// # Examples
+///
+/// ```
+/// use gort::affine::AffinePool;
+///
+/// gort::run(|| {
+///     let pool = AffinePool::new(1, |_| (), |_| ());
+///     let jobs = [pool.submit_any(|| 1), pool.submit_any(|| 2)];
+///     assert_eq!(jobs.map(|job| job.join().unwrap()), [1, 2]);
+/// })
+/// ```
 pub struct JobHandle<T> {
     result: Receiver<Outcome<T>>,
 }
 
 impl<T> JobHandle<T> {
-    /// Waits until the job is done and gives its result.
+    /// Waits until the job is done, and returns its result.
     ///
     /// # Blocking
     ///
@@ -268,7 +406,23 @@ impl<T> JobHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] if the job panicked. The worker goes on.
+    /// [`JoinError`] if the job panicked. The worker goes on with other jobs.
+    ///
+    /// # Panics
+    ///
+    /// In a [forked child](crate#forks), if the job is not done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    ///
+    /// gort::run(|| {
+    ///     let pool = AffinePool::new(1, |_| (), |_| ());
+    ///     assert_eq!(pool.submit(0, || 6 * 7).join().unwrap(), 42);
+    ///     assert!(pool.submit(0, || panic!("no")).join().is_err());
+    /// })
+    /// ```
     pub fn join(self) -> Result<T, JoinError> {
         match self.result.recv() {
             Ok(outcome) => outcome.map_err(JoinError::from_payload),
@@ -276,7 +430,26 @@ impl<T> JobHandle<T> {
         }
     }
 
-    /// Whether the job is done. Then `join` does not wait.
+    /// Returns whether the job is done. Then `join` does not wait.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::affine::AffinePool;
+    ///
+    /// gort::run(|| {
+    ///     let pool = AffinePool::new(1, |_| (), |_| ());
+    ///     let (finish, wait) = gort::chan::bounded::<()>(0);
+    ///     let job = pool.submit(0, move || wait.recv());
+    ///     assert!(!job.is_finished());
+    ///     finish.send(()).unwrap();
+    ///     assert!(job.join().unwrap().is_ok());
+    /// })
+    /// ```
     pub fn is_finished(&self) -> bool {
         !self.result.is_empty()
     }

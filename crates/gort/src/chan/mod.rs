@@ -93,6 +93,10 @@ pub mod internal {
 ///
 /// The memory for all `cap` messages is allocated when the first message has to be stored.
 ///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
 /// # Panics
 ///
 /// If `cap` messages would take more than `isize::MAX` bytes.
@@ -120,6 +124,10 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
 ///
 /// A send never waits. While messages are sent faster than they are received, the channel takes
 /// more and more memory.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
 ///
 /// # Examples
 ///
@@ -150,6 +158,10 @@ fn new<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
 /// A timer runs only while a receive waits for the message, so there is nothing to stop: drop the
 /// receiver.
 ///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
 /// # Examples
 ///
 /// ```
@@ -172,6 +184,10 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
 ///
 /// If `when` has passed, the message is there at once. Otherwise as [`after`].
 ///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
+///
 /// # Examples
 ///
 /// ```
@@ -192,6 +208,10 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 /// If several ticks pass before a receive, it gets the first of them, and the others are dropped.
 /// Later ticks stay in step with the first tick. With a `duration` of zero, a tick is always ready.
 /// A `duration` too long for an [`Instant`] gives no message, like [`never()`].
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
 ///
 /// # Examples
 ///
@@ -216,6 +236,10 @@ pub fn tick(duration: Duration) -> Receiver<Instant> {
 /// Creates a receiver that never gives a message and is never disconnected.
 ///
 /// It switches off an arm of a `select`.
+///
+/// # Blocking
+///
+/// G: no. M: no. P: no.
 ///
 /// # Examples
 ///
@@ -411,6 +435,10 @@ impl<T> Sender<T> {
 
     /// Whether the channel holds no message. With capacity zero: always.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -426,6 +454,10 @@ impl<T> Sender<T> {
     }
 
     /// Whether the channel has no place for another message. With capacity zero: always.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -443,6 +475,10 @@ impl<T> Sender<T> {
 
     /// How many messages the channel holds.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -459,6 +495,10 @@ impl<T> Sender<T> {
 
     /// How many messages the channel can hold, or `None` if it is unbounded.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -474,6 +514,10 @@ impl<T> Sender<T> {
     }
 
     /// Whether `self` and `other` send to the same channel.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -752,6 +796,10 @@ impl<T> Receiver<T> {
     /// A receiver made by [`after`], [`at`] or [`tick`] holds its message from the time when it is
     /// due.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -767,6 +815,10 @@ impl<T> Receiver<T> {
     }
 
     /// Whether the channel has no place for another message. With capacity zero: always.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -789,6 +841,10 @@ impl<T> Receiver<T> {
     }
 
     /// How many messages the channel holds.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -813,6 +869,10 @@ impl<T> Receiver<T> {
     /// How many messages the channel can hold, or `None` if it is unbounded.
     ///
     /// It is 1 for [`after`], [`at`] and [`tick`], and 0 for [`never()`].
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -875,6 +935,10 @@ impl<T> Receiver<T> {
     }
 
     /// Whether `self` and `other` receive from the same channel.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

@@ -696,6 +696,10 @@ impl<'a> Select<'a> {
     /// Creates an empty set that chooses, among the operations that are ready, the one that was
     /// added first.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -728,6 +732,10 @@ impl<'a> Select<'a> {
     ///
     /// Indices count from zero. The message is given when the operation is completed.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -746,6 +754,10 @@ impl<'a> Select<'a> {
     }
 
     /// Adds a receive from `r` and returns its index.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -768,6 +780,10 @@ impl<'a> Select<'a> {
     }
 
     /// Removes the operation `index`. The indices of the others stay as they are.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Panics
     ///
@@ -1119,6 +1135,10 @@ pub struct SelectedOperation<'a>(Option<Committed<'a>>);
 
 impl<'a> SelectedOperation<'a> {
     /// The index that [`Select::send`] or [`Select::recv`] has returned for this operation.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

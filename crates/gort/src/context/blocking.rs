@@ -1,12 +1,14 @@
-//! Blocking calls that a context may give up.
+//! Blocking calls that are abandoned when a context ends.
 //!
 //! # The word of a call
+//!
 //! ```text
-//!   NEW ──it has a place──▶ RUNNING ──it is over──▶ DONE           the caller takes the result
+//!   NEW ──it has a place──▶ RUNNING ──it is over──▶ DONE      the caller takes the result
 //!    │                        │
-//!    └──the context ends──────┴────────────────────▶ ABANDONED     from NEW: it never begins; from RUNNING: it is counted until it is over
+//!    └──the context ends──────┴────────────────────▶ ABANDONED
 //! ```
-//! Each step is one exchange, so the two parties agree on what happened.
+//! A call that is abandoned in NEW never begins. One that is abandoned in RUNNING is counted until
+//! it is over. Each step is one exchange, so caller and call agree on what happened.
 
 use super::{Context, ContextError};
 use crate::chan;
@@ -22,11 +24,16 @@ const DONE: u8 = 2;
 const ABANDONED: u8 = 3;
 
 impl Context {
-    /// Runs `f` inside [`blocking`](crate::blocking), in a goroutine of its own, and waits for it or for the context's end.
+    /// Runs `f` inside [`blocking`](crate::blocking), and waits until it returns or the context is
+    /// done. For this, `f` gets a goroutine of its own.
     ///
-    /// Nothing can stop `f` on its thread. When the context ends first, `f` is **abandoned**: it goes on, its result is dropped when it
-    /// comes, and the thread is of use again then. `metrics::Snapshot::blocking_abandoned` counts those that still run. A call that has not
-    /// begun (at the limit of [`set_blocking_limit`](crate::set_blocking_limit)) never does.
+    /// Nothing can stop `f` on its thread. If the context ends first, `f` is **abandoned**:
+    ///
+    /// - It goes on, and its result is dropped. Its thread can be used again when it returns.
+    /// - [`metrics::Snapshot::blocking_abandoned`](crate::metrics::Snapshot::blocking_abandoned)
+    ///   counts the calls that still run.
+    /// - A call that has not begun, because of the limit of
+    ///   [`set_blocking_limit`](crate::set_blocking_limit), never begins.
     ///
     /// # Blocking
     ///
@@ -34,11 +41,11 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Why the context is done.
+    /// The reason why the context is done, as from [`err`](Context::err).
     ///
     /// # Panics
     ///
-    /// If `f` does, and was not abandoned; if the runtime was not started.
+    /// If `f` panics before it is abandoned, or if the runtime was not started.
     ///
     /// # Examples
     ///
@@ -68,7 +75,7 @@ impl Context {
         let call = word.clone();
         sched::go(move || {
             let outcome = sched::blocking(|| {
-                // It may have waited for a place until nobody wants it any more.
+                // It may have waited for a place until it was abandoned.
                 let begins = call.compare_exchange(NEW, RUNNING, AcqRel, Acquire).is_ok();
                 begins.then(|| catch_unwind(AssertUnwindSafe(f)))
             });

@@ -1,32 +1,42 @@
 //! The tree of cancellations.
 //!
 //! # Role
-//! Every context that can end by itself has a [`Canceler`]; contexts that only add a value share their
-//! parent's. Users hold it through a [`Handle`]: contexts, their descendants, `Cancel`s and `AfterFunc`s do.
+//!
+//! Every context that can end by itself has a [`Canceler`]. Contexts that only add a value share
+//! the one of their parent. Users hold a canceler through a [`Handle`], which is in contexts, in
+//! their descendants, and in `Cancel`s and `AfterFunc`s.
 //!
 //! # States
+//!
 //! ```text
-//!   live ──outcome set──▶ claimed ──done disconnects, children taken──▶ closed ──▶ complete: so are all below
+//!   live ──outcome set──▶ claimed ──done disconnects, children taken──▶ closed ──▶ complete
 //! ```
-//! | step     | who                                                          |
-//! | -------- | ------------------------------------------------------------ |
-//! | claimed  | whoever sets the outcome first; the others wait for complete |
-//! | closed   | the claimer takes `live` out, under its lock                 |
-//! | complete | the claimer, when everything below is closed                 |
+//! | step     | made by                                                              |
+//! | -------- | -------------------------------------------------------------------- |
+//! | claimed  | the first call to set the outcome; the other calls wait for complete |
+//! | closed   | the claimer, which takes `live` out, under its lock                  |
+//! | complete | the claimer, when everything below is closed too                     |
+//!
+//! When a canceler is complete, so are all below it.
 //!
 //! # Invariants
-//! 1. A parent holds its children, children hold their parent weakly: no cycles. A parent lives as long as
-//!    anybody could cancel it, since contexts hold their parents and a `Cancel` holds its canceler.
-//! 2. A canceler is linked in its parent while a handle on it exists or something below it may still want to
-//!    hear of a cancellation (an `after_func`, a child that is linked). The last of these unlinks it and
-//!    stops its timer.
-//! 3. The outcome is set before `done` disconnects; [`Canceler::outcome`] waits for `done`. So to users they
-//!    come together.
-//! 4. No two locks of the tree are held at once, and nothing of a user's is dropped or called under one.
 //!
-//! # Why cancelling twice at once does not deadlock
-//! A claimer waits only for cancelers below those it has claimed, which somebody else claimed before: for a
-//! wave that started strictly lower in the tree.
+//! 1. A parent holds its children, children hold their parent weakly: there are no cycles. A parent
+//!    lives as long as it can be cancelled, since contexts hold their parents and a `Cancel` holds
+//!    its canceler.
+//! 2. A canceler is linked in its parent while there is a handle on it, or something below it that
+//!    is to hear of a cancellation (an `after_func`, a linked child). When the last of these goes,
+//!    the canceler is unlinked and its timer is stopped.
+//! 3. The outcome is set before `done` disconnects, and [`Canceler::outcome`] waits for `done`. So
+//!    users see both at once.
+//! 4. No two locks of the tree are held at once. No value of a user's is dropped, and no function
+//!    of a user's is called, under such a lock.
+//!
+//! # Why two cancellations at once do not deadlock
+//!
+//! A claimer waits only for cancelers that lie below those that it has claimed itself, and that
+//! another cancellation claimed first. So it waits for a cancellation that started strictly lower
+//! in the tree.
 
 use super::error::Outcome;
 use crate::chan::{self, Receiver, Sender};
@@ -61,14 +71,15 @@ struct Live {
     abandoned: bool,
 }
 
-/// Who hears of a cancellation.
+/// What is told of a cancellation.
 pub(super) enum Child {
     Canceler(Arc<Canceler>),
     Func(Box<dyn FnOnce() + Send>),
     Interrupt(Arc<Interrupt>),
 }
 
-/// What users hold of a canceler; when the last one goes, nobody can see or cancel it any more.
+/// What users hold of a canceler. When the last one is dropped, the canceler can be neither seen
+/// nor cancelled any more.
 pub(super) struct Handle(Arc<Canceler>);
 
 impl Deref for Handle {
@@ -90,14 +101,14 @@ impl Drop for Handle {
     }
 }
 
-/// A number that no other child has.
+/// Returns a number that no other child has.
 fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Relaxed)
 }
 
 impl Canceler {
-    /// A canceler below `parent`; closed at once if the parent is.
+    /// Makes a canceler below `parent`. It is closed at once if the parent is.
     pub(super) fn below(parent: Option<&Handle>) -> Arc<Handle> {
         let (tx, rx) = chan::bounded(0);
         let live = Live { done: tx, children: BTreeMap::new(), timer: None, abandoned: false };
@@ -124,11 +135,12 @@ impl Canceler {
     /// How it ended, if it has.
     pub(super) fn outcome(&self) -> Option<&Outcome> {
         let outcome = self.outcome.get()?;
-        let Err(_) = self.done.recv(); // invariant 3; the claimer is about to disconnect it
+        let Err(_) = self.done.recv(); // invariant 3: the claimer is about to disconnect it
         Some(outcome)
     }
 
-    /// Ends this canceler and all below it. When this returns, all of them are done, whoever was first.
+    /// Ends this canceler and all below it. When this returns, all of them are done, also those
+    /// that another call has ended.
     pub(super) fn cancel(&self, outcome: &Outcome) {
         if self.outcome.set(outcome.clone()).is_err() {
             self.complete.wait();
@@ -160,7 +172,7 @@ impl Canceler {
         }
     }
 
-    /// Cancels with `outcome` at `deadline`.
+    /// Cancels this with `outcome` at `deadline`.
     pub(super) fn cancel_at(self: &Arc<Self>, deadline: Instant, outcome: Outcome) {
         if deadline <= Instant::now() {
             return self.cancel(&outcome);
@@ -175,11 +187,11 @@ impl Canceler {
             live.timer = timer.take();
         }
         if let Some(timer) = timer {
-            timer.stop(); // closed meanwhile
+            timer.stop(); // the canceler was closed meanwhile
         }
     }
 
-    /// Registers a child of any kind; gives it back if this canceler is closed.
+    /// Registers a child of any kind. Returns it if this canceler is closed.
     fn link(&self, id: u64, child: Child) -> Result<(), Child> {
         match &mut *self.live.lock() {
             Some(live) => {
@@ -194,7 +206,8 @@ impl Canceler {
         self.live.lock().as_mut()?.children.remove(&id)
     }
 
-    /// Unlinks this canceler if nobody needs it any more, and then perhaps those above it (invariant 2).
+    /// Unlinks this canceler if it is no longer needed, and then perhaps those above it (invariant
+    /// 2).
     fn release_unused(&self) {
         let Some(mut parent) = self.release_one() else { return };
         while let Some(next) = parent.release_one() {
@@ -202,7 +215,7 @@ impl Canceler {
         }
     }
 
-    /// The parent, if this canceler was unused and is unlinked now.
+    /// Unlinks this canceler if it is unused. Returns its parent then.
     fn release_one(&self) -> Option<Arc<Canceler>> {
         let timer = match &mut *self.live.lock() {
             Some(live) if live.abandoned && live.children.is_empty() => live.timer.take(),
@@ -223,7 +236,7 @@ impl Canceler {
 }
 
 impl Drop for Canceler {
-    /// What is below goes one after the other: a deep tree must not need a deep stack.
+    /// Drops the cancelers below one after the other: a deep tree must not need a deep stack.
     fn drop(&mut self) {
         if is_child() {
             return;
@@ -241,14 +254,15 @@ impl Drop for Canceler {
     }
 }
 
-/// A cancellation on its way down.
+/// A cancellation on its way down the tree.
 struct Wave<'a> {
     outcome: &'a Outcome,
-    /// Claimed by us; closed in this order.
+    /// Claimed by this cancellation, and closed in this order.
     claimed: Vec<Arc<Canceler>>,
-    /// Claimed by somebody else before.
+    /// Claimed by another cancellation before.
     others: Vec<Arc<Canceler>>,
-    // Stopped and started at the end: they hold what is the user's, whose drop may want to see all complete.
+    // Timers are stopped and functions started at the end: they hold values of the user's, and a
+    // drop of those may look at the contexts, which have to be complete by then.
     timers: Vec<sched::AfterFunc>,
     funcs: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -258,7 +272,7 @@ impl Wave<'_> {
         Wave { outcome, claimed: Vec::new(), others: Vec::new(), timers: Vec::new(), funcs: Vec::new() }
     }
 
-    /// Closes a canceler that we have claimed, and claims its children.
+    /// Closes a canceler that this cancellation has claimed, and claims its children.
     fn close(&mut self, canceler: &Canceler) {
         let live = canceler.live.lock().take().expect("only its claimer closes a canceler");
         drop(live.done);
@@ -276,20 +290,20 @@ impl Wave<'_> {
     }
 }
 
-/// A registration of something that is no canceler.
+/// The registration of a child that is no canceler.
 pub(super) struct Registration {
     handle: Arc<Handle>,
     id: u64,
 }
 
 impl Registration {
-    /// Registers `child` with `handle`; gives it back if that is closed.
+    /// Registers `child` with `handle`. Returns it too if that is closed.
     pub(super) fn new(handle: &Arc<Handle>, child: Child) -> (Registration, Result<(), Child>) {
         let id = next_id();
         (Registration { handle: handle.clone(), id }, handle.link(id, child))
     }
 
-    /// Takes the registration back. True if there was still one.
+    /// Takes the registration back. Returns whether it was still there.
     pub(super) fn remove(&self) -> bool {
         if is_child() {
             return false;

@@ -4,17 +4,37 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a [`Context`](super::Context) is done.
+/// The reason why a [`Context`](super::Context) is done.
+///
+/// # Examples
+///
+/// ```
+/// use gort::context::{Context, ContextError};
+///
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// cancel.cancel();
+/// assert_eq!(ctx.err(), Some(ContextError::Canceled));
+/// assert_eq!(ctx.err().unwrap().to_string(), "context canceled");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ContextError {
-    /// It was cancelled, itself or above it.
+    /// The context was cancelled, or one above it was.
     Canceled,
-    /// Its deadline passed.
+    /// The deadline of the context passed.
     DeadlineExceeded,
 }
 
 impl ContextError {
-    /// True for [`DeadlineExceeded`](ContextError::DeadlineExceeded).
+    /// Whether this is [`DeadlineExceeded`](ContextError::DeadlineExceeded).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::context::ContextError;
+    ///
+    /// assert!(ContextError::DeadlineExceeded.is_timeout());
+    /// assert!(!ContextError::Canceled.is_timeout());
+    /// ```
     pub fn is_timeout(self) -> bool {
         self == ContextError::DeadlineExceeded
     }
@@ -31,7 +51,8 @@ impl fmt::Display for ContextError {
 
 impl Error for ContextError {}
 
-/// How a context ended: what [`err`](super::Context::err) and [`cause`](super::Context::cause) say.
+/// How a context ended: what [`err`](super::Context::err) and [`cause`](super::Context::cause)
+/// return.
 #[derive(Clone)]
 pub(super) struct Outcome {
     pub(super) err: ContextError,

@@ -1,4 +1,4 @@
-//! Waiting for permits under a context. Here and not in `sync`, since that lies a floor below.
+//! Waiting for permits under a context. It is here because `sync` must not depend on `context`.
 
 use super::{Context, ContextError};
 use crate::sync::interrupt::Interrupt;
@@ -6,10 +6,10 @@ use crate::sync::{Semaphore, SemaphorePermit};
 use std::sync::Arc;
 
 impl Semaphore {
-    /// Takes `n` permits, parking until they are free or `ctx` is done.
+    /// Takes `n` permits. Parks until they are free or `ctx` is done.
     ///
-    /// A context that is done wins, even if permits are free. Who asks for more than there is at all waits
-    /// for the context, and does not keep others from being served.
+    /// If `ctx` is done, this fails even when permits are free. A call that asks for more permits
+    /// than the semaphore has waits for the end of `ctx`, and does not delay other calls.
     ///
     /// # Blocking
     ///
@@ -17,7 +17,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// What [`Context::err`] says.
+    /// The reason why the context is done, as from [`Context::err`].
     ///
     /// # Examples
     ///
@@ -44,7 +44,7 @@ impl Semaphore {
             let _interrupting = ctx.interrupt(&interrupt);
             permit = self.acquire_interruptible(n, &interrupt);
         }
-        // Permits that came together with the end are given back.
+        // Permits that came together with the end of the context are given back.
         match (ctx.err(), permit) {
             (None, Some(permit)) => Ok(permit),
             (Some(err), _) => Err(err),

@@ -1,4 +1,4 @@
-//! What cannot be seen from outside: that nothing stays linked.
+//! Tests of what the public interface does not show: that nothing stays linked.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn children(ctx: &Context) -> usize {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Children leave their parent when they are cancelled, and when nobody has them any more.
+/// Children leave their parent when they are cancelled, and when their last handle is dropped.
 // GO-CASES K9
 #[test]
 fn children_are_unlinked() {
@@ -34,7 +34,7 @@ fn children_are_unlinked() {
     assert_eq!(children(&root), 0);
 }
 
-/// A registered function keeps its context linked, and stopping it lets go of all that only it needed.
+/// A registered function keeps its context linked. Stopping it releases all that only it needed.
 // GO-CASES K9
 #[test]
 fn functions_are_unlinked() {
@@ -53,7 +53,7 @@ fn functions_are_unlinked() {
     assert_eq!(children(&root), 0);
 }
 
-/// Nothing is left of a tree: not its nodes, and not what its functions held.
+/// Nothing is left of a tree: neither its nodes nor what its functions held.
 // GO-CASES K9
 #[test]
 fn nothing_leaks() {
@@ -81,7 +81,7 @@ fn nothing_leaks() {
     assert!(weak.iter().all(|weak| weak.strong_count() == 0));
     assert_eq!(Arc::strong_count(&held), 1);
 
-    // With functions that nobody can trigger any more: the root is gone, and so are they.
+    // With functions that nothing can trigger any more: the root is gone, and so are they.
     let weak = {
         let (root, _cancel) = Context::background().with_cancel();
         let (ctx, _cancel) = root.with_cancel();

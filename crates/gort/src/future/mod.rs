@@ -1,15 +1,20 @@
-//! Futures on goroutines: waiting for one is just a call that parks.
+//! Futures on goroutines: waiting for one is a call that parks.
+//!
+//! # Blocking
+//!
+//! [`block_on`]: G: yes. M: no. P: no.
 //!
 //! # Protocol
-//! Each call of [`block_on`] has a `Signal` of its own, shared with its wakers. A wake sets `woken` under
-//! the signal's lock and selects the waiter if it is there. Before the caller parks, it looks at `woken` and
-//! puts its waiter there under the same lock: so a wake during the poll is seen by the look, and a later one
-//! finds the waiter. It clears `woken` on the way to the next poll, which sees whatever the wakes so far were
-//! about.
 //!
-//! The waiter is in the signal only while the caller is between these two passages of the lock; wakers that
-//! come later, even after the call has returned, find none and touch only the signal, which they own
-//! together.
+//! Each call of [`block_on`] has a `Signal` of its own, which it shares with its wakers. A wake
+//! sets `woken` under the lock of the signal, and selects the waiter if it is there. Before the
+//! caller parks, it looks at `woken` and puts its waiter there, under the same lock. So it sees a
+//! wake during the poll, and a later wake finds the waiter. The caller clears `woken` on the way to
+//! the next poll, and that poll sees the results of all wakes so far.
+//!
+//! The waiter is in the signal only while the caller is between these two passages of the lock.
+//! Wakers that come later, even after the call has returned, find no waiter. They touch only the
+//! signal, which they own together.
 #![forbid(unsafe_code)]
 
 use crate::sched::{FIRST_TOKEN, WaitReason, WaiterRef, lend_stack};
@@ -18,14 +23,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Runs a future to its end, parking the goroutine (or blocking the OS thread) while it waits.
+/// Runs a future to its end, and returns its output.
 ///
-/// Any future will do that needs no particular runtime: channels, locks, timers of other crates. It runs
-/// where it is called, so it needs to be neither `Send` nor `'static`. Calls nest to any depth: a future may
-/// call plain code that calls `block_on` again.
+/// The goroutine parks while the future waits. (On a plain OS thread, the thread blocks.) The
+/// future is polled where this is called, so it needs to be neither `Send` nor `'static`. Calls
+/// nest to any depth: a future may call plain code that calls `block_on` again.
 ///
-/// A future that belongs to a runtime (tokio's sockets and timers) needs that runtime to be running, on
-/// threads of its own, and entered here.
+/// This works for any future that needs no particular runtime: channels, locks and timers of other
+/// crates. A future that belongs to a runtime (such as tokio's sockets and timers) needs that
+/// runtime to be running, on threads of its own, and to be entered here.
 ///
 /// # Blocking
 ///
@@ -33,7 +39,7 @@ use std::task::{Context, Poll, Wake, Waker};
 ///
 /// # Panics
 ///
-/// If the future panics.
+/// If the future panics; and in a [forked child](crate#forks), if the future has to wait.
 ///
 /// # Examples
 ///
@@ -45,7 +51,7 @@ use std::task::{Context, Poll, Wake, Waker};
 /// })
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    // Others may be linked with the future, also while it parks in plain code.
+    // Other code may have links into the future, also while it parks in plain code.
     let _loan = lend_stack();
     let mut future = pin!(future);
     let signal = Arc::new(Signal(Lock::new(State { woken: false, waiter: None })));
@@ -68,7 +74,7 @@ struct State {
 }
 
 impl Signal {
-    /// Parks until woken; a wake since the last return counts.
+    /// Parks until woken. A wake since the last return counts.
     fn wait(&self) {
         let me = WaiterRef::current();
         me.arm();

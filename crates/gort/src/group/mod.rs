@@ -1,4 +1,7 @@
-//! Groups: goroutines that work on one thing and may fail, as Go's `errgroup`.
+//! Groups: goroutines that work on one task and may fail, as in Go's `errgroup`.
+//!
+//! A [`Group`] waits for all its goroutines and returns the first error. For goroutines that borrow
+//! from the stack of the caller, use [`scope`](fn@crate::scope).
 #![forbid(unsafe_code)]
 
 use crate::context::{Cancel, Context};
@@ -12,21 +15,27 @@ use std::sync::{Arc, PoisonError};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Goroutines that work on one thing: waits for all, and gives back the first error.
+/// A group of goroutines that work on one task. It waits for all of them and returns the first
+/// error.
 ///
-/// A handle: clones are the same group, so tasks can start tasks. Dropping a group waits for nobody.
+/// A group is a handle: clones are the same group, so the functions in a group can start others. A
+/// drop does not wait.
 ///
-/// # Errors of tasks
+/// # Errors in a group
 ///
-/// The first error wins. It cancels the group's context, if there is one
-/// ([`with_context`](Group::with_context)), and is its [`cause`](Context::cause); [`wait`](Group::wait) gives
-/// it back as a [`SharedError`].
+/// The first error counts. If the group has a context ([`with_context`](Group::with_context)), the
+/// error cancels it and becomes its [`cause`](Context::cause). [`wait`](Group::wait) returns it as
+/// a [`SharedError`].
 ///
-/// # Panics of tasks
+/// # Panics in a group
 ///
-/// A task that panics is finished, cancels the context like an error, and the first panic goes on in whoever
-/// [waits](Group::wait), as `std::thread::scope` does it. (Go lets it end the process.) A task that ends by
-/// `goexit` is just finished.
+/// A function that panics is finished, and cancels the context as an error does. The first panic
+/// continues in the caller of [`wait`](Group::wait), as with `std::thread::scope`. (In Go, it ends
+/// the process.) A function that ends by [`goexit`](crate::goexit) is finished, without an error.
+///
+/// # Blocking
+///
+/// Waiting, and starting at the limit: G: yes. M: no. P: no. A drop: G: no. M: no. P: no.
 ///
 /// # Examples
 ///
@@ -52,45 +61,102 @@ struct Inner {
     tasks: WaitGroup,
     cancel: Option<Cancel>,
     synced: Mutex<Synced>,
-    /// A task has finished.
+    /// Notified when a goroutine has finished.
     room: Condvar,
 }
 
 #[derive(Default)]
 struct Synced {
     active: usize,
-    /// `None`: as many as there are.
+    /// `None` if there is no limit.
     limit: Option<usize>,
     error: Option<SharedError>,
     panic: Option<Panic>,
 }
 
-/// The first panic of a task.
+/// The first panic in the group.
 enum Panic {
     Payload(Box<dyn Any + Send>),
-    /// Somebody's `wait` has gone on with it.
+    /// A caller of `wait` has resumed it.
     Resumed,
 }
 
 impl Group {
-    /// A group without a context.
+    /// Makes a group without a context.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::group::Group;
+    ///
+    /// gort::run(|| {
+    ///     let group = Group::new();
+    ///     group.go(|| Ok(()));
+    ///     assert!(group.wait().is_ok());
+    /// })
+    /// ```
     pub fn new() -> Group {
         Group::default()
     }
 
-    /// A group, and a child of `parent` that ends with the first error, and at the latest when
-    /// [`wait`](Group::wait) returns.
+    /// Makes a group, and a context for it: a child of `parent`.
+    ///
+    /// The first error or panic cancels the context. [`wait`](Group::wait) cancels it too, when all
+    /// goroutines have finished.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::context::Context;
+    /// use gort::group::Group;
+    ///
+    /// gort::run(|| {
+    ///     let (group, ctx) = Group::with_context(&Context::background());
+    ///     group.go(|| Err("disk full".into()));
+    ///     let _ = ctx.done().recv();
+    ///     assert_eq!(ctx.cause().unwrap().to_string(), "disk full");
+    /// })
+    /// ```
     pub fn with_context(parent: &Context) -> (Group, Context) {
         let (ctx, cancel) = parent.with_cancel();
         (Group(Arc::new(Inner { cancel: Some(cancel), ..Inner::default() })), ctx)
     }
 
-    /// Limits how many tasks are active at once; `usize::MAX` takes the limit away. With 0, nothing can be
-    /// started.
+    /// Sets how many goroutines of the group may run at once.
+    ///
+    /// `usize::MAX` removes the limit. With 0, nothing can be started: [`go`](Group::go) waits and
+    /// [`try_go`](Group::try_go) returns false.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Panics
     ///
-    /// While tasks are active.
+    /// If goroutines of the group are running.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::group::Group;
+    ///
+    /// gort::run(|| {
+    ///     let group = Group::new();
+    ///     group.set_limit(2); // each `go` below waits for one of two places
+    ///     for _ in 0..10 {
+    ///         group.go(|| Ok(()));
+    ///     }
+    ///     assert!(group.wait().is_ok());
+    /// })
+    /// ```
     pub fn set_limit(&self, n: usize) {
         let mut synced = self.0.synced();
         let active = synced.active;
@@ -103,15 +169,32 @@ impl Group {
         self.0.room.notify_all();
     }
 
-    /// Runs `f` in a goroutine of its own, as soon as the limit allows.
+    /// Runs `f` in a goroutine of its own. At the limit, waits until another one has finished.
     ///
     /// # Blocking
     ///
-    /// G: yes, at the limit, and as [`go`](crate::go). M: no. P: no.
+    /// G: yes, at the limit; otherwise as [`go`](crate::go). M: no. P: no.
     ///
     /// # Panics
     ///
-    /// If the runtime was not started.
+    /// If the runtime was not started, and in a [forked child](crate#forks).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::group::Group;
+    ///
+    /// gort::run(|| {
+    ///     let (results, received) = gort::chan::unbounded();
+    ///     let group = Group::new();
+    ///     for n in 0..3 {
+    ///         let results = results.clone();
+    ///         group.go(move || Ok(results.send(n)?));
+    ///     }
+    ///     group.wait().unwrap();
+    ///     assert_eq!(received.try_iter().sum::<i32>(), 3);
+    /// })
+    /// ```
     pub fn go<F: FnOnce() -> Result<(), BoxError> + Send + 'static>(&self, f: F) {
         let inner = &*self.0;
         let full = |s: &mut Synced| s.is_full();
@@ -121,7 +204,7 @@ impl Group {
         self.start(f);
     }
 
-    /// Runs `f` in a goroutine of its own if the limit allows it now.
+    /// Runs `f` in a goroutine of its own if the limit allows it now. Returns whether it does.
     ///
     /// # Blocking
     ///
@@ -129,7 +212,23 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// If the runtime was not started.
+    /// If the runtime was not started, and in a [forked child](crate#forks).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::group::Group;
+    ///
+    /// gort::run(|| {
+    ///     let (finish, wait) = gort::chan::bounded::<()>(0);
+    ///     let group = Group::new();
+    ///     group.set_limit(1);
+    ///     group.go(move || Ok(wait.recv()?));
+    ///     assert!(!group.try_go(|| Ok(()))); // at the limit
+    ///     finish.send(()).unwrap();
+    ///     assert!(group.wait().is_ok());
+    /// })
+    /// ```
     pub fn try_go<F: FnOnce() -> Result<(), BoxError> + Send + 'static>(&self, f: F) -> bool {
         {
             let mut synced = self.0.synced();
@@ -142,8 +241,9 @@ impl Group {
         true
     }
 
-    /// Waits until all tasks have finished, and cancels the group's context. Tasks may be started again
-    /// afterwards; the first error stays.
+    /// Waits until all goroutines of the group have finished, and then cancels the context.
+    ///
+    /// The group can be used again afterwards. It keeps its first error.
     ///
     /// # Blocking
     ///
@@ -151,11 +251,25 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// The first error of a task, in every call.
+    /// The first error in the group. Each call returns it.
     ///
     /// # Panics
     ///
-    /// If a task panicked: the first waiter goes on with the first panic, the others say so.
+    /// If a function of the group panicked. The first call continues with the first panic, later
+    /// calls panic with a message that says so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::group::Group;
+    ///
+    /// gort::run(|| {
+    ///     let group = Group::new();
+    ///     group.go(|| Ok(()));
+    ///     group.go(|| Err("disk full".into()));
+    ///     assert_eq!(group.wait().unwrap_err().to_string(), "disk full");
+    /// })
+    /// ```
     pub fn wait(&self) -> Result<(), BoxError> {
         self.0.tasks.wait();
         if let Some(cancel) = &self.0.cancel {
@@ -172,7 +286,7 @@ impl Group {
         }
     }
 
-    /// Starts a task that is counted as active already.
+    /// Starts a goroutine that is counted as active already.
     fn start<F: FnOnce() -> Result<(), BoxError> + Send + 'static>(&self, f: F) {
         self.0.tasks.add(1);
         let finished = Finished(self.0.clone());
@@ -189,7 +303,7 @@ impl Group {
 }
 
 impl Inner {
-    /// No user code runs under this lock, so there is nothing that poison could tell.
+    /// No user code runs under this lock, so poison has no meaning here.
     fn synced(&self) -> MutexGuard<'_, Synced> {
         self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +332,7 @@ impl Synced {
     }
 }
 
-/// Counts a task as finished, however it ends, also if it never started.
+/// Counts a goroutine as finished when dropped: however it ends, and also if it never started.
 struct Finished(Arc<Inner>);
 
 impl Drop for Finished {
@@ -235,10 +349,10 @@ impl fmt::Debug for Group {
     }
 }
 
-/// The first error of a [`Group`], which its context has as its cause, too: the same value, shared.
+/// The first error of a [`Group`]. The context of the group has the same value as its cause.
 ///
-/// It looks like the error that the task returned: it has its text and its source. To get at that one's type,
-/// downcast what [`get_ref`](SharedError::get_ref) gives.
+/// It has the text and the source of the error that the goroutine returned. To get at the type of
+/// that error, downcast what [`get_ref`](SharedError::get_ref) returns.
 ///
 /// # Examples
 ///
@@ -259,17 +373,44 @@ impl fmt::Debug for Group {
 pub struct SharedError(Arc<dyn Error + Send + Sync>);
 
 impl SharedError {
-    /// An error that comes from a group inside the group is shared as it is.
+    /// Wraps `error`. An error that comes from a group inside the group is shared as it is.
     fn new(error: BoxError) -> SharedError {
         error.downcast::<SharedError>().map_or_else(|error| SharedError(Arc::from(error)), |shared| *shared)
     }
 
-    /// The error that the task returned.
+    /// Returns a reference to the error that the goroutine returned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::group::{Group, SharedError};
+    ///
+    /// gort::run(|| {
+    ///     let group = Group::new();
+    ///     group.go(|| Err("disk full".into()));
+    ///     let error = group.wait().unwrap_err();
+    ///     let shared: &SharedError = error.downcast_ref().unwrap();
+    ///     assert_eq!(shared.get_ref().to_string(), "disk full");
+    /// })
+    /// ```
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.0
     }
 
-    /// The error that the task returned.
+    /// Returns the error that the goroutine returned. It is shared with the context of the group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::group::{Group, SharedError};
+    ///
+    /// gort::run(|| {
+    ///     let group = Group::new();
+    ///     group.go(|| Err("disk full".into()));
+    ///     let shared: Box<SharedError> = group.wait().unwrap_err().downcast().unwrap();
+    ///     assert_eq!(shared.into_inner().to_string(), "disk full");
+    /// })
+    /// ```
     pub fn into_inner(self) -> Arc<dyn Error + Send + Sync> {
         self.0
     }
@@ -293,7 +434,7 @@ impl Error for SharedError {
     }
 }
 
-/// The cause of a group's context after a panic.
+/// The cause of the context of a group after a panic.
 #[derive(Debug)]
 struct TaskPanicked;
 

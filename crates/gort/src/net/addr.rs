@@ -1,23 +1,26 @@
-//! From names to addresses.
+//! The way from names to addresses.
 //!
-//! std's `ToSocketAddrs` asks the system's resolver, which may take seconds, so it runs in `blocking`. Addresses that
-//! need no resolver should not wait behind those that do when the limit of blocking calls is reached, so they are
-//! recognised: by their type, and texts by their content.
+//! std's `ToSocketAddrs` asks the resolver of the system. That may take seconds, so it runs in
+//! `blocking`. At the limit of blocking calls, an address that needs no resolver should not wait
+//! behind those that do. Such addresses are recognised: by their type, and texts by their content.
 //!
 //! # Rejected
-//! A trait of our own with an answer for each type: code that is generic over std's would not fit.
+//!
+//! A trait of gort's with an answer for each type: code that is generic over std's trait would not
+//! fit.
 
 use std::any::TypeId;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-/// The addresses behind `addr`; a look-up holds the goroutine's thread, but not its P.
+/// Returns the addresses behind `addr`. A look-up blocks the thread of the goroutine, but not its
+/// P.
 pub(super) fn resolve<A: ToSocketAddrs>(addr: &A) -> io::Result<A::Iter> {
     if is_literal(addr) { addr.to_socket_addrs() } else { crate::sched::blocking(|| addr.to_socket_addrs()) }
 }
 
-/// Runs `f` on one address after the other until it succeeds; the last error otherwise.
+/// Runs `f` on one address after the other until it succeeds. Otherwise returns the last error.
 pub(super) fn each_addr<A: ToSocketAddrs, T>(
     addr: A,
     mut f: impl FnMut(SocketAddr) -> io::Result<T>,
@@ -36,7 +39,7 @@ pub(super) fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
 }
 
-/// True if `addr` is sure to need no resolver.
+/// Whether it is certain that `addr` needs no resolver.
 fn is_literal<A>(addr: &A) -> bool {
     macro_rules! is_one_of {
         ($($ty:ty),*) => { $(same_type::<A, $ty>() || same_type::<A, &$ty>())||* };
@@ -58,19 +61,20 @@ fn is_ip(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
 }
 
-/// `f` of `value` if it is a `B`, lifetimes aside. `f` takes any lifetime, so it cannot keep what it sees.
+/// Calls `f` on `value` if that is a `B`, lifetimes aside. `f` takes any lifetime, so it cannot
+/// keep what it sees.
 fn cast<A, B, R>(value: &A, f: impl FnOnce(&B) -> R) -> Option<R> {
-    // SAFETY: A and B are one type but for lifetimes, so the value is a valid B for as long as it is borrowed; `f` does
-    // not keep anything of it (it returns a bool in all uses above).
+    // SAFETY: A and B are one type except for lifetimes, so the value is a valid B for as long as
+    // it is borrowed. `f` does not keep anything of it (it returns a bool in all uses above).
     same_type::<A, B>().then(|| f(unsafe { &*std::ptr::from_ref(value).cast::<B>() }))
 }
 
-/// True if A and B are one type, lifetimes aside.
+/// Whether A and B are one type, lifetimes aside.
 fn same_type<A, B>() -> bool {
     type_id::<A>() == type_id::<B>()
 }
 
-/// The id of `T` with all lifetimes taken as `'static`.
+/// Returns the id of `T`, with all lifetimes taken as `'static`.
 fn type_id<T>() -> TypeId {
     trait Id {
         fn id(&self) -> TypeId
@@ -86,8 +90,8 @@ fn type_id<T>() -> TypeId {
         }
     }
     let of_t: &dyn Id = &PhantomData::<T>;
-    // SAFETY: only the lifetime bound of the trait object changes, and lifetimes do not exist when `id` runs; it reads
-    // nothing through the reference.
+    // SAFETY: only the lifetime bound of the trait object changes, and lifetimes do not exist when
+    // `id` runs. It reads nothing through the reference.
     let of_t: &(dyn Id + 'static) = unsafe { std::mem::transmute(of_t) };
     of_t.id()
 }
@@ -96,7 +100,7 @@ fn type_id<T>() -> TypeId {
 mod tests {
     use super::*;
 
-    /// What needs no resolver is recognised, and nothing else is.
+    /// Addresses that need no resolver are recognised, and others are not.
     #[test]
     fn literals_are_recognised() {
         let addr: SocketAddr = "127.0.0.1:80".parse().unwrap();

@@ -1,9 +1,10 @@
-//! The two errors that are ours; all others are the kernel's.
+//! The errors of closed handles and of missed deadlines. All others come from the kernel, or are
+//! about arguments.
 
 use crate::sched::IoWaitError;
 use std::io;
 
-/// The handle was closed by [`close`](super::TcpStream::close): before the call, or while it waited.
+/// [`close`](super::TcpStream::close) was called, before the call or while it waited.
 pub(super) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "use of closed network connection")
 }

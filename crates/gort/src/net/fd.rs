@@ -1,25 +1,36 @@
-//! A socket as the rest of `net/` uses it: descriptor, lock, poll handle, time-outs; and the loop of every operation.
+//! A socket as the rest of `net/` uses it: the descriptor, its lock, poll handle and time-outs, and
+//! the loop of every operation.
 //!
 //! # Role
-//! `tcp`, `udp` and `unix` give it system calls to try; it parks where they would block.
+//!
+//! `tcp`, `udp` and `unix` give it system calls to try. It parks the caller where they would block.
 //!
 //! # Invariants
-//! 1. The descriptor's *number* belongs to the `NetFd` until its drop, so an `AsFd` borrow is always sound. `close`
-//!    ends the *socket* early: when the last operation is out, a harmless file (an empty eventfd) takes its place under
-//!    the same number.
-//! 2. Reads and writes hold the lock of their direction (`fd_mutex.rs`), everything else a reference: no system call of
-//!    ours meets the harmless file.
+//!
+//! 1. The *number* of the descriptor belongs to the `NetFd` until its drop, so an `AsFd` borrow is
+//!    always sound. `close` ends the *socket* early: when the last operation has left, a harmless
+//!    file (an empty eventfd) takes its place under the same number.
+//! 2. Reads and writes hold the lock of their direction (`fd_mutex.rs`), everything else holds a
+//!    reference. So no system call of gort's meets the harmless file.
 //! 3. `drained` belongs to the holder of the read lock.
 //!
-//! # Fewer system calls than try-first
-//! A read that brought less than there was room for has emptied the stream (epoll(7) says so), so the next one waits for
-//! an edge without trying. What comes after that read makes a new edge, with exceptions that the poller marks as
-//! *lasting*: the end of the stream and errors (their edge may be consumed together with the data before them) and
-//! urgent data (a read stops at its mark). Once such an event was seen, every read tries first. Only for TCP: a Unix
-//! stream also ends a read where descriptors were sent along.
+//! # Fewer system calls than trying first
+//!
+//! A read that brought less than there was room for has emptied the stream (epoll(7) says so). So
+//! the next read waits for an edge without trying. What comes after the first read makes a new
+//! edge. There are exceptions, which the poller marks as *lasting*:
+//!
+//! - the end of the stream and errors: their edge may be consumed together with the data before
+//!   them;
+//! - urgent data: a read stops at its mark.
+//!
+//! Once such an event was seen, every read tries first. All this is for TCP only: a read from a
+//! Unix stream also ends where descriptors were sent along.
 //!
 //! # Rejected
-//! Closing the descriptor in `close`: somebody may hold a `BorrowedFd` of it, and the number would go to a stranger.
+//!
+//! Closing the descriptor in `close`: a `BorrowedFd` of it may exist, and the number would be
+//! reused for another file.
 
 use super::error;
 use super::fd_mutex::{FdMutex, Left, LockError};
@@ -41,11 +52,11 @@ const IOV_MAX: usize = 1024;
 /// A socket.
 #[derive(Debug)]
 pub(super) struct NetFd {
-    // The order matters: the handle leaves the poller before the descriptor is closed.
+    // The order matters: `io` leaves the poller before the descriptor is closed.
     io: IoHandle,
     fd: Descriptor,
     drained: AtomicBool,
-    /// `set_nonblocking(true)`: operations fail instead of waiting.
+    /// After `set_nonblocking(true)`: operations fail instead of waiting.
     nonblocking: AtomicBool,
     mutex: FdMutex,
     /// The time-outs of each read and write in nanoseconds, 0 for none.
@@ -53,7 +64,7 @@ pub(super) struct NetFd {
     write_timeout_ns: AtomicU64,
 }
 
-/// The descriptor; closing it may take as long as the socket is to linger.
+/// The descriptor. Closing it may take as long as the socket is to linger.
 #[derive(Debug)]
 struct Descriptor(ManuallyDrop<OwnedFd>);
 
@@ -62,15 +73,16 @@ impl Descriptor {
         Descriptor(ManuallyDrop::new(fd))
     }
 
-    /// Whether closing it may wait for the peer. Asked each time: the option belongs to the socket,
-    /// comes with it from a listener or from std, and is set past us too.
+    /// Whether closing it may wait for the peer. This is asked each time, because the option
+    /// belongs to the socket: it is inherited from a listener or comes from std, and can be set
+    /// without gort.
     fn lingers(&self) -> bool {
         rustix::net::sockopt::socket_linger(&*self.0).is_ok_and(|time| time.is_some_and(|t| !t.is_zero()))
     }
 
     fn into_owned(self) -> OwnedFd {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: taken once: `this` is not dropped.
+        // SAFETY: it is taken once, since `this` is not dropped.
         unsafe { ManuallyDrop::take(&mut this.0) }
     }
 }
@@ -87,7 +99,7 @@ impl Deref for Descriptor {
 impl Drop for Descriptor {
     fn drop(&mut self) {
         let lingers = self.lingers();
-        // SAFETY: taken once: this is the drop.
+        // SAFETY: it is taken once, since this is the drop.
         let fd = unsafe { ManuallyDrop::take(&mut self.0) };
         if lingers { sched::blocking(|| drop(fd)) } else { drop(fd) }
     }
@@ -167,7 +179,7 @@ impl NetFd {
         }
     }
 
-    /// Runs one operation: tries, and parks whenever the socket is not ready.
+    /// Runs one operation: tries it, and parks whenever the socket is not ready.
     #[inline]
     pub(super) fn operate<T>(
         &self,
@@ -179,8 +191,8 @@ impl NetFd {
         operation.run(attempt)
     }
 
-    /// Tries one operation. `WouldBlock` where it would park, also behind another one in the same
-    /// direction.
+    /// Tries one operation. Fails with `WouldBlock` where it would have to park, be it behind
+    /// another operation in the same direction.
     #[inline]
     fn operate_at_once<T>(
         &self,
@@ -196,7 +208,7 @@ impl NetFd {
         operation.try_once(&mut attempt)?.ok_or_else(|| Errno::AGAIN.into())
     }
 
-    /// `recv` of a stream, if something is there; `is_tcp` as below.
+    /// `recv` of a stream, if something is there. `is_tcp` as in `recv_vectored`.
     #[inline]
     pub(super) fn try_recv(&self, buf: &mut [u8], is_tcp: bool) -> io::Result<usize> {
         let len = buf.len();
@@ -224,7 +236,7 @@ impl NetFd {
         self.operate_at_once(Mode::Write, |fd| send_vectored(fd, bufs))
     }
 
-    /// Reads from a stream into `len` bytes of room.
+    /// Reads from a stream. `attempt` has room for `len` bytes.
     #[inline]
     fn read_stream(
         &self,
@@ -240,7 +252,7 @@ impl NetFd {
         operation.run(attempt)
     }
 
-    /// Parks until a read of a stream would not, or so it seems.
+    /// Parks until a read of a stream would not park. It may return early.
     pub(super) fn wait_readable(&self) -> io::Result<()> {
         let operation = self.begin(Mode::Read)?;
         if operation.wait_if_drained()? {
@@ -267,7 +279,7 @@ impl NetFd {
         self.read_stream(buf.len(), |fd| recv(fd, buf, RecvFlags::empty()))
     }
 
-    /// Vectored `recv` of a stream; `is_tcp` as in the two above.
+    /// Vectored `recv` of a stream. `is_tcp` tells whether short reads are noted, as in `recv_tcp`.
     pub(super) fn recv_vectored(&self, bufs: &mut [IoSliceMut<'_>], is_tcp: bool) -> io::Result<usize> {
         let count = bufs.len().min(IOV_MAX);
         let bufs = &mut bufs[..count];
@@ -281,7 +293,7 @@ impl NetFd {
         })
     }
 
-    /// Under the read lock, after a read from a TCP stream.
+    /// Notes that a read has emptied a TCP stream. Called under the read lock.
     #[inline]
     fn note_read(&self, n: usize, len: usize) {
         if n > 0 && n < len {
@@ -315,15 +327,16 @@ impl NetFd {
         self.operate(Mode::Write, |fd| send(fd, buf))
     }
 
-    /// `accept` of a listener. Connections that were given up meanwhile are passed over.
+    /// `accept` of a listener. Connections that their peers have given up are passed over.
     pub(super) fn accept(&self) -> io::Result<(NetFd, Option<SocketAddrAny>)> {
         let (fd, peer) = self
             .operate(Mode::Read, |fd| pass_over_aborted(|| rustix::net::acceptfrom_with(fd, SOCKET_FLAGS)))?;
         Ok((NetFd::new(fd)?, peer))
     }
 
-    /// Tries `attempt` until it gives something else than EAGAIN, where the kernel reports no edge when it would: a full
-    /// queue of *another* Unix socket. Sleeps longer and longer in between.
+    /// Tries `attempt` until it returns something else than EAGAIN. For cases in which the kernel
+    /// reports no edge: the queue of *another* Unix socket is full. The sleeps between attempts get
+    /// longer.
     pub(super) fn operate_without_edges<T>(
         &self,
         mut attempt: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
@@ -352,7 +365,8 @@ impl NetFd {
         }
     }
 
-    /// Parks until the connection that `connect` began is made or has failed, at most until `deadline_ns`.
+    /// Parks until the connection that `connect` began is made or has failed, but not longer than
+    /// until `deadline_ns`.
     pub(super) fn wait_connected(&self, deadline_ns: Option<u64>) -> io::Result<()> {
         loop {
             self.io.wait(Mode::Write, deadline_ns)?;
@@ -371,19 +385,20 @@ impl NetFd {
         if self.mutex.enter() { Ok(Reference(self)) } else { Err(error::closed()) }
     }
 
-    /// Lets std's own type do what does not wait: options, addresses, `shutdown`.
+    /// Calls a method of std's type that does not wait: options, addresses, `shutdown`.
     pub(super) fn with_std<S: From<OwnedFd>, T>(&self, f: impl FnOnce(&S) -> io::Result<T>) -> io::Result<T> {
         let _reference = self.enter()?;
         f(&borrow_std(self.fd.as_fd()))
     }
 
-    /// The same with the plain descriptor.
+    /// As `with_std`, with the plain descriptor.
     pub(super) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         let _reference = self.enter()?;
         f(self.fd.as_fd())
     }
 
-    /// A second handle to the same socket, with deadlines, time-outs and a `close` of its own.
+    /// Makes a second handle to the same socket, with deadlines, time-outs and a `close` of its
+    /// own.
     pub(super) fn try_clone(&self) -> io::Result<NetFd> {
         let fd = self.with_fd(|fd| fd.try_clone_to_owned())?;
         let clone = NetFd::new(fd)?;
@@ -429,9 +444,10 @@ impl NetFd {
 
     // ---- the end ----
 
-    /// Ends the socket; returns when it is gone.
+    /// Ends the socket. Returns when it is gone.
     ///
-    /// In a forked child that is this process's descriptor, and nobody else is in an operation.
+    /// In a forked child, this ends the descriptor of this process only, and no other thread can be
+    /// in an operation.
     pub(super) fn close(&self) {
         if is_child() {
             if self.mutex.close_alone() {
@@ -449,7 +465,8 @@ impl NetFd {
         self.mutex.wait_destroyed();
     }
 
-    /// Gives the socket back to the system; the number stays ours. Called once, by the last one to leave after `close`.
+    /// Gives the socket back to the system, but keeps the number. Called once, by the last
+    /// operation to leave after `close`.
     fn destroy(&self) {
         if !is_child() {
             self.io.deregister();
@@ -468,8 +485,8 @@ impl NetFd {
     fn replace_fd(&self) {
         let placeholder = placeholder().expect("made by `new`");
         loop {
-            // SAFETY: the number is ours until the drop, and that it names another file from now on is what the
-            // module's invariant 1 says; no operation is left that would meet it.
+            // SAFETY: the number belongs to this `NetFd` until the drop. That it names another file
+            // from now on is invariant 1 of the module. No operation is left that would meet it.
             let r = unsafe { libc::dup3(placeholder, self.fd.as_raw_fd(), libc::O_CLOEXEC) };
             if r != -1
                 || !matches!(
@@ -482,12 +499,15 @@ impl NetFd {
         }
     }
 
-    /// The descriptor, taken from the poller, in blocking mode as std's sockets are.
+    /// The descriptor, taken from the poller, in the mode of std's sockets: blocking, unless
+    /// `set_nonblocking(true)` was called.
     ///
     /// # Errors
-    /// `NotConnected` after `close`, and what the kernel says.
+    ///
+    /// `NotConnected` after `close`, and the kernel's errors.
     ///
     /// # Panics
+    ///
     /// In a forked child: the mode is the parent's too.
     pub(super) fn into_blocking(self) -> io::Result<OwnedFd> {
         fork::refuse("another mode of a socket");
@@ -498,7 +518,7 @@ impl NetFd {
         Ok(self.into_fd())
     }
 
-    /// The descriptor as it is: after `close` the harmless file.
+    /// The descriptor as it is. After `close` it is the harmless file.
     pub(super) fn into_fd(self) -> OwnedFd {
         let NetFd { io, fd, .. } = self;
         drop(io);
@@ -507,7 +527,7 @@ impl NetFd {
 }
 
 impl Operation<'_> {
-    /// A read of a stream that was emptied waits for an edge. True: it has.
+    /// Waits for an edge if the stream was emptied by the last read. Returns whether it waited.
     #[inline]
     fn wait_if_drained(&self) -> io::Result<bool> {
         let fd = self.fd;
@@ -522,7 +542,7 @@ impl Operation<'_> {
         Ok(true)
     }
 
-    /// Tries once: `None` where the call would block.
+    /// Tries once. Returns `None` where the call would block.
     #[inline]
     fn try_once<T>(
         &self,
@@ -549,7 +569,8 @@ impl Operation<'_> {
     }
 }
 
-/// The harmless file that takes a closed socket's place: an eventfd that nobody writes. One a process.
+/// The harmless file that takes the place of closed sockets: an eventfd that is never written.
+/// There is one for the process.
 fn placeholder() -> io::Result<RawFd> {
     static FD: AtomicI32 = AtomicI32::new(-1);
     let fd = FD.load(Acquire);
@@ -565,20 +586,21 @@ fn placeholder() -> io::Result<RawFd> {
 
 // ---- system calls ----
 
-/// `DONTWAIT` also where the descriptor is non-blocking: the mode belongs to the socket, and another handle to it may
-/// have changed it.
+/// `DONTWAIT`, although the descriptor is non-blocking: the mode belongs to the socket, and another
+/// handle to it may have changed the mode.
 pub(super) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
-/// How sockets are made: non-blocking from the start, not inherited by programs that are started.
+/// How sockets are made: non-blocking from the start, and closed by `exec`.
 pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// std's type over a descriptor of ours.
+/// std's type over a borrowed descriptor.
 fn borrow_std<S: From<OwnedFd>>(fd: BorrowedFd<'_>) -> ManuallyDrop<S> {
-    // SAFETY: our callers use the copy while `fd` is borrowed, and `ManuallyDrop` keeps it from closing.
+    // SAFETY: the callers use the copy while `fd` is borrowed, and `ManuallyDrop` keeps it from
+    // closing.
     ManuallyDrop::new(S::from(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) }))
 }
 
-/// An attempt by a method of std's; the socket is in non-blocking mode.
+/// An attempt by a method of std's. The socket is in non-blocking mode.
 pub(super) fn by_std<S: From<OwnedFd>, T>(
     fd: BorrowedFd<'_>,
     f: impl FnOnce(&S) -> io::Result<T>,
@@ -586,6 +608,7 @@ pub(super) fn by_std<S: From<OwnedFd>, T>(
     f(&borrow_std(fd)).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }
 
+/// Repeats `accept` while it meets aborted connections.
 pub(super) fn pass_over_aborted<T>(mut accept: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match accept() {
@@ -621,7 +644,8 @@ fn recv_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> Result<usiz
 mod tests {
     use super::*;
 
-    /// GO-CASES N12: an aborted connection does not end `accept`; what else it says is the caller's.
+    /// GO-CASES N12: an aborted connection does not end `accept`. All other results reach the
+    /// caller.
     #[test]
     fn aborted_connections_are_passed_over() {
         let mut answers = vec![Err(Errno::MFILE), Ok(7), Err(Errno::CONNABORTED), Err(Errno::CONNABORTED)];

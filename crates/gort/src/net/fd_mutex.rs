@@ -1,37 +1,52 @@
 //! The lock of one socket: a lock for readers, one for writers, a count of operations, and the end.
 //!
 //! # Role
-//! Every call on a socket holds a reference; reads and writes also hold the lock of their direction, so that the poll
-//! descriptor sees one operation at a time. `close` bars new calls, ends those in flight, and the call that is the last
-//! to leave gives the file descriptor back.
+//!
+//! Every call on a socket holds a reference. Reads and writes also hold the lock of their
+//! direction, so the poll descriptor sees one operation at a time in each direction. `close`
+//! refuses new calls and ends those in flight. The last call to leave gives the file descriptor
+//! back.
 //!
 //! # States
-//! One word, all transitions by compare-and-swap:
+//!
+//! There is one word. All transitions are single atomic steps:
 //! ```text
 //!   63 ........................ 6     5          4        3        2        1       0
 //!   references (64 = one)         DESTROYED   W_QUEUED  R_QUEUED  W_LOCK  R_LOCK  CLOSED
 //! ```
-//! | bit       | set by                        | cleared by                                        |
-//! | --------- | ----------------------------- | ------------------------------------------------- |
-//! | CLOSED    | `close`, once                 | nobody                                            |
-//! | R/W_LOCK  | the operation that gets it    | its unlock, unless it hands the lock on           |
-//! | R/W_QUEUED| who enrols, under the queue's lock | who takes the last one out, under that lock  |
-//! | DESTROYED | the last to leave after CLOSED| nobody                                            |
+//! | bit        | set by                                   | cleared by                            |
+//! | ---------- | ---------------------------------------- | ------------------------------------- |
+//! | CLOSED     | `close`, once                            | never                                 |
+//! | R/W_LOCK   | the operation that gets the lock         | its unlock, unless it hands it on     |
+//! | R/W_QUEUED | enrolling, under the queue's lock        | removal of the last node, likewise    |
+//! | DESTROYED  | the last operation to leave after CLOSED | never                                 |
 //!
 //! # Invariants
-//! 1. Who holds a lock holds a reference. Nodes in the queue hold none: they live in frames that borrow the socket.
-//! 2. QUEUED is set exactly while a node of that kind is in the queue (changes of both are under the queue's lock).
-//! 3. After CLOSED no reference is given out but by handing on a lock, so the count falls to zero once.
+//!
+//! 1. The holder of a lock holds a reference. Nodes in the queue hold none: they live in frames
+//!    that borrow the socket.
+//! 2. QUEUED is set exactly while a node of that kind is in the queue (both change under the
+//!    queue's lock).
+//! 3. After CLOSED, a reference is given out only with a lock that is handed on. So the count falls
+//!    to zero once.
 //!
 //! # Protocol
-//! To lock: take the bit if it is free; else, under the queue's lock, take it after all or set QUEUED and enrol. To
-//! unlock: without QUEUED, clear the bit and give the reference back in one step; with it, take the queue's lock and
-//! hand bit and reference to the first in line (it is woken holding them). QUEUED and the lock bit are in one word,
-//! so either the unlock sees QUEUED, or the locker sees the free bit: nobody is left behind.
+//!
+//! To lock: take the bit if it is free. Otherwise, under the queue's lock, take it if it has become
+//! free, or set QUEUED and enrol.
+//!
+//! To unlock: without QUEUED, clear the bit and give the reference back in one step. With QUEUED,
+//! take the queue's lock and hand the bit and the reference to the first in line, which is woken
+//! holding them.
+//!
+//! QUEUED and the lock bit are in one word. So either the unlock sees QUEUED, or the locker sees
+//! the free bit: no waiter is left behind.
 //!
 //! # Rejected
-//! Letting woken lockers race for the bit, as Go does: a goroutine that writes in a loop can keep another one out for
-//! long. Counts of waiters in the word: the queue has its own lock anyway.
+//!
+//! - Letting woken lockers race for the bit, as Go does: a goroutine that writes in a loop can keep
+//!   another one out for long.
+//! - Counts of waiters in the word: the queue has its own lock anyway.
 
 use crate::sched::Mode;
 use crate::sched::{FIRST_TOKEN, TIMED_OUT, WaitReason, WaiterRef, Wake};
@@ -48,22 +63,22 @@ const W_QUEUED: u64 = 1 << 4;
 const DESTROYED: u64 = 1 << 5;
 const ONE_REF: u64 = 1 << 6;
 
-/// The lock is yours, with its reference.
+/// The waiter has the lock, with its reference.
 const GRANTED: usize = FIRST_TOKEN;
-/// The socket was closed while you were in line.
+/// The socket was closed while the waiter was in line.
 const TOO_LATE: usize = FIRST_TOKEN + 1;
 /// The file descriptor was given back.
 const GONE: usize = FIRST_TOKEN + 2;
 
-/// Why a lock was not given.
+/// Why a lock was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockError {
     Closed,
     TimedOut,
 }
 
-/// The caller was the last one on a closed socket: it gives the file descriptor back and then says
-/// [`destroyed`](FdMutex::destroyed).
+/// Whether the caller was the last one on a closed socket. The last one gives the file descriptor
+/// back and then calls [`destroyed`](FdMutex::destroyed).
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Left {
@@ -85,13 +100,13 @@ fn queued_bit(mode: Mode) -> u64 {
     }
 }
 
-/// See the module's head.
+/// The lock of a socket; see the module.
 pub(super) struct FdMutex {
     state: AtomicU64,
     queue: Lock<Queue>,
 }
 
-/// Those in line, first come first served; nodes live in their owners' frames.
+/// The waiters in line, in the order of arrival. Nodes live in the frames of their owners.
 struct Queue {
     head: *mut Node,
     tail: *mut Node,
@@ -99,12 +114,13 @@ struct Queue {
 
 struct Node {
     waiter: WaiterRef,
-    /// `None`: the one in `close` that waits for the end.
+    /// `None` for the caller of `close`, which waits for the end.
     mode: Option<Mode>,
     next: *mut Node,
 }
 
-// SAFETY: the nodes are only used under the queue's lock, and their owners stay until they are out of it.
+// SAFETY: nodes are only used under the queue's lock, and their owners stay until they are out of
+// it.
 unsafe impl Send for Queue {}
 
 impl Queue {
@@ -118,8 +134,8 @@ impl Queue {
         self.tail = node;
     }
 
-    /// Takes the first node out for which `wanted` holds; its owner may be gone once the queue's lock is dropped and
-    /// it was selected.
+    /// Takes out the first node for which `wanted` holds. Once it was selected and the queue's lock
+    /// is dropped, its owner may be gone.
     fn take(&mut self, mut wanted: impl FnMut(*mut Node) -> bool) -> Option<WaiterRef> {
         let mut before: *mut Node = ptr::null_mut();
         let mut at = self.head;
@@ -176,7 +192,7 @@ impl FdMutex {
         self.state.load(Acquire) & CLOSED != 0
     }
 
-    /// Takes a reference; false if the socket is closed.
+    /// Takes a reference. Returns false if the socket is closed.
     #[must_use]
     pub(super) fn enter(&self) -> bool {
         self.state.fetch_update(Acquire, Relaxed, |s| (s & CLOSED == 0).then(|| s + ONE_REF)).is_ok()
@@ -189,14 +205,14 @@ impl FdMutex {
         if was & CLOSED != 0 && was / ONE_REF == 1 { Left::Last } else { Left::NotLast }
     }
 
-    /// Takes the lock of a direction and a reference, in line behind those who came before, at most until
-    /// `deadline_ns`.
+    /// Takes the lock of a direction and a reference. Waits in line behind earlier callers, but not
+    /// longer than until `deadline_ns`.
     #[inline]
     pub(super) fn lock(&self, mode: Mode, deadline_ns: Option<u64>) -> Result<(), LockError> {
         if self.try_lock(mode) { Ok(()) } else { self.lock_slow(mode, deadline_ns) }
     }
 
-    /// As [`lock`](FdMutex::lock), where nobody has it and the socket is not closed.
+    /// As [`lock`](FdMutex::lock), but only if the lock is free and the socket is not closed.
     #[inline]
     #[must_use]
     pub(super) fn try_lock(&self, mode: Mode) -> bool {
@@ -243,14 +259,14 @@ impl FdMutex {
         }
     }
 
-    /// Keeps invariant 2 after a node was taken out.
+    /// Restores invariant 2 after a node was taken out.
     fn update_queued(&self, queue: &Queue, mode: Mode) {
         if !queue.has(mode) {
             self.state.fetch_and(!queued_bit(mode), Relaxed);
         }
     }
 
-    /// Gives lock and reference back, or on to the next in line.
+    /// Gives the lock and the reference back, or hands them to the next in line.
     #[inline]
     pub(super) fn unlock(&self, mode: Mode) -> Left {
         loop {
@@ -270,7 +286,8 @@ impl FdMutex {
         }
     }
 
-    /// Gives lock and reference to the first in line; false if all have gone away meanwhile.
+    /// Hands the lock and the reference to the first in line. Returns false if all have left
+    /// meanwhile.
     #[cold]
     fn hand_on(&self, mode: Mode) -> bool {
         let mut queue = self.queue.lock();
@@ -285,10 +302,11 @@ impl FdMutex {
         false
     }
 
-    /// Bars the socket and takes a reference for the closer, who ends the operations in flight and then
-    /// [`leave`](FdMutex::leave)s. False if it was closed already.
+    /// Refuses new calls, and takes a reference for the caller. The caller then ends the operations
+    /// in flight and calls [`leave`](FdMutex::leave). Returns false if the socket was closed
+    /// already.
     ///
-    /// Those in line are sent away.
+    /// Waiters in line fail with `Closed`.
     #[must_use]
     pub(super) fn close(&self) -> bool {
         let step =
@@ -309,14 +327,14 @@ impl FdMutex {
         true
     }
 
-    /// As [`close`](FdMutex::close), where no other thread is: in a forked child. Takes no lock,
-    /// and nobody has to leave. False if it was closed already.
+    /// As [`close`](FdMutex::close), in a forked child, where there is no other thread. It takes no
+    /// lock, and no call has to leave. Returns false if the socket was closed already.
     #[must_use]
     pub(super) fn close_alone(&self) -> bool {
         self.state.fetch_or(CLOSED | DESTROYED, AcqRel) & CLOSED == 0
     }
 
-    /// The file descriptor was given back: the closer may go on.
+    /// Says that the file descriptor was given back: the closer may go on.
     pub(super) fn destroyed(&self) {
         let mut queue = self.queue.lock();
         self.state.fetch_or(DESTROYED, Release);
@@ -327,7 +345,8 @@ impl FdMutex {
         }
     }
 
-    /// Waits for [`destroyed`](FdMutex::destroyed); only the one whom `close` told true.
+    /// Waits for [`destroyed`](FdMutex::destroyed). Only for the caller for which `close` returned
+    /// true.
     pub(super) fn wait_destroyed(&self) {
         let me = WaiterRef::current();
         let mut node = Node { waiter: me, mode: None, next: ptr::null_mut() };
@@ -342,7 +361,7 @@ impl FdMutex {
         me.wait(WaitReason::IoWait, None);
     }
 
-    /// True after [`destroyed`](FdMutex::destroyed).
+    /// Whether [`destroyed`](FdMutex::destroyed) was called.
     pub(super) fn is_destroyed(&self) -> bool {
         self.state.load(Acquire) & DESTROYED != 0
     }
@@ -361,7 +380,7 @@ mod tests {
     use crate::sys::sync::AtomicUsize;
     use std::time::Duration;
 
-    /// Waits until `n` are in line.
+    /// Waits until `n` waiters are in line.
     fn wait_for_line(mutex: &FdMutex, n: usize) {
         loop {
             let queue = mutex.queue.lock();
@@ -380,7 +399,8 @@ mod tests {
         }
     }
 
-    /// GO-CASES N13: close sends everybody in line away, a second close does nothing, and the last to leave is told.
+    /// GO-CASES N13: `close` ends all waits in line, a second `close` does nothing, and the last
+    /// operation to leave is told.
     #[test]
     fn close_sends_the_line_away() {
         let mutex = FdMutex::new();
@@ -406,7 +426,7 @@ mod tests {
         mutex.wait_destroyed();
     }
 
-    /// GO-CASES N13: references keep the end away; the closer sleeps until the last one has gone.
+    /// GO-CASES N13: references delay the end. The closer sleeps until the last one is given back.
     #[test]
     fn the_closer_waits_for_the_last_one() {
         let mutex = FdMutex::new();
@@ -424,7 +444,7 @@ mod tests {
         });
     }
 
-    /// A lock goes to those in line in their order, and who gives up is passed over.
+    /// A lock goes to the waiters in the order of the line. One that has given up is passed over.
     #[test]
     fn the_line_is_served_in_order() {
         let mutex = FdMutex::new();
@@ -474,7 +494,8 @@ mod tests {
         }));
     }
 
-    /// GO-CASES N13, the stress: locks exclude each other in each direction, and exactly one is the last.
+    /// GO-CASES N13, the stress: locks exclude each other in each direction, and exactly one
+    /// operation is the last.
     #[test]
     fn stress() {
         const THREADS: u64 = 8;

@@ -1,76 +1,299 @@
-//! Methods and conversions that several kinds of sockets share, written once. Each has a field `fd: NetFd`.
+//! Methods and conversions that several kinds of sockets share, written once. Each type has a field
+//! `fd: NetFd`.
+//!
+//! The examples are written once too. The macros below give the lines that differ by kind.
+
+/// The imports of an example about a socket of this kind.
+macro_rules! example_use {
+    (TcpStream) => {
+        "use gort::net::{TcpListener, TcpStream};"
+    };
+    (TcpListener) => {
+        "use gort::net::TcpListener;"
+    };
+    (UdpSocket) => {
+        "use gort::net::UdpSocket;"
+    };
+    (UdpSocketV6) => {
+        "use gort::net::UdpSocket;"
+    };
+    (UnixStream) => {
+        "use gort::net::UnixStream;"
+    };
+    (UnixListener) => {
+        r#"use gort::net::UnixListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr;"#
+    };
+    (UnixDatagram) => {
+        "use gort::net::UnixDatagram;"
+    };
+}
+
+/// The lines of an example that make `socket`. Where it is connected, its peer is `peer`.
+macro_rules! example_socket {
+    (TcpStream) => {
+        r#"    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let socket = TcpStream::connect(listener.local_addr()?)?;
+    let (peer, _addr) = listener.accept()?;"#
+    };
+    (TcpListener) => {
+        r#"    let socket = TcpListener::bind("127.0.0.1:0")?;"#
+    };
+    (UdpSocket) => {
+        r#"    let socket = UdpSocket::bind("127.0.0.1:0")?;"#
+    };
+    (UdpSocketV6) => {
+        r#"    let socket = UdpSocket::bind("[::1]:0")?;"#
+    };
+    (UnixStream) => {
+        "    let (socket, peer) = UnixStream::pair()?;"
+    };
+    (UnixListener) => {
+        r#"    let addr = SocketAddr::from_abstract_name(format!("gort-{}", std::process::id()))?;
+    let socket = UnixListener::bind_addr(&addr)?;"#
+    };
+    (UnixDatagram) => {
+        "    let (socket, peer) = UnixDatagram::pair()?;"
+    };
+}
+
+/// A call on `socket` that has to wait until something comes in.
+macro_rules! example_read {
+    (TcpStream) => {
+        "(&socket).read(&mut [0])"
+    };
+    (TcpListener) => {
+        "socket.accept()"
+    };
+    (UdpSocket) => {
+        "socket.recv(&mut [0])"
+    };
+    (UnixStream) => {
+        "(&socket).read(&mut [0])"
+    };
+    (UnixListener) => {
+        "socket.accept()"
+    };
+    (UnixDatagram) => {
+        "socket.recv(&mut [0])"
+    };
+}
+
+/// A call on `socket` that sends something.
+macro_rules! example_write {
+    (TcpStream) => {
+        "(&socket).write(b\"hello\")"
+    };
+    (UdpSocket) => {
+        "socket.send(b\"hello\")"
+    };
+    (UnixStream) => {
+        "(&socket).write(b\"hello\")"
+    };
+    (UnixDatagram) => {
+        "socket.send(b\"hello\")"
+    };
+}
 
 /// `close` and what every socket has.
 macro_rules! common_methods {
-    ($std:ty) => {
-        /// Takes a socket of std's, in whatever mode it is.
+    ($name:ident, $std:ty) => {
+        /// Takes over a socket of std's. It may be in blocking or in non-blocking mode.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// The kernel's, or that the runtime was not started.
+        ///
+        /// The kernel's errors, and `Other` if the runtime was not started.
+        ///
+        /// # Panics
+        ///
+        /// In a [forked child](crate#forks).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     let of_std = socket.into_std()?;
+        #[doc = concat!("    let socket = ", stringify!($name), "::from_std(of_std)?;")]
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn from_std(socket: $std) -> std::io::Result<Self> {
             Ok(Self { fd: crate::net::fd::NetFd::from_blocking(socket)? })
         }
 
-        /// Gives the socket to std, in blocking mode (or not, after `set_nonblocking(true)`). Deadlines and time-outs stay
-        /// behind. The mode belongs to the socket, so a clone that stays here would hold its thread in `accept` or a
-        /// [`UnixDatagram`](crate::net::UnixDatagram)'s `recv_from`; all else asks for each call not to block.
+        /// Converts this handle into std's type.
+        ///
+        /// The socket is put into blocking mode, or into non-blocking mode after
+        /// `set_nonblocking(true)`. Deadlines and time-outs are not kept.
+        ///
+        /// The mode belongs to the socket. So in a clone that remains, `accept` and
+        /// [`UnixDatagram::recv_from`](crate::net::UnixDatagram::recv_from) would block their
+        /// thread. All other calls ask the kernel each time not to block.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// `NotConnected` after [`close`](Self::close), and the kernel's errors.
+        ///
+        /// # Panics
+        ///
+        /// In a [forked child](crate#forks): the mode is the parent's too.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     let of_std = socket.into_std()?;
+        ///     assert!(of_std.local_addr().is_ok());
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn into_std(self) -> std::io::Result<$std> {
             Ok(self.fd.into_blocking()?.into())
         }
 
-        /// Makes a second handle to the same socket, with deadlines, time-outs and a [`close`](Self::close) of its own. The
-        /// connection ends when all handles are closed or dropped.
+        /// Makes a second handle to the same socket.
+        ///
+        /// The new handle has deadlines, time-outs and a [`close`](Self::close) of its own. The
+        /// socket ends when all handles are closed or dropped.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// `NotConnected` after [`close`](Self::close), and the kernel's (no descriptors left).
+        ///
+        /// `NotConnected` after [`close`](Self::close), and the kernel's errors (for example, no
+        /// descriptors are left).
+        ///
+        /// # Panics
+        ///
+        /// In a [forked child](crate#forks).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     let clone = socket.try_clone()?;
+        ///     socket.close();
+        ///     assert!(clone.local_addr().is_ok()); // still open
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn try_clone(&self) -> std::io::Result<Self> {
             Ok(Self { fd: self.fd.try_clone()? })
         }
 
-        /// Ends the socket for all who share this handle: calls in flight and later ones fail with
-        /// [`NotConnected`](std::io::ErrorKind::NotConnected). The peer sees the end as after a drop. Closing again does
-        /// nothing. The descriptor's number is given back when the handle is dropped. The socket itself lives as long
-        /// as anybody has it: other handles, and a process that was forked meanwhile, until it executes.
+        /// Closes the socket for all goroutines and threads that share this handle.
+        ///
+        /// Calls in flight and later calls fail with
+        /// [`NotConnected`](std::io::ErrorKind::NotConnected). The peer sees the same as after a
+        /// drop. Closing a second time does nothing.
+        ///
+        /// - The number of the descriptor is given back when the handle is dropped.
+        /// - The socket itself lives as long as another handle to it. A process that was forked
+        ///   meanwhile has such a handle until it calls `exec`.
         ///
         /// # Blocking
-        /// G: yes, until calls in flight have left, which they do at once. M: no, but that of the
-        /// last handle to a connection with a [linger time](crate::net::TcpStream::set_linger), as
-        /// inside [`blocking`](crate::blocking). P: no. A drop is the same.
+        ///
+        /// G: yes, until the calls in flight have left, which they do at once. M: no. P: no.
+        ///
+        /// The last handle to a connection with a
+        /// [linger time](crate::net::TcpStream::set_linger) is the exception, for a drop too: G:
+        /// yes. M: yes, as inside [`blocking`](crate::blocking). P: no.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::ErrorKind;
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.close();
+        ///     assert_eq!(socket.local_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn close(&self) {
             self.fd.close();
         }
 
-        /// The pending error of the socket, which is taken away (`SO_ERROR`).
+        /// Takes the pending error of the socket (`SO_ERROR`), and clears it.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     assert!(socket.take_error()?.is_none());
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
             self.fd.with_std(|s: &$std| s.take_error())
         }
 
-        /// With true, calls on this handle that would wait fail with [`WouldBlock`](std::io::ErrorKind::WouldBlock), as
-        /// std's do. Unlike std's, it is a property of this handle and not of the socket.
+        /// Sets whether calls that would have to wait fail instead.
+        ///
+        /// With true, they fail with [`WouldBlock`](std::io::ErrorKind::WouldBlock), as std's do.
+        /// Unlike in std, the setting belongs to this handle and not to the socket.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::{ErrorKind, Read};
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.set_nonblocking(true)?;
+        #[doc = concat!("    let error = ", example_read!($name), ".unwrap_err();")]
+        ///     assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn set_nonblocking(&self, nonblocking: bool) -> std::io::Result<()> {
             self.fd.set_nonblocking(nonblocking)
         }
@@ -79,17 +302,42 @@ macro_rules! common_methods {
 
 /// Deadlines of sockets that are read and written.
 macro_rules! deadline_methods {
-    () => {
-        /// Sets the deadline of all reads and writes, those in flight included; `None` takes it away.
+    ($name:ident) => {
+        /// Sets the deadline of all reads and writes, including calls in flight. `None` removes it.
         ///
-        /// A call that misses it fails with [`TimedOut`](std::io::ErrorKind::TimedOut), "i/o timeout". A moment in the past
-        /// fails calls at once, even when data is ready. The socket stays usable: set another deadline and go on.
+        /// A call that misses the deadline fails with
+        /// [`TimedOut`](std::io::ErrorKind::TimedOut), "i/o timeout". With a deadline in the past,
+        /// calls fail at once, even when data is ready. The socket stays usable: set another
+        /// deadline and go on.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Panics
+        ///
+        /// In a [forked child](crate#forks).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::{ErrorKind, Read};
+        /// use std::time::Instant;
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.set_deadline(Some(Instant::now()))?;
+        #[doc = concat!("    let error = ", example_read!($name), ".unwrap_err();")]
+        ///     assert_eq!(error.kind(), ErrorKind::TimedOut);
+        ///     socket.set_deadline(None) // usable again
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn set_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
             self.fd.set_deadline(true, true, deadline)
         }
@@ -97,10 +345,33 @@ macro_rules! deadline_methods {
         /// Sets the deadline of reads only; see [`set_deadline`](Self::set_deadline).
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Panics
+        ///
+        /// In a [forked child](crate#forks).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::{ErrorKind, Read};
+        /// use std::time::{Duration, Instant};
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.set_read_deadline(Some(Instant::now() + Duration::from_millis(2)))?;
+        #[doc = concat!("    let error = ", example_read!($name), ".unwrap_err();")]
+        ///     assert_eq!(error.kind(), ErrorKind::TimedOut);
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn set_read_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
             self.fd.set_deadline(true, false, deadline)
         }
@@ -108,24 +379,68 @@ macro_rules! deadline_methods {
         /// Sets the deadline of writes only; see [`set_deadline`](Self::set_deadline).
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Panics
+        ///
+        /// In a [forked child](crate#forks).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::{ErrorKind, Write};
+        /// use std::time::Instant;
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.set_write_deadline(Some(Instant::now()))?;
+        #[doc = concat!("    let error = ", example_write!($name), ".unwrap_err();")]
+        ///     assert_eq!(error.kind(), ErrorKind::TimedOut);
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn set_write_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
             self.fd.set_deadline(false, true, deadline)
         }
 
-        /// Sets how long each read may take, as std's; `None` takes it away. Calls in flight keep theirs.
+        /// Sets how long each read may take, as std's method does. `None` removes the limit.
         ///
-        /// A read that takes longer fails with [`TimedOut`](std::io::ErrorKind::TimedOut) (std on Unix says `WouldBlock`,
-        /// and that portable code expects both). A deadline counts beside it: the earlier one ends the call.
+        /// Calls in flight keep the limit that they began with. A read that takes longer fails with
+        /// [`TimedOut`](std::io::ErrorKind::TimedOut). (On Unix, std's fails with `WouldBlock`;
+        /// portable code expects both.) If there is a deadline too, the earlier one ends the call.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// `InvalidInput` for a time-out of zero, `NotConnected` after [`close`](Self::close).
+        ///
+        /// `InvalidInput` if the time-out is zero, and `NotConnected` after
+        /// [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::{ErrorKind, Read};
+        /// use std::time::Duration;
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.set_read_timeout(Some(Duration::from_millis(2)))?;
+        #[doc = concat!("    let error = ", example_read!($name), ".unwrap_err();")]
+        ///     assert_eq!(error.kind(), ErrorKind::TimedOut);
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn set_read_timeout(&self, timeout: Option<std::time::Duration>) -> std::io::Result<()> {
             self.fd.set_timeout(crate::sched::Mode::Read, timeout)
         }
@@ -133,32 +448,88 @@ macro_rules! deadline_methods {
         /// Sets how long each write may take; see [`set_read_timeout`](Self::set_read_timeout).
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// `InvalidInput` for a time-out of zero, `NotConnected` after [`close`](Self::close).
+        ///
+        /// `InvalidInput` if the time-out is zero, and `NotConnected` after
+        /// [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::ErrorKind;
+        /// use std::time::Duration;
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.set_write_timeout(Some(Duration::from_secs(5)))?;
+        ///     let error = socket.set_write_timeout(Some(Duration::ZERO)).unwrap_err();
+        ///     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn set_write_timeout(&self, timeout: Option<std::time::Duration>) -> std::io::Result<()> {
             self.fd.set_timeout(crate::sched::Mode::Write, timeout)
         }
 
-        /// How long each read may take.
+        /// Returns how long each read may take; `None` if there is no limit.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::time::Duration;
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     assert_eq!(socket.read_timeout()?, None);
+        ///     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        ///     assert_eq!(socket.read_timeout()?, Some(Duration::from_secs(5)));
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn read_timeout(&self) -> std::io::Result<Option<std::time::Duration>> {
             self.fd.timeout(crate::sched::Mode::Read)
         }
 
-        /// How long each write may take.
+        /// Returns how long each write may take; `None` if there is no limit.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::time::Duration;
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     assert_eq!(socket.write_timeout()?, None);
+        ///     socket.set_write_timeout(Some(Duration::from_secs(5)))?;
+        ///     assert_eq!(socket.write_timeout()?, Some(Duration::from_secs(5)));
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn write_timeout(&self) -> std::io::Result<Option<std::time::Duration>> {
             self.fd.timeout(crate::sched::Mode::Write)
         }
@@ -167,60 +538,134 @@ macro_rules! deadline_methods {
 
 /// The deadline of listeners.
 macro_rules! accept_deadline_method {
-    () => {
-        /// Sets the deadline of `accept`, also of calls in flight; `None` takes it away.
+    ($name:ident) => {
+        /// Sets the deadline of `accept`, including calls in flight. `None` removes it.
         ///
-        /// A call that misses it fails with [`TimedOut`](std::io::ErrorKind::TimedOut); one in the past fails calls at once,
-        /// even when a connection is there.
+        /// A call that misses the deadline fails with
+        /// [`TimedOut`](std::io::ErrorKind::TimedOut). With a deadline in the past, calls fail at
+        /// once, even when a connection is there.
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
+        ///
         /// `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Panics
+        ///
+        /// In a [forked child](crate#forks).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        #[doc = example_use!($name)]
+        /// use std::io::ErrorKind;
+        /// use std::time::{Duration, Instant};
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($name)]
+        ///     socket.set_deadline(Some(Instant::now() + Duration::from_millis(2)))?;
+        ///     assert_eq!(socket.accept().unwrap_err().kind(), ErrorKind::TimedOut);
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn set_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
             self.fd.set_deadline(true, true, deadline)
         }
     };
 }
 
-/// One option of std's type: a setter, a getter.
+/// One option of std's type: a setter, a getter. `$kind` is for the examples, `$fence` what stands
+/// behind their opening fence.
 macro_rules! option_methods {
-    ($std:ty; $($(#[$doc:meta])* $set:ident, $get:ident: $value:ty;)*) => {$(
+    ($kind:ident, $fence:literal, $std:ty;
+     $($(#[$doc:meta])* $set:ident, $get:ident: $value:ty = $example:literal;)*) => {$(
         $(#[$doc])*
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// The kernel's, and `NotConnected` after [`close`](Self::close).
+        ///
+        /// The kernel's errors, and `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        #[doc = concat!("```", $fence)]
+        #[doc = example_use!($kind)]
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($kind)]
+        #[doc = concat!("    socket.", stringify!($set), "(", stringify!($example), ")?;")]
+        #[doc = concat!("    assert_eq!(socket.", stringify!($get), "()?, ", stringify!($example), ");")]
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn $set(&self, value: $value) -> std::io::Result<()> {
             self.fd.with_std(|s: &$std| s.$set(value))
         }
 
-        #[doc = concat!("What [`", stringify!($set), "`](Self::", stringify!($set), ") was last told.")]
+        #[doc = concat!("Returns what [`", stringify!($set), "`](Self::", stringify!($set), ") sets.")]
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// The kernel's, and `NotConnected` after [`close`](Self::close).
+        ///
+        /// The kernel's errors, and `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        #[doc = concat!("```", $fence)]
+        #[doc = example_use!($kind)]
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($kind)]
+        #[doc = concat!("    socket.", stringify!($set), "(", stringify!($example), ")?;")]
+        #[doc = concat!("    assert_eq!(socket.", stringify!($get), "()?, ", stringify!($example), ");")]
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn $get(&self) -> std::io::Result<$value> {
             self.fd.with_std(|s: &$std| s.$get())
         }
     )*};
 }
 
-/// Questions that std's type answers.
+/// Methods that std's type has and that do not wait. Behind each stand the lines of its example;
+/// `$kind` and `$fence` as in `option_methods`.
 macro_rules! std_methods {
-    ($std:ty; $($(#[$doc:meta])* $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {$(
+    ($kind:ident, $fence:literal, $std:ty;
+     $($(#[$doc:meta])* $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty => $($example:literal)*;)*) => {$(
         $(#[$doc])*
         ///
         /// # Blocking
+        ///
         /// G: no. M: no. P: no.
         ///
         /// # Errors
-        /// The kernel's, and `NotConnected` after [`close`](Self::close).
+        ///
+        /// The kernel's errors, and `NotConnected` after [`close`](Self::close).
+        ///
+        /// # Examples
+        ///
+        #[doc = concat!("```", $fence)]
+        #[doc = example_use!($kind)]
+        ///
+        /// gort::run(|| -> std::io::Result<()> {
+        #[doc = example_socket!($kind)]
+        $(#[doc = concat!("    ", $example)])*
+        ///     Ok(())
+        /// })
+        /// # .unwrap();
+        /// ```
         pub fn $name(&self, $($arg: $ty),*) -> std::io::Result<$ret> {
             self.fd.with_std(|s: &$std| s.$name($($arg),*))
         }
@@ -239,7 +684,8 @@ macro_rules! conversions {
             }
         }
 
-        /// As `from_std`; whether it is a socket of this kind, its calls will tell.
+        /// As `from_std`. Whether the descriptor is a socket of this kind shows only when methods
+        /// are called.
         impl TryFrom<std::os::fd::OwnedFd> for $name {
             type Error = std::io::Error;
 
@@ -257,7 +703,8 @@ macro_rules! conversions {
             }
         }
 
-        /// The descriptor stays in non-blocking mode. After `close`, it is some file that nothing can be read from.
+        /// The descriptor stays in non-blocking mode. After `close`, it is that of another file,
+        /// from which nothing can be read.
         impl From<$name> for std::os::fd::OwnedFd {
             fn from(socket: $name) -> std::os::fd::OwnedFd {
                 socket.fd.into_fd()
@@ -298,37 +745,41 @@ macro_rules! conversions {
     };
 }
 
-/// `Read` and `Write` of streams, for the value and for a reference to it; and what does not wait.
+/// The methods of streams that do not wait or need no buffer; `Read` and `Write`, for the value and
+/// for a reference to it.
 macro_rules! stream_io {
     ($name:ident, $recv:ident, is_tcp: $is_tcp:expr) => {
         impl $name {
-            /// Waits until something is there to read, the end or an error included. This needs no
-            /// buffer, so the stacks of idle connections stay small.
+            /// Waits until there is something to read: data, the end of the stream or an error.
             ///
-            /// It may return early, as `poll` may: a read then still waits.
+            /// This needs no buffer, so an idle connection needs little stack. It may return early,
+            /// as `poll` may. The read that follows then waits.
             ///
             /// # Blocking
+            ///
             /// G: yes. M: no. P: no.
             ///
             /// # Errors
-            /// As for reads; `WouldBlock` in non-blocking mode.
+            ///
+            /// As for reads; `WouldBlock` after `set_nonblocking(true)`.
             ///
             /// # Panics
-            /// In a forked child.
+            ///
+            /// In a [forked child](crate#forks).
             ///
             /// # Examples
+            ///
             /// ```
-            /// use gort::net::UnixStream;
+            #[doc = example_use!($name)]
             /// use std::io::Write;
             ///
             /// gort::run(|| -> std::io::Result<()> {
-            ///     let (mut here, there) = UnixStream::pair()?;
+            #[doc = example_socket!($name)]
             ///     let reader = gort::go(move || {
-            ///         there.wait_readable()?;
-            ///         let mut buffer = vec![0; 64 << 10]; // only now
-            ///         there.try_read(&mut buffer)
+            ///         socket.wait_readable()?;
+            ///         socket.try_read(&mut vec![0; 64 << 10]) // the buffer is made only now
             ///     });
-            ///     here.write_all(b"hello")?;
+            ///     (&peer).write_all(b"hello")?;
             ///     assert_eq!(reader.join().unwrap()?, 5);
             ///     Ok(())
             /// })
@@ -338,45 +789,72 @@ macro_rules! stream_io {
                 self.fd.wait_readable()
             }
 
-            /// Reads what is there, and never waits.
+            /// Reads the data that is there, without waiting.
             ///
             /// # Blocking
+            ///
             /// G: no. M: no. P: no.
             ///
             /// # Errors
-            /// `WouldBlock` where nothing is there, or another goroutine is reading; and as for
-            /// reads.
+            ///
+            /// `WouldBlock` if nothing is there, or if another goroutine is reading; otherwise as
+            /// for reads.
             ///
             /// # Panics
-            /// In a forked child.
+            ///
+            /// In a [forked child](crate#forks).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = example_use!($name)]
+            /// use std::io::{ErrorKind, Write};
+            ///
+            /// gort::run(|| -> std::io::Result<()> {
+            #[doc = example_socket!($name)]
+            ///     let error = socket.try_read(&mut [0; 8]).unwrap_err();
+            ///     assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            ///     (&peer).write_all(b"hello")?;
+            ///     socket.wait_readable()?;
+            ///     assert_eq!(socket.try_read(&mut [0; 8])?, 5);
+            ///     Ok(())
+            /// })
+            /// # .unwrap();
+            /// ```
             pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
                 self.fd.try_recv(buf, $is_tcp)
             }
 
-            /// Writes as much as the socket's buffer has room for, and never waits: so one
-            /// goroutine can write to many sockets. For a socket that is full, start a goroutine
-            /// that waits.
+            /// Writes as much as the send buffer has room for, without waiting.
+            ///
+            /// With this, one goroutine can write to many sockets. For a socket that is full, start
+            /// a goroutine that waits.
             ///
             /// # Blocking
+            ///
             /// G: no. M: no. P: no.
             ///
             /// # Errors
-            /// `WouldBlock` where there is no room, or another goroutine is writing; and as for
-            /// writes.
+            ///
+            /// `WouldBlock` if there is no room, or if another goroutine is writing; otherwise as
+            /// for writes.
             ///
             /// # Panics
-            /// In a forked child.
+            ///
+            /// In a [forked child](crate#forks).
             ///
             /// # Examples
+            ///
             /// ```
-            /// use gort::net::UnixStream;
-            /// use std::io::{ErrorKind, Read};
+            #[doc = example_use!($name)]
+            /// use std::io::Read;
             ///
             /// gort::run(|| -> std::io::Result<()> {
-            ///     let (mut here, there) = UnixStream::pair()?;
-            ///     assert_eq!(there.try_write(b"hello")?, 5);
-            ///     here.read_exact(&mut [0; 5])?;
-            ///     assert_eq!(here.try_read(&mut [0; 5]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            #[doc = example_socket!($name)]
+            ///     assert_eq!(socket.try_write(b"hello")?, 5);
+            ///     let mut word = [0; 5];
+            ///     (&peer).read_exact(&mut word)?;
+            ///     assert_eq!(&word, b"hello");
             ///     Ok(())
             /// })
             /// # .unwrap();
@@ -389,13 +867,31 @@ macro_rules! stream_io {
             /// As [`try_write`](Self::try_write), from several buffers.
             ///
             /// # Blocking
+            ///
             /// G: no. M: no. P: no.
             ///
             /// # Errors
-            /// As there.
+            ///
+            /// As [`try_write`](Self::try_write).
             ///
             /// # Panics
-            /// As there.
+            ///
+            /// In a [forked child](crate#forks).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = example_use!($name)]
+            /// use std::io::IoSlice;
+            ///
+            /// gort::run(|| -> std::io::Result<()> {
+            #[doc = example_socket!($name)]
+            ///     let bufs = [IoSlice::new(b"hello, "), IoSlice::new(b"world")];
+            ///     assert_eq!(socket.try_write_vectored(&bufs)?, 12);
+            ///     Ok(())
+            /// })
+            /// # .unwrap();
+            /// ```
             pub fn try_write_vectored(&self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
                 self.fd.try_send_vectored(bufs)
             }

@@ -1,21 +1,42 @@
-//! Sockets: std's shapes, and waiting parks the goroutine instead of the thread.
+//! Sockets with the methods of [`std::net`]. A call that has to wait parks the goroutine, not the
+//! thread.
 //!
-//! [`TcpStream`], [`TcpListener`], [`UdpSocket`], [`UnixStream`], [`UnixListener`] and [`UnixDatagram`] have the methods
-//! of their namesakes in [`std::net`] and [`std::os::unix::net`]. Code written for those works when the `use` line is
-//! changed. What is added:
+//! [`TcpStream`], [`TcpListener`], [`UdpSocket`], [`UnixStream`], [`UnixListener`] and
+//! [`UnixDatagram`] have the methods of the types of the same name in [`std::net`] and
+//! [`std::os::unix::net`]. Code written for those works when the `use` line is changed. They add:
 //!
-//! - **Deadlines** (`set_deadline`, `set_read_deadline`, `set_write_deadline`): moments, not durations. They hold for all
-//!   calls until they are changed, calls in flight included. A call that misses one fails with
-//!   [`ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut), "i/o timeout". One in the past fails calls at once even when
-//!   data is ready, so `set_deadline(Some(Instant::now()))` from another goroutine interrupts whatever goes on.
-//! - **`close`**: ends the socket for all who share it. Calls in flight and later ones fail with
-//!   [`ErrorKind::NotConnected`](std::io::ErrorKind::NotConnected), "use of closed network connection".
-//! - Listeners ask for the longest backlog that the system allows (`net.core.somaxconn`) instead of 128.
+//! - **Deadlines** (`set_deadline`, `set_read_deadline`, `set_write_deadline`). A deadline is a
+//!   moment, not a duration. It holds for all calls until it is changed, including calls in flight.
+//!   A call that misses it fails with [`TimedOut`](std::io::ErrorKind::TimedOut), "i/o timeout".
+//!   With a deadline in the past, calls fail at once, even when data is ready. So
+//!   `set_deadline(Some(Instant::now()))` from another goroutine interrupts the calls in flight.
+//! - **`close`** ends the socket for all goroutines that share the handle. Calls in flight and
+//!   later calls fail with [`NotConnected`](std::io::ErrorKind::NotConnected), "use of closed
+//!   network connection".
+//! - **Long queues**: listeners ask for the longest backlog that the system allows
+//!   (`net.core.somaxconn`).
 //!
-//! Everything is `&self`, so one goroutine may read while another one writes, on one socket in an `Arc` or borrowed in a
-//! scope. Several reads at once are served one after the other, and so are several writes.
+//! # Sharing
 //!
-//! Sockets work from plain OS threads too (a wait then holds the thread); what they need is that the runtime was started.
+//! All methods take `&self`. So one goroutine may read while another one writes, on one socket in
+//! an `Arc` or borrowed in a [`scope`](fn@crate::scope). Several reads at once are served in turn,
+//! and so are several writes.
+//!
+//! # Blocking
+//!
+//! What waits for the network parks the goroutine: G: yes. M: no. P: no. Looking up a name blocks
+//! the thread, as inside [`blocking`](crate::blocking).
+//!
+//! Sockets work on plain OS threads too, where a wait blocks the thread. The runtime must have been
+//! started.
+//!
+//! # Errors
+//!
+//! Errors are [`std::io::Error`]s, and those of the kernel are passed on as they are. gort adds
+//! `TimedOut`, `NotConnected` (both above), and `Other` where a socket is made before the runtime
+//! was started. Some methods check arguments as std's do, and fail with `InvalidInput`.
+//!
+//! # Examples
 //!
 //! ```
 //! use gort::net::{TcpListener, TcpStream};

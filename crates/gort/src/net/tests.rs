@@ -1,5 +1,5 @@
-//! What the public face does not show: the netpoller's counters. Each test runs alone in a child process, because the
-//! counters belong to the process.
+//! What the public interface does not show: the netpoller's counters. Each test runs alone in a
+//! child process, because the counters belong to the process.
 
 use super::{TcpListener, TcpStream};
 use crate::sched::netpoll;
@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// True in a child process that runs only the test `name`; else runs that child and checks that it ended well.
+/// Returns true in a child process that runs only the test `name`. Otherwise runs that child and
+/// checks that it ended well.
 fn in_child(name: &str) -> bool {
     const KEY: &str = "GORT_NET_TEST";
     if std::env::var_os(KEY).is_some_and(|v| v == name) {
@@ -24,7 +25,7 @@ fn in_child(name: &str) -> bool {
     false
 }
 
-/// GO-CASES D26: after ten lines of echo and the close of everything, nobody is counted as waiting.
+/// GO-CASES D26: after ten lines of echo, when everything is closed, no waiter is counted.
 #[test]
 fn no_waiters_at_the_end() {
     if !in_child("no_waiters_at_the_end") {
@@ -44,7 +45,7 @@ fn no_waiters_at_the_end() {
         let mut replies = BufReader::new(&stream).lines();
         for i in 0..10 {
             while netpoll::waiters() == 0 {
-                crate::yield_now(); // the server waits for us, sooner or later
+                crate::yield_now(); // the server will wait sooner or later
             }
             writeln!(&stream, "line {i}").unwrap();
             assert_eq!(replies.next().unwrap().unwrap(), format!("line {i}"));
@@ -56,8 +57,8 @@ fn no_waiters_at_the_end() {
     });
 }
 
-/// PEERS, golang/go#65064: the kernel is asked at most a bounded number of times for each event, and a quiet socket
-/// costs nothing.
+/// PEERS, golang/go#65064: for each event, the kernel is asked a bounded number of times. A quiet
+/// socket costs nothing.
 #[test]
 fn polls_are_bounded_by_events() {
     if !in_child("polls_are_bounded_by_events") {
@@ -85,8 +86,8 @@ fn polls_are_bounded_by_events() {
     });
 }
 
-/// A stale event of an earlier socket does not reach the next one that has its descriptor: sockets come and go under
-/// traffic, and no data and no end is ever lost.
+/// A stale event of a socket does not reach the next socket with the same descriptor: sockets come
+/// and go under traffic, and no data and no end of a stream is lost.
 #[test]
 fn descriptors_are_recycled() {
     if !in_child("descriptors_are_recycled") {

@@ -1,9 +1,11 @@
-//! Goroutines that borrow from the caller's stack, as `std::thread::scope` has it.
+//! Goroutines that borrow from the stack of the caller, as with `std::thread::scope`.
 //!
 //! # Why the borrows are sound
-//! `scope` does not return, nor unwind, before every goroutine of it has dropped what it was given and what it made: a child counts itself
-//! off after its closure was consumed and its share of the [`Packet`] is gone. If the handle is gone too, that share was the last one and the
-//! result was dropped with it, on the child.
+//!
+//! `scope` does not return or unwind before every goroutine of it has dropped what it was given and
+//! what it made. A child counts itself off after its closure was consumed and its share of the
+//! [`Packet`] is gone. If the handle is gone too, that share was the last one, and the result was
+//! dropped with it, on the child.
 
 use crate::sched::{self, FIRST_TOKEN, JoinError, JoinHandle, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::Lock;
@@ -14,11 +16,24 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-/// Where scoped goroutines are started, see [`scope`].
+/// A scope in which goroutines can be started that borrow from around it; see [`scope()`].
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let words = ["goroutines", "may", "borrow"];
+///     let lengths = gort::scope(|s| {
+///         let handles: Vec<_> = words.iter().map(|word| s.go(move || word.len())).collect();
+///         handles.into_iter().map(|h| h.join().unwrap()).sum::<usize>()
+///     });
+///     assert_eq!(lengths, 19);
+/// })
+/// ```
 #[derive(Debug)]
 pub struct Scope<'scope, 'env: 'scope> {
     shared: Arc<Shared>,
-    /// Invariant in both: goroutines may borrow for 'scope, no longer.
+    /// Invariant in both lifetimes: goroutines may borrow for 'scope, no longer.
     _scope: PhantomData<&'scope mut &'scope ()>,
     _env: PhantomData<&'env mut &'env ()>,
 }
@@ -28,9 +43,9 @@ struct Shared(Lock<Children>);
 
 struct Children {
     running: usize,
-    /// A child panicked and nobody joined it.
+    /// A child panicked and was not joined.
     unheard_panic: bool,
-    /// The scope's owner, once it waits.
+    /// The owner of the scope, while it waits.
     owner: Option<WaiterRef>,
 }
 
@@ -41,7 +56,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// A child has ended and dropped all it had.
+    /// Called when a child has ended and has dropped all it had.
     fn count_off(&self) {
         if is_child() {
             return;
@@ -79,15 +94,15 @@ struct Packet<T> {
     result: UnsafeCell<Option<std::thread::Result<T>>>,
 }
 
-// SAFETY: the child writes the result before its end, the handle reads it after that (join).
+// SAFETY: the child writes the result before its end, and the handle reads it after that (join).
 unsafe impl<T: Send> Sync for Packet<T> {}
-// SAFETY: as above; the result may move to the handle's thread.
+// SAFETY: as above. The result may move to the thread of the handle.
 unsafe impl<T: Send> Send for Packet<T> {}
 
 impl<T> Drop for Packet<T> {
     fn drop(&mut self) {
         let unheard = self.result.get_mut().take().and_then(|result| match result {
-            // As in std: a result that panics on drop cannot be given to anybody.
+            // As in std: a result that panics on drop counts as a panic that was not joined.
             Ok(value) => catch_unwind(AssertUnwindSafe(|| drop(value))).err(),
             Err(payload) => Some(payload),
         });
@@ -97,7 +112,7 @@ impl<T> Drop for Packet<T> {
     }
 }
 
-/// Runs `f`, which may start goroutines that borrow from around it, and waits for all of them.
+/// Runs `f`, which may start goroutines that borrow from around it. Then waits for all of them.
 ///
 /// # Blocking
 ///
@@ -105,7 +120,8 @@ impl<T> Drop for Packet<T> {
 ///
 /// # Panics
 ///
-/// If `f` does, or if a goroutine that nobody joined did; in both cases after all have ended.
+/// If `f` panics, or if a goroutine panicked that was not joined. In both cases, only after all
+/// goroutines have ended.
 ///
 /// # Examples
 ///
@@ -141,13 +157,27 @@ where
 impl<'scope> Scope<'scope, '_> {
     /// Starts a goroutine that may borrow what outlives the scope.
     ///
+    /// Dropping the handle does not stop the goroutine: the scope waits for it.
+    ///
     /// # Blocking
     ///
     /// As [`go`](crate::go).
     ///
     /// # Panics
     ///
-    /// If the runtime was not started.
+    /// If the runtime was not started, and in a [forked child](crate#forks).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let text = String::from("hello");
+    ///     gort::scope(|s| {
+    ///         let len = s.go(|| text.len());
+    ///         assert_eq!(len.join().unwrap(), 5);
+    ///     })
+    /// })
+    /// ```
     #[track_caller]
     pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
     where
@@ -160,7 +190,7 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// As [`go`](Scope::go), under std's name.
+    /// As [`go`](Scope::go), with std's name.
     ///
     /// # Blocking
     ///
@@ -168,7 +198,19 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Panics
     ///
-    /// If the runtime was not started.
+    /// If the runtime was not started, and in a [forked child](crate#forks).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let mut sum = 0;
+    ///     gort::scope(|s| {
+    ///         s.spawn(|| sum += 1);
+    ///     });
+    ///     assert_eq!(sum, 1);
+    /// })
+    /// ```
     #[track_caller]
     pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
     where
@@ -193,7 +235,7 @@ impl<'scope> Scope<'scope, '_> {
             let off = off;
             let result = catch_unwind(AssertUnwindSafe(f));
             let exited = result.as_ref().err().is_some_and(|p| sched::is_goexit(&**p));
-            // SAFETY: the handle reads it only after our end.
+            // SAFETY: the handle reads it only after the end of this goroutine.
             unsafe { *ours.result.get() = Some(result) };
             drop(ours);
             drop(off);
@@ -201,13 +243,14 @@ impl<'scope> Scope<'scope, '_> {
                 sched::goexit();
             }
         };
-        // SAFETY: `scope` waits until `off` is dropped; by then `f` and our share of the packet are gone.
+        // SAFETY: `scope` waits until `off` is dropped. By then `f` and this goroutine's share of
+        // the packet are gone.
         let inner = unsafe { sched::spawn_unchecked(task, builder) }?;
         Ok(ScopedJoinHandle { inner, packet, _scope: PhantomData })
     }
 }
 
-/// Counts a child off, also if it never ran.
+/// Counts a child off when dropped, also if the child never ran.
 struct CountOff(Arc<Shared>);
 
 impl Drop for CountOff {
@@ -217,7 +260,7 @@ impl Drop for CountOff {
 }
 
 impl sched::Builder {
-    /// As [`spawn`](sched::Builder::spawn), in a scope.
+    /// As [`spawn`](sched::Builder::spawn), in a scope: the goroutine may borrow what outlives it.
     ///
     /// # Blocking
     ///
@@ -225,7 +268,24 @@ impl sched::Builder {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`spawn`](sched::Builder::spawn).
+    ///
+    /// # Panics
+    ///
+    /// In a [forked child](crate#forks).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let text = String::from("hello");
+    ///     gort::scope(|s| {
+    ///         let named = gort::Builder::new().name("counter");
+    ///         let len = named.spawn_scoped(s, || text.len()).unwrap();
+    ///         assert_eq!(len.join().unwrap(), 5);
+    ///     })
+    /// })
+    /// ```
     #[track_caller]
     pub fn spawn_scoped<'scope, F, T>(
         self,
@@ -240,7 +300,22 @@ impl sched::Builder {
     }
 }
 
-/// The right to wait for a scoped goroutine and to have its result.
+/// A handle to a scoped goroutine, with which its result is awaited. [`Scope::go`] returns it.
+///
+/// Dropping it neither stops the goroutine nor waits. The scope waits for the goroutine.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let words = ["one", "three"];
+///     let lengths = gort::scope(|s| {
+///         let handles = [s.go(|| words[0].len()), s.go(|| words[1].len())];
+///         handles.map(|handle| handle.join().unwrap())
+///     });
+///     assert_eq!(lengths, [3, 5]);
+/// })
+/// ```
 pub struct ScopedJoinHandle<'scope, T> {
     inner: JoinHandle<()>,
     packet: Arc<Packet<T>>,
@@ -248,7 +323,7 @@ pub struct ScopedJoinHandle<'scope, T> {
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
-    /// Waits until the goroutine has ended and gives its result.
+    /// Waits until the goroutine has ended, and returns its result.
     ///
     /// # Blocking
     ///
@@ -257,9 +332,20 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// # Errors
     ///
     /// [`JoinError`] if it panicked or called [`goexit`](crate::goexit).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     gort::scope(|s| {
+    ///         assert_eq!(s.go(|| 6 * 7).join().unwrap(), 42);
+    ///         assert!(s.go(|| gort::goexit()).join().unwrap_err().is_goexit());
+    ///     })
+    /// })
+    /// ```
     pub fn join(self) -> Result<T, JoinError> {
         let ended = self.inner.join();
-        // SAFETY: the child has ended, so the result is ours alone.
+        // SAFETY: the child has ended, so the result belongs to the handle alone.
         let result = unsafe { (*self.packet.result.get()).take() };
         match result {
             Some(result) => result.map_err(JoinError::from_payload),
@@ -267,7 +353,25 @@ impl<T> ScopedJoinHandle<'_, T> {
         }
     }
 
-    /// Whether the goroutine has ended. Then `join` does not wait.
+    /// Returns whether the goroutine has ended. Then `join` does not wait.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     gort::scope(|s| {
+    ///         let (finish, wait) = gort::chan::bounded::<()>(0);
+    ///         let handle = s.go(move || wait.recv());
+    ///         assert!(!handle.is_finished());
+    ///         finish.send(()).unwrap();
+    ///         assert!(handle.join().unwrap().is_ok());
+    ///     })
+    /// })
+    /// ```
     pub fn is_finished(&self) -> bool {
         self.inner.is_finished()
     }

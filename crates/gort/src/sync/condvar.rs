@@ -233,6 +233,10 @@ impl Condvar {
     ///
     /// The caller may hold the mutex, but need not.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -257,6 +261,10 @@ impl Condvar {
     /// Wakes all goroutines and threads that wait now.
     ///
     /// The caller may hold the mutex, but need not.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

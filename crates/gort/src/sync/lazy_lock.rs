@@ -89,6 +89,10 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     ///
     /// As [`force`](LazyLock::force).
     ///
+    /// # Blocking
+    ///
+    /// As the function that makes the value, if it runs here; else G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -111,6 +115,10 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
 impl<T, F> LazyLock<T, F> {
     /// Returns the value, if it was made. It does not make it.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -129,6 +137,10 @@ impl<T, F> LazyLock<T, F> {
     }
 
     /// Returns the value for writing, if it was made. It does not make it.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

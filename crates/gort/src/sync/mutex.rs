@@ -93,6 +93,10 @@ impl<T> Mutex<T> {
 
     /// Returns the value and consumes the mutex.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Errors
     ///
     /// The error contains the value, if the mutex is poisoned.
@@ -245,6 +249,10 @@ impl<T: ?Sized> Mutex<T> {
 
     /// Whether the mutex is poisoned: a holder has panicked, and the poison was not cleared.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -267,6 +275,10 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Clears the poison. Call it when the value is sound again.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -292,6 +304,10 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Returns the value without locking: the exclusive borrow shows that the mutex is free.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Errors
     ///

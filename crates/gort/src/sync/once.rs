@@ -60,6 +60,10 @@ pub struct OnceState {
 impl OnceState {
     /// True if the previous initialisation panicked.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -160,6 +164,10 @@ impl Once {
     }
 
     /// True once an initialisation has completed. Then the caller sees what it did.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

@@ -59,6 +59,10 @@ impl<T> OnceLock<T> {
 
     /// Returns the value, if it is set.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -83,6 +87,10 @@ impl<T> OnceLock<T> {
     }
 
     /// Returns the value for writing, if it is set.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -197,6 +205,10 @@ impl<T> OnceLock<T> {
 
     /// Returns the value, if it was set, and consumes the cell.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -212,6 +224,10 @@ impl<T> OnceLock<T> {
     }
 
     /// Takes the value out, if it was set. The cell is empty then.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

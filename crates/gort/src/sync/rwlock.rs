@@ -92,6 +92,10 @@ impl<T> RwLock<T> {
 
     /// Returns the value and consumes the lock.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Errors
     ///
     /// The error contains the value, if the lock is poisoned.
@@ -376,6 +380,10 @@ impl<T: ?Sized> RwLock<T> {
 
     /// Whether the lock is poisoned: a writer has panicked, and the poison was not cleared.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -398,6 +406,10 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Clears the poison. Call it when the value is sound again.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -423,6 +435,10 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Returns the value without locking: the exclusive borrow shows that the lock is free.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Errors
     ///
@@ -555,6 +571,10 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     }
 
     /// Turns the right to write into a right to read. No other writer gets in between.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

@@ -89,6 +89,10 @@ impl Semaphore {
 
     /// How many permits are free now.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -232,6 +236,10 @@ impl Semaphore {
     }
 
     /// Gives back `n` permits that were [forgotten](SemaphorePermit::forget).
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Panics
     ///
@@ -405,6 +413,10 @@ pub struct SemaphorePermit<'a> {
 impl SemaphorePermit<'_> {
     /// How many permits these are.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Examples
     ///
     /// ```
@@ -420,6 +432,10 @@ impl SemaphorePermit<'_> {
     }
 
     /// Drops this without giving the permits back. [`Semaphore::release`] can do that later.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///
@@ -469,6 +485,10 @@ pub struct OwnedSemaphorePermit {
 
 impl OwnedSemaphorePermit {
     /// How many permits these are.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Examples
     ///

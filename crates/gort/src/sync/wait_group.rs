@@ -80,6 +80,10 @@ impl WaitGroup {
 
     /// Adds `n` to the count of things that are not done.
     ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
     /// # Panics
     ///
     /// If the count overflows.
@@ -115,6 +119,10 @@ impl WaitGroup {
     ///
     /// What happened before this call is visible to the goroutines and threads that
     /// [`wait`](WaitGroup::wait) for it.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Panics
     ///

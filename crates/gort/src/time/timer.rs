@@ -1,15 +1,20 @@
-//! `Timer` and `Ticker`: the public face of `chan/timer.rs`.
+//! `Timer` and `Ticker`: the public interface of `chan/timer.rs`.
 
 use crate::chan::timer::{TimerChan, from_now};
 use crate::chan::{Receiver, timer_receiver};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Gives one message, the moment, when its time has come; it can be stopped and set again.
+/// A timer: its channel gives one message, the moment, when the time has come.
 ///
-/// The channel has no buffer: its length and capacity are zero, and the moment is made when it is received. So after
-/// [`stop`](Timer::stop) or [`reset`](Timer::reset) has returned, nothing of before can be received. A goroutine that
-/// waits at the channel waits for the new time.
+/// It can be stopped and set again. The channel has no buffer: its length and capacity are zero,
+/// and the moment is made when it is received. So after [`stop`](Timer::stop) or
+/// [`reset`](Timer::reset) has returned, no earlier moment can be received. A goroutine that waits
+/// at the channel then waits for the new time.
+///
+/// # Blocking
+///
+/// Receiving: G: yes. M: no. P: no. All else, and a drop: G: no. M: no. P: no.
 ///
 /// # Examples
 ///
@@ -28,32 +33,109 @@ use std::time::{Duration, Instant};
 pub struct Timer(Receiver<Instant>);
 
 impl Timer {
-    /// A timer that is due after `duration`.
+    /// Makes a timer that is due after `duration`.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Timer;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// gort::run(|| {
+    ///     let start = Instant::now();
+    ///     let timer = Timer::new(Duration::from_millis(2));
+    ///     let moment = timer.receiver().recv().unwrap();
+    ///     assert!(moment >= start + Duration::from_millis(2));
+    /// })
+    /// ```
     pub fn new(duration: Duration) -> Timer {
         Timer(timer_receiver(TimerChan::new(from_now(duration), None, false)))
     }
 
-    /// Where the moment is received.
+    /// Returns the channel on which the moment is received, for `recv` or `select!`.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no. Receiving waits for the moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Timer;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let timer = Timer::new(Duration::from_millis(2));
+    ///     assert!(timer.receiver().try_recv().is_err()); // not yet
+    ///     assert!(timer.receiver().recv().is_ok());
+    /// })
+    /// ```
     pub fn receiver(&self) -> &Receiver<Instant> {
         &self.0
     }
 
-    /// Stops it. True if its moment had not been received (also if it was due already).
+    /// Stops the timer. Returns whether its moment was still to be received, be it due or not.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Timer;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let timer = Timer::new(Duration::from_secs(3600));
+    ///     assert!(timer.stop());
+    ///     assert!(!timer.stop()); // it was stopped already
+    /// })
+    /// ```
     pub fn stop(&self) -> bool {
         channel(&self.0).set(None, None)
     }
 
-    /// Makes it due after `duration` from now. True if its moment of before had not been received; it cannot be any
-    /// more.
+    /// Sets the timer anew: it is due after `duration` from now.
+    ///
+    /// Returns whether its previous moment was still to be received, be it due or not. It cannot be
+    /// received any more.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Timer;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let timer = Timer::new(Duration::from_secs(3600));
+    ///     assert!(timer.reset(Duration::from_millis(2))); // it was running
+    ///     assert!(timer.receiver().recv().is_ok());
+    ///     assert!(!timer.reset(Duration::from_millis(2))); // its moment was received
+    /// })
+    /// ```
     pub fn reset(&self, duration: Duration) -> bool {
         channel(&self.0).set(Some(from_now(duration)), None)
     }
 }
 
-/// Gives a message, the moment, at regular times; it can be stopped and set again.
+/// A ticker: its channel gives a message, the moment, at regular times.
 ///
-/// A receiver that is slow misses ticks, but for the first; those after it keep step. The channel has no
-/// buffer, as that of a [`Timer`].
+/// It can be stopped and set again. If a receiver is slow, it gets the first tick that it has
+/// missed, and the others are dropped. The ticks after that keep step. The channel has no buffer,
+/// like that of a [`Timer`].
+///
+/// # Blocking
+///
+/// Receiving: G: yes. M: no. P: no. All else, and a drop: G: no. M: no. P: no.
 ///
 /// # Examples
 ///
@@ -73,31 +155,104 @@ impl Timer {
 pub struct Ticker(Receiver<Instant>);
 
 impl Ticker {
-    /// A ticker whose first tick comes after `period`.
+    /// Makes a ticker whose first tick comes after `period`.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Panics
     ///
     /// If `period` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Ticker;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let ticker = Ticker::new(Duration::from_millis(2));
+    ///     let first = ticker.receiver().recv().unwrap();
+    ///     let second = ticker.receiver().recv().unwrap();
+    ///     assert!(second > first);
+    /// })
+    /// ```
     pub fn new(period: Duration) -> Ticker {
         assert_period(period);
         Ticker(timer_receiver(TimerChan::new(from_now(period), Some(period), false)))
     }
 
-    /// Where the ticks are received.
+    /// Returns the channel on which the ticks are received, for `recv`, `select!` or a loop.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no. Receiving waits for the next tick.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Ticker;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let ticker = Ticker::new(Duration::from_millis(2));
+    ///     assert_eq!(ticker.receiver().iter().take(3).count(), 3);
+    /// })
+    /// ```
     pub fn receiver(&self) -> &Receiver<Instant> {
         &self.0
     }
 
-    /// Stops it. True if it was running.
+    /// Stops the ticker. Returns whether it was running.
+    ///
+    /// The channel is not closed: a receiver then waits for ever, or for a
+    /// [`reset`](Ticker::reset).
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Ticker;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let ticker = Ticker::new(Duration::from_secs(3600));
+    ///     assert!(ticker.stop());
+    ///     assert!(!ticker.stop()); // it was stopped already
+    /// })
+    /// ```
     pub fn stop(&self) -> bool {
         channel(&self.0).set(None, None)
     }
 
-    /// Starts it anew: the next tick comes after `period` from now. True if it was running.
+    /// Sets the ticker anew: the next tick comes after `period` from now.
+    ///
+    /// Returns whether it was running.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
     ///
     /// # Panics
     ///
     /// If `period` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gort::time::Ticker;
+    /// use std::time::Duration;
+    ///
+    /// gort::run(|| {
+    ///     let ticker = Ticker::new(Duration::from_secs(3600));
+    ///     assert!(ticker.reset(Duration::from_millis(2))); // it was running
+    ///     assert!(ticker.receiver().recv().is_ok());
+    /// })
+    /// ```
     pub fn reset(&self, period: Duration) -> bool {
         assert_period(period);
         channel(&self.0).set(Some(from_now(period)), Some(period))
