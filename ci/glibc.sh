@@ -1,21 +1,23 @@
 #!/bin/bash
-# Runs the tests that rest on libc's inside (thread-locals, stacks, fork, setuid, malloc) under the
-# glibc of several Debian releases:  ci/glibc.sh [2.31] [2.36] [2.41] [sid]   (no version: all)
+# Runs the tests that depend on libc's internals (thread-locals, stacks, fork, setuid, malloc) under
+# the glibc of several Debian releases:  ci/glibc.sh [2.31] [2.36] [2.41] [sid]   (no version: all)
 #
-# It needs root (chroot, mounts), Debian's packages (apt-get, dpkg-deb), and cargo. How it works:
-# 1. The tests are built here. What was built runs on this machine's glibc and on newer ones; for
-#    an older one cargo-zigbuild builds (from PyPI, into target/glibc; without it that glibc is
-#    skipped, and the script says so).
-# 2. libc6 and libgcc-s1 of each release are downloaded by apt, with lists and a state of their own
-#    (the machine's are not touched), and unpacked into a folder, with busybox for sh, true, sleep.
-# 3. A test runs in a mount namespace, with that folder as its root: /proc, /dev, /sys, /tmp and the
-#    sources are this machine's. cc and localedef there run in this machine's root (which is
-#    at /host), and work on the same /tmp.
-# 4. The table at the end has a line for each version and test. Rows of a test that have shown
-#    nothing (no debugger, say) are counted: GLIBC_LOGS, by default target/glibc/logs, has the words.
+# It needs root (for chroot and mounts), Debian's packages (apt-get, dpkg-deb), python3 and cargo.
+# How it works:
+# 1. The tests are built here. They run on this machine's glibc and on newer ones. For an older one
+#    they are built by cargo-zigbuild (from PyPI, into target/glibc). If it cannot be installed, the
+#    script skips that glibc and says so.
+# 2. apt downloads libc6 and libgcc-s1 of each release, with its own lists and state (the machine's
+#    are not touched). They are unpacked into a folder, with busybox for sh, true and sleep.
+# 3. A test runs in a mount namespace with that folder as its root. /proc, /dev, /sys, /tmp and the
+#    sources are this machine's. cc and localedef there run in this machine's root (mounted at
+#    /host) and use the same /tmp.
+# 4. The table at the end has a line for each version and test. It counts the rows of a test that
+#    showed nothing (without a debugger, for example); their texts are in GLIBC_LOGS, by default
+#    target/glibc/logs.
 #
-# The exit status is 1 if a test failed, and 3 if a version that was asked for was skipped.
-# CARGO_PROFILE (by default "fast") is the profile.
+# The exit status is 1 if a test failed, and 3 if a requested version was skipped.
+# CARGO_PROFILE is the build profile, by default "fast".
 set -eu
 cd "$(dirname "$0")/.."
 repo=$PWD
@@ -24,31 +26,31 @@ logs=${GLIBC_LOGS:-$work/logs}
 profile=${CARGO_PROFILE:-fast}
 arch=x86_64-linux-gnu
 triple=x86_64-unknown-linux-gnu
-lib_tests=stack:: # the library's unit tests about blocks, slots and libc's lists
+lib_tests=stack:: # the library's unit tests of blocks, slots and libc's list of threads
 tests='thread_locals thread_locals_shared stacks as_a_thread big_thread_locals fork guards swap unknown_layout'
-limit=300 # seconds for one test program
+limit=300 # seconds for each test program
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "glibc.sh: $*"; exit 2; }
 
-[ "$(id -u)" = 0 ] || die 'this needs root: it mounts and changes roots'
+[ "$(id -u)" = 0 ] || die 'this needs root, for mounts and chroot'
 for tool in apt-get dpkg-deb unshare cargo python3; do
     command -v "$tool" >/dev/null || die "this needs $tool"
 done
 mkdir -p "$work" "$logs"
 
-# The Debian release that has a version of glibc.
+# Prints the Debian release that has a version of glibc.
 suite_of() {
     case $1 in
         2.31) echo bullseye ;;
         2.36) echo bookworm ;;
         2.41) echo trixie ;;
         sid) echo sid ;;
-        *) die "no Debian release is known here for glibc $1 (2.31, 2.36, 2.41, sid)" ;;
+        *) die "unknown glibc version $1; known: 2.31, 2.36, 2.41, sid" ;;
     esac
 }
 
-# apt with the lists, the cache and the (empty) list of installed packages of one suite.
+# Runs apt with the lists, the cache and the (empty) list of installed packages of one suite.
 apt_of() {
     local suite=$1 state=$work/apt/$1
     shift
@@ -68,7 +70,7 @@ root_of() {
             "http://deb.debian.org/debian $suite main" >"$state/sources.list"
         apt_of "$suite" update >&2 || return 1
         (cd "$state" && apt_of "$suite" download libc6 libgcc-s1 busybox-static >&2) || return 1
-        # In newer releases /lib is /usr/lib; here it is so in all.
+        # In newer releases /lib is a link to /usr/lib; here it is in all of them.
         for deb in "$state"/*.deb; do
             rm -rf "$root/unpacked"
             dpkg-deb -x "$deb" "$root/unpacked"
@@ -107,7 +109,7 @@ for line in sys.stdin:
         print("lib" if "lib" in m["target"]["kind"] else m["target"]["name"], m["executable"])'
 }
 
-# Builds the tests with the given command, `cargo test` or the like, and prints the programs.
+# Builds the tests with the given command (`cargo test` or similar) and prints the programs.
 build() {
     local args='--lib' t
     for t in $tests; do args="$args --test $t"; done
@@ -125,7 +127,7 @@ build_for_2_31() {
     PATH=$work/zig/bin:$PATH build cargo-zigbuild test --target "$triple.2.31"
 }
 
-# Runs a program of tests in a root: run_in ROOT PROGRAM ARGS...
+# Runs a test program in a root: run_in ROOT PROGRAM ARGS...
 run_in() {
     # shellcheck disable=SC2016
     timeout -k 5 "$limit" unshare -m --propagation private sh -eu -c '
@@ -154,7 +156,7 @@ own= older=
 for version in "$@"; do
     suite=$(suite_of "$version")
     say "== glibc $version (Debian $suite)"
-    root=$(root_of "$suite") || { skip "$version" "its packages could not be had"; continue; }
+    root=$(root_of "$suite") || { skip "$version" "its packages could not be downloaded"; continue; }
     found=$(dpkg-deb -f "$work/apt/$suite"/libc6_*.deb Version)
     found=${found%%-*}
     if [ "$(printf '%s\n' "$here" "$found" | sort -V | head -1)" = "$here" ]; then
@@ -162,22 +164,22 @@ for version in "$@"; do
         list=$own
     elif [ "$version" = 2.31 ]; then
         [ -n "$older" ] || older=$(build_for_2_31) || {
-            skip "$found" 'cargo-zigbuild, which builds for older glibcs, could not be had or has failed'
+            skip "$found" 'cargo-zigbuild (for older glibcs) could not be installed or failed'
             continue
         }
         list=$older
     else
-        skip "$found" "what is built here, with glibc $here, does not run there"
+        skip "$found" "programs built here, with glibc $here, do not run there"
         continue
     fi
-    # Up to 2.33 libc keeps to itself what goroutines with their own thread-locals need.
+    # Up to 2.33 libc does not export what goroutines with their own thread-locals need.
     keeps=no
     [ "$(printf '%s\n' 2.34 "$found" | sort -V | head -1)" = 2.34 ] || keeps=yes
     while read -r name program; do
         case $keeps-$name in
             no-* | yes-thread_locals_shared | yes-unknown_layout) ;;
             *)
-                row "$found" "$name" 'not run: the start refuses this libc, see unknown_layout'
+                row "$found" "$name" 'not run: gort does not start on this libc, see unknown_layout'
                 continue
                 ;;
         esac

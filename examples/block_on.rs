@@ -1,4 +1,4 @@
-//! A future in a goroutine: `block_on` parks the goroutine, not the thread, and nests to any depth.
+//! A future in a goroutine. `block_on` parks the goroutine, not the thread, and nests to any depth.
 
 use gort::future::block_on;
 

@@ -1,4 +1,5 @@
-//! `blocking`: a hundred goroutines read files, which blocks their threads, and the others go on.
+//! `blocking`: a hundred goroutines read files, which blocks their threads, while other goroutines
+//! go on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

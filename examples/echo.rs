@@ -1,4 +1,5 @@
-//! A TCP echo server and a thousand clients in one process: a goroutine each, plain blocking code.
+//! A TCP echo server and a thousand clients in one process: one goroutine for each, in plain
+//! blocking code.
 
 use gort::net::{TcpListener, TcpStream};
 use std::io::{Read, Write};

@@ -1,12 +1,13 @@
-//! A million goroutines parked at once: how long it takes, what each holds, on how many OS threads; with `--swap`, what is left of that
-//! when the idle stacks are swapped out.
+//! A million goroutines parked at once. Prints how long it takes, how much memory each uses, and
+//! how many OS threads there are. With `--swap`, also prints how much memory is left when idle
+//! stacks are swapped out.
 //!
 //! `cargo run --release -p gort --example million -- [N] [--shared] [--swap]`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long swapping out may take: an old kernel cannot do it at all, and gort says so.
+/// How long swapping out may take. An old kernel cannot do it at all; gort reports that.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -25,11 +26,11 @@ fn main() {
     }
     let mut builder = gort::Runtime::builder();
     if shared {
-        // SAFETY: nothing below is bound to a thread across a park.
+        // SAFETY: nothing below keeps state bound to a thread across a park.
         builder = unsafe { builder.shared_thread_locals() };
     }
     if swap {
-        // SAFETY: nothing below gives others what lies on its stack.
+        // SAFETY: no goroutine below lends memory of its stack to another thread or goroutine.
         builder = unsafe { builder.swap_idle_stacks(Duration::from_millis(100)) };
     }
     builder.run(|| park(n, swap)).expect("the first to start it");

@@ -3,7 +3,7 @@
 use gort::chan::{Receiver, bounded};
 use gort::context::Context;
 
-/// Counts from 1 until nobody listens or the context is done.
+/// Counts from 1 until the receiver is gone or the context is done.
 fn numbers(ctx: &Context) -> Receiver<u64> {
     let (tx, rx) = bounded(0);
     let ctx = ctx.clone();
@@ -18,7 +18,7 @@ fn numbers(ctx: &Context) -> Receiver<u64> {
     rx
 }
 
-/// Squares what comes, with `workers` goroutines.
+/// Squares the numbers received, with `workers` goroutines.
 fn squares(numbers: &Receiver<u64>, workers: usize) -> Receiver<u64> {
     let (tx, rx) = bounded(16);
     for _ in 0..workers {
@@ -34,7 +34,8 @@ fn main() {
     let mut first: Vec<u64> = squares(&numbers(&ctx), 4).iter().take(10).collect();
     cancel.cancel();
     first.sort_unstable();
-    // Four workers may overtake one another, so a few of the first ten may be missing; all are squares.
+    // The four workers may overtake one another, so a few of the first ten numbers may be missing.
+    // All are squares.
     assert!(first.iter().all(|n| n.isqrt().pow(2) == *n));
     println!("squares from a pipeline: {first:?}; then cancelled: {}", ctx.err().expect("cancelled"));
 }

@@ -13,7 +13,7 @@ fn main() {
                 return;
             }
         }
-        gort::sleep(Duration::from_secs(3600)); // the rest never comes
+        gort::sleep(Duration::from_secs(3600)); // nothing more is sent
     });
     let (ticks, deadline) = (tick(Duration::from_millis(15)), after(Duration::from_secs(2)));
     let (mut numbers, mut ticked) = (Vec::new(), 0);

@@ -1,7 +1,8 @@
-//! A C library that keeps state per thread: SQLite, a connection for each worker of an `AffinePool`, opened without SQLite's own locks.
-//! A thousand goroutines write and read through it; rows of one user always go through one connection.
+//! A C library that keeps state per thread: SQLite, with one connection for each worker of an
+//! `AffinePool`, opened without SQLite's own locks. A thousand goroutines write and read through
+//! it. All rows of one user go through one connection.
 //!
-//! cargo run --release -p gort --example sqlite_pool
+//! `cargo run --release -p gort --example sqlite_pool`
 
 use gort::affine::AffinePool;
 use rusqlite::{Connection, OpenFlags, params};
@@ -15,14 +16,15 @@ const USERS: u64 = 1000;
 const NOTES: u64 = 5;
 
 thread_local! {
-    /// The worker's own connection. It never leaves its thread.
+    /// The worker's own connection, which never leaves its thread.
     static DB: RefCell<Option<Connection>> = const { RefCell::new(None) };
 }
 
 fn open(path: &Path, worker: usize) -> rusqlite::Result<Connection> {
+    // Only one thread uses the connection, so it needs no locks.
     let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX; // one thread, so no locks
-    // A file each: the data is split by key, as the jobs are.
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // Each worker has its own file: the data is split by key, as the jobs are.
     let db = Connection::open_with_flags(path.join(format!("notes-{worker}.db")), flags)?;
     db.busy_timeout(Duration::from_secs(5))?;
     db.execute_batch(
@@ -73,7 +75,7 @@ fn main() {
             begun.elapsed(),
             gort::metrics::snapshot().threads + WORKERS,
         );
-        Arc::into_inner(pool).expect("nobody has it any more").shutdown();
+        Arc::into_inner(pool).expect("this is the last owner").shutdown();
     });
     let _ = std::fs::remove_dir_all(&dir);
 }

@@ -1,4 +1,5 @@
-//! Two worlds: the main thread stays a plain thread (a GUI's loop, say) and talks to goroutines by channels.
+//! Threads and goroutines together: the main thread stays a plain thread (for a GUI's loop, for
+//! example) and uses channels to talk to goroutines.
 
 use gort::chan::bounded;
 
@@ -11,7 +12,7 @@ fn main() -> Result<(), gort::StartError> {
         gort::go(move || questions.iter().try_for_each(|n| answers.send((n, n * n))));
     }
     let asker =
-        std::thread::spawn(move || (0..100).for_each(|n| questions_tx.send(n).expect("somebody listens")));
+        std::thread::spawn(move || (0..100).for_each(|n| questions_tx.send(n).expect("receivers exist")));
     let mut sum = 0;
     for _ in 0..100 {
         let (n, square) = answers.recv().expect("every question is answered");

@@ -1,4 +1,4 @@
-//! The attributes `#[gort::main]` and `#[gort::test]`; use them through the `gort` crate.
+//! The attributes `#[gort::main]` and `#[gort::test]`. Use them through the `gort` crate.
 #![forbid(unsafe_code)]
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
@@ -13,7 +13,7 @@ pub fn main(attr: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
-/// Like `#[test]`, with the body run as a goroutine by `gort::run`.
+/// Like `#[test]`, but `gort::run` runs the body as a goroutine.
 #[proc_macro_attribute]
 pub fn test(attr: TokenStream, item: TokenStream) -> TokenStream {
     match wrap(attr, item, "test") {
@@ -26,17 +26,18 @@ pub fn test(attr: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
-/// Replaces the body `{ B }` of a function without parameters by `{ ::gort::run(move || -> R { B }) }`.
+/// Replaces the body `{ B }` of a function without parameters by
+/// `{ ::gort::run(move || -> R { B }) }`.
 fn wrap(attr: TokenStream, item: TokenStream, name: &str) -> Result<TokenStream, TokenStream> {
     if !attr.is_empty() {
         return Err(error(&format!(
-            "#[gort::{name}] takes no arguments; the knobs are in gort::Runtime::builder()"
+            "#[gort::{name}] takes no arguments; the settings are in gort::Runtime::builder()"
         )));
     }
     let tokens: Vec<TokenTree> = item.into_iter().collect();
     let is_ident = |t: &TokenTree, s: &str| matches!(t, TokenTree::Ident(i) if i.to_string() == s);
     let Some(fn_at) = tokens.iter().position(|t| is_ident(t, "fn")) else {
-        return Err(error(&format!("#[gort::{name}] goes on a function")));
+        return Err(error(&format!("#[gort::{name}] must be on a function")));
     };
     if tokens[..fn_at].iter().any(|t| is_ident(t, "async")) {
         return Err(error(&format!("#[gort::{name}] functions are plain blocking code: remove `async`")));

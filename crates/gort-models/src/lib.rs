@@ -1,11 +1,11 @@
-//! What the models put in place of `gort`'s ground: the atomics of loom.
+//! Replacements for `gort`'s lowest layer (`sys`) in the models: the atomics of loom.
 //!
-//! The tests of this crate compile the protocol modules of `gort` by `#[path]`, unchanged, against these. Each test
-//! file says which modules, and which interleavings it looks at.
+//! The tests of this crate compile the protocol modules of `gort` by `#[path]`, unchanged, against
+//! these. Each test file says which modules and which interleavings it checks.
 
-/// `crate::sys` as the protocol modules know it.
+/// `crate::sys` for the protocol modules.
 pub mod sys {
-    /// The one door for atomics.
+    /// The only source of atomics, as in the library.
     pub mod sync {
         pub use loom::sync::atomic::{
             AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
@@ -25,20 +25,22 @@ pub mod sys {
             }
         }
 
-        /// As the library's; loom's read-modify-writes are no fences, so this is one.
+        /// Like the library's. loom's read-modify-writes are not fences, so this is one.
         pub fn fence_after_rmw() {
             if !SKIPS.replace(false) {
                 fence(Ordering::SeqCst);
             }
         }
 
-        /// The next [`fence_after_rmw`], which comes at once, does nothing: other stores part it from its read-modify-write. On x86-64
-        /// the fence is there, before them, and the caller has set one.
+        /// Makes the next [`fence_after_rmw`] do nothing. It must follow at once. For a model in
+        /// which other stores come between the fence and its read-modify-write: on x86-64 the fence
+        /// is there, before those stores, and the caller has made one.
         pub fn skip_fence_after_rmw() {
             SKIPS.set(true);
         }
 
-        /// Runs a model in which fences do nothing, to see that it fails: a test that calls this expects a panic.
+        /// Runs a model in which fences do nothing, to check that it fails. A test that calls this
+        /// expects a panic.
         pub fn without_fences(f: impl FnOnce()) {
             struct Restore;
             impl Drop for Restore {
@@ -51,12 +53,13 @@ pub mod sys {
             f();
         }
 
-        /// Lets another thread run: a spin loop of a model has to make progress elsewhere.
+        /// Lets another thread run: a spin loop in a model makes progress only if other threads
+        /// run.
         pub fn pause(_times: u32) {
             loom::thread::yield_now();
         }
 
-        /// As [`pause`].
+        /// Like [`pause`].
         pub fn nap(_time: std::time::Duration, _nth: u32) {
             loom::thread::yield_now();
         }
@@ -67,7 +70,7 @@ pub mod sys {
         }
     }
 
-    /// Sleeping on a word, as the kernel does it: who looks and who wakes take turns.
+    /// Sleeping on a word as in the kernel: checks and wake-ups exclude each other.
     pub mod futex {
         use super::sync::{AtomicU32, Ordering::Relaxed};
         use loom::sync::{Condvar, Mutex};
@@ -81,7 +84,7 @@ pub mod sys {
             static ref SLEEPERS: Sleepers = Sleepers { turn: Mutex::new(()), wake: Condvar::new() };
         }
 
-        /// As the library's. With a deadline it does not sleep: that has passed.
+        /// Like the library's. With a deadline it does not sleep: the deadline has passed.
         pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) {
             let turn = SLEEPERS.turn.lock().unwrap();
             if deadline_ns.is_none() && word.load(Relaxed) == expected {
@@ -89,23 +92,23 @@ pub mod sys {
             }
         }
 
-        /// As the library's; whoever else sleeps wakes up for no reason.
+        /// Like the library's. It also wakes the sleepers of other words, as spurious wake-ups.
         pub fn wake(_word: &AtomicU32, _n: i32) {
             let _turn = SLEEPERS.turn.lock().unwrap();
             SLEEPERS.wake.notify_all();
         }
     }
 
-    /// Time stands still.
+    /// A clock that stands still.
     pub mod clock {
-        /// As the library's.
+        /// Like the library's.
         pub fn now_ns() -> u64 {
             0
         }
     }
 }
 
-/// Runs `f` under every interleaving with at most `preemptions` switches that were not asked for.
+/// Runs `f` under every interleaving with at most `preemptions` involuntary switches.
 pub fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);

@@ -7,15 +7,15 @@ mod sys {
     pub(crate) use gort_models::sys::sync;
 }
 
-#[path = "../../gort/src/sys/lock/word.rs"]
-mod word;
+#[path = "../../gort/src/sys/lock/lock_word.rs"]
+mod lock_word;
 
 use gort_models::model;
+use lock_word::LockWord;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use sys::sync::AtomicU32;
-use word::LockWord;
 
 /// A count that loom watches, behind the lock.
 struct Count {

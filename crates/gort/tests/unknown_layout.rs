@@ -13,8 +13,12 @@ const TEST: &str = "a_wrong_fact_is_refused";
 const FACTS: [(&str, &str, &str); 6] = [
     ("_thread_db_pthread_tid[3] = {32, 1, 8}", "own", "the descriptor's tid is not where libthread_db says"),
     ("_thread_db_sizeof_pthread = 1 << 24", "own", "static TLS is smaller than a descriptor"),
-    ("_thread_db_pthread_cancelhandling[3] = {32, 1, 1 << 24}", "own", "cancelhandling's offset is odd"),
-    ("_thread_db___pthread_keys[3] = {8, 1, 0}", "own", "the table of pthread keys is odd"),
+    (
+        "_thread_db_pthread_cancelhandling[3] = {32, 1, 1 << 24}",
+        "own",
+        "cancelhandling's offset is not as expected",
+    ),
+    ("_thread_db___pthread_keys[3] = {8, 1, 0}", "own", "the table of pthread keys is not as expected"),
     // Blocks would not see what libraries that are opened later bring.
     (
         "_thread_db_rtld_global__dl_stack_user[3] = {128, 1, 0}",

@@ -1,23 +1,26 @@
 //! The end of a block, as the end of a thread.
 //!
-//! `start_thread` does three things when a thread's function has returned, and so do we when a slot
-//! is given up, in the same order: it runs the destructors of `thread_local!`s, then those of
-//! pthread keys (for C libraries), in rounds, since each may set values again; then it frees what
-//! libc itself keeps for the thread. Of the last, what has a public way is done here: the
-//! resolver's state, the strings of `strerror_l` and `strsignal`, that of `dlerror`. malloc's cache
-//! belongs to the M.
+//! When a thread's function has returned, `start_thread` does three things. gort does the same, in
+//! the same order, when a slot is given up:
 //!
-//! libc has no public function for the keys: their values are read and set by `pthread_getspecific`
-//! and `pthread_setspecific`, on the block; the destructors stand in libc's table, whose place and
-//! form it tells debuggers.
+//! 1. It runs the destructors of `thread_local!`s.
+//! 2. It runs the destructors of pthread keys (for C libraries), in rounds, since each may set
+//!    values again.
+//! 3. It frees what libc itself keeps for the thread. Here this covers only what has a public
+//!    interface: the state of the resolver, the strings of `strerror_l` and `strsignal`, and that
+//!    of `dlerror`. malloc's cache belongs to the M.
+//!
+//! libc has no public function that runs the destructors of keys. The values are read and set with
+//! `pthread_getspecific` and `pthread_setspecific`, on the block. The destructors are in libc's
+//! table, whose place and format it publishes for debuggers.
 
 use super::tls::{LayoutError, require, symbol, word};
 use crate::sys::fs;
 use std::ffi::{CStr, c_void};
 
-/// As `PTHREAD_DESTRUCTOR_ITERATIONS`.
+/// The value of `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const ROUNDS: usize = 4;
-/// An unknown signal and an unknown error, whose names libc has to make.
+/// An unknown signal and an unknown error, for which libc has to compose a text.
 const UNKNOWN: libc::c_int = 12_345;
 
 type Destructor = unsafe extern "C" fn(*mut c_void);
@@ -29,17 +32,17 @@ struct Key {
     destructor: Option<Destructor>,
 }
 
-/// What is to be done.
+/// What ending a block needs to know about libc.
 #[derive(Debug, Clone)]
 pub(super) struct End {
     call_dtors: unsafe extern "C" fn(),
     keys: usize,
     key_count: usize,
-    /// Where a descriptor points to its tables of values (the first lies in the descriptor), and
-    /// how many there are.
+    /// Where a descriptor points to its tables of values, and how many there are. The first table
+    /// is in the descriptor itself.
     tables: isize,
     table_count: usize,
-    /// Words that point to strings of libc's.
+    /// Words of a block that point to strings that libc allocated.
     strings: Vec<isize>,
     resolver: Option<unsafe extern "C" fn(*mut Resolver)>,
     resolver_state: Option<unsafe extern "C" fn() -> *mut Resolver>,
@@ -54,8 +57,8 @@ struct Resolver {
     servers: libc::c_int,
 }
 
-/// One of libthread_db's descriptors of a field or variable: the bits of an element, how many there
-/// are, where they begin.
+/// One of libthread_db's descriptors of a field or variable: the bits of an element, the number of
+/// elements, and the offset.
 fn described(name: &CStr) -> Result<[usize; 3], LayoutError> {
     // SAFETY: `_thread_db_*` descriptors are three 32-bit words; libthread_db of every glibc reads
     // them.
@@ -67,11 +70,14 @@ impl End {
         let [key_bits, key_count, _] = described(c"_thread_db___pthread_keys")?;
         require(
             key_bits == 8 * size_of::<Key>() && key_count <= 1 << 16,
-            "the table of pthread keys is odd",
+            "the table of pthread keys is not as expected",
         )?;
-        let [all_bits, _, tables] = described(c"_thread_db_pthread_specific")?; // of one array
+        let [all_bits, _, tables] = described(c"_thread_db_pthread_specific")?; // of the array
         let table_count = all_bits / 64;
-        require((1..=1 << 10).contains(&table_count), "a thread's tables of pthread keys are odd")?;
+        require(
+            (1..=1 << 10).contains(&table_count),
+            "a thread's tables of pthread keys are not as expected",
+        )?;
         // SAFETY: the functions have these types in every glibc.
         let (resolver, resolver_state) = unsafe {
             (
@@ -98,27 +104,28 @@ impl End {
         })
     }
 
-    /// Where a descriptor points to the values of the first keys, which lie in itself.
+    /// Where a descriptor points to the values of the first keys, which are in the descriptor
+    /// itself.
     pub(super) fn first_values(&self) -> isize {
         self.tables
     }
 
-    /// How many bytes those take.
+    /// How many bytes those values take.
     pub(super) fn values_bytes(&self) -> usize {
         self.key_count / self.table_count * size_of::<[usize; 2]>()
     }
 
-    /// Finds the words that point to libc's strings: a call on the fresh block `tp`, whose words
-    /// from `begin` on are looked at, changes one each to what it returns. Where libc keeps them
-    /// otherwise there are none.
+    /// Finds the words that point to libc's strings. Each of two calls on the fresh block `tp`
+    /// changes one word at or above offset `begin` to the pointer that it returns. If libc keeps
+    /// its strings elsewhere, nothing is found.
     ///
     /// # Safety
-    /// Nobody runs on the block.
+    /// No thread runs on the block.
     pub(super) unsafe fn find_strings(&mut self, tp: usize, begin: isize) {
         let calls: [fn() -> usize; 2] = [
-            // SAFETY: any number may be asked for.
+            // SAFETY: any number is allowed.
             || unsafe { strsignal(UNKNOWN) as usize },
-            // SAFETY: as above; a locale of the process.
+            // SAFETY: as above; the locale is created and freed here.
             || unsafe {
                 let locale = libc::newlocale(libc::LC_ALL_MASK, c"C".as_ptr(), std::ptr::null_mut());
                 let text = strerror_l(UNKNOWN, locale) as usize;
@@ -127,7 +134,7 @@ impl End {
             },
         ];
         for call in calls {
-            // SAFETY: the block is fresh and the caller's; the call is all that runs on it.
+            // SAFETY: the block is fresh and belongs to the caller; only the call runs on it.
             let text = unsafe {
                 let own = fs::read();
                 fs::write(tp);
@@ -147,19 +154,20 @@ impl End {
     /// # Safety
     /// The caller runs on that block, as the last user code to do so.
     pub(super) unsafe fn run(&self) {
-        // SAFETY: this is what `start_thread` calls at a thread's end, on its block.
+        // SAFETY: this is what `start_thread` calls at a thread's end, on the thread's block.
         unsafe { (self.call_dtors)() };
         for _ in 0..ROUNDS {
             let mut any = false;
             for key in 0..self.key_count as libc::pthread_key_t {
-                // SAFETY: a key that is none, or no more, has no value.
+                // SAFETY: a key that does not exist, or no longer exists, has no value.
                 let value = unsafe { libc::pthread_getspecific(key) };
                 if value.is_null() {
                     continue;
                 }
                 any = true;
-                // SAFETY: the key has a value, so it is one; the table has so many entries. Code
-                // that deletes a key whose destructor runs has the same race with threads that end.
+                // SAFETY: the key has a value, so it exists and is within the table. If other code
+                // deletes the key while its destructor runs, that is the same race as with threads
+                // that end.
                 unsafe {
                     libc::pthread_setspecific(key, std::ptr::null());
                     if let Some(destructor) = (*(self.keys as *const Key).add(key as usize)).destructor {
@@ -171,8 +179,8 @@ impl End {
                 break;
             }
         }
-        // SAFETY: public functions, about the state of the block that we run on. The first
-        // `dlerror` marks the message as read, the second frees it.
+        // SAFETY: public functions that work on the current block. The first `dlerror` marks the
+        // message as read, the second frees it.
         unsafe {
             libc::dlerror();
             libc::dlerror();
@@ -186,14 +194,15 @@ impl End {
         }
     }
 
-    /// Frees what is left of libc's for the block `tp`.
+    /// Frees what libc still holds for the block `tp`.
     ///
     /// # Safety
-    /// Nobody runs on it any more.
+    /// No thread runs on it any more.
     pub(super) unsafe fn free(&self, tp: usize) {
         let tables = (1..self.table_count as isize).map(|i| self.tables + 8 * i);
         for off in tables.chain(self.strings.iter().copied()) {
-            // SAFETY: the word is null or points to what libc has allocated for this thread alone.
+            // SAFETY: the word is null or points to memory that libc allocated for this thread
+            // alone.
             unsafe {
                 let place = word(tp, off) as *mut *mut c_void;
                 libc::free(*place);

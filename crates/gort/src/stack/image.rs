@@ -1,24 +1,32 @@
-//! What a suspended stack holds, packed: its live words, and those of its thread-locals that are not as in a fresh block.
+//! Packs what a suspended stack holds: its live words, and the words of its thread-locals that
+//! differ from a fresh block.
 //!
 //! ```text
-//!   sp                                              tp + block_start                  end
-//!   ├── frames: expected to be as in others of its kind ─┼── thread-locals: expected to be as in a fresh block ──┤
+//!   sp                             tp + block_start                        end
+//!   ├── frames: expected as in      ─┼── thread-locals: expected as in a ───┤
+//!       others of the same kind           fresh block
 //! ```
-//! Goroutines that wait in the same place of the same function have nearly the same frames. So stacks as deep as each other, with the same
-//! addresses of the program's code in the same order, are one [`Kind`]; the second of a kind that is seen is kept, in words that hold for any slot, and
-//! those after it are packed as what differs. Where there is no kind, zero is expected; and one that differs much from its kind is packed as of none, if
-//! that is shorter.
+//! Goroutines that wait at the same place in the same function have nearly the same frames. So
+//! stacks of the same depth, with the same addresses of the program's code in the same order, form
+//! one [`Kind`]. The second stack of a kind that is seen is kept, in a form that does not depend on
+//! the slot. Later ones are packed as the differences from it. A stack without a kind is packed as
+//! the differences from zero. So is a stack that differs much from its kind, if that is shorter.
 //!
-//! The first byte is the number of the kind, 0 for none. Words that are as expected cost nothing; each other one costs a byte and those of
-//! its bytes that matter:
+//! The first byte is the number of the kind, 0 for none. A word that is as expected costs nothing
+//! by itself. Each other word has an entry: one byte, and then those of its bytes that matter. An
+//! entry's first byte:
 //!
-//! | an entry's first byte, bits 7-6 | 5-3 | 2-0 | then |
+//! | bits 7-6 | bits 5-3 | bits 2-0 | what follows |
 //! | --- | --- | --- | --- |
-//! | what the word is counted from: nothing, the slot's end (downwards), the program's start, the descriptor | its bytes less one | 0-6: words as expected before it | the word's low bytes |
-//! | count - 7, upper bits | | 7: only words as expected | count - 7, lower 8 bits |
+//! | base | number of bytes - 1 | 0-6: expected words before it | low bytes of word - base |
+//! | count - 7, bits 12-11 | count - 7, bits 10-8 | 7: only expected words | count - 7, bits 7-0 |
 //!
-//! Return addresses, pointers into the stack itself and into the goroutine's descriptor are most of a stack; so they take two to four bytes instead
-//! of nine, and are the same in all of a kind.
+//! The bases are: 0 nothing, 1 the slot's end (counted downwards), 2 the program's start, 3 the
+//! goroutine's descriptor.
+//!
+//! Most words of a stack are return addresses and pointers into the stack itself and into the
+//! goroutine's descriptor. With a base they take two to four bytes instead of nine, and they are
+//! the same in all stacks of a kind.
 
 use super::tls::{Bounds, Layout};
 use crate::sys::map::{self, PAGE};
@@ -28,33 +36,33 @@ use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Where a stack lies, and what words of it may point to.
+/// Where a stack lies, and which other memory its words may point to.
 #[derive(Debug)]
 pub(crate) struct Place {
-    /// From the slot's low end to its high one.
+    /// The slot, from its low end to its high end.
     pub(crate) slot: Range<usize>,
     /// The descriptor of the goroutine.
     pub(crate) descriptor: Range<usize>,
 }
 
-/// A word that is expected, in words that hold for any slot.
+/// An expected word, in a form that does not depend on the slot.
 #[derive(Clone, Copy)]
 enum Expected {
     Value(u64),
     /// The slot's end plus this.
     FromEnd(u64),
-    /// The descriptor's begin plus this.
+    /// The start of the descriptor plus this.
     FromDescriptor(u64),
     /// The slot's low end.
     Low,
     /// The slot's size.
     Size,
-    /// Whatever: it is written before anybody reads it.
+    /// Any value: it is written before it is read.
     Any,
 }
 
 impl Expected {
-    /// `word`, as it would be in another place.
+    /// The form of `word` that does not depend on `place`.
     fn of_frame(word: u64, place: &Place) -> Expected {
         match word as usize {
             w if is_in(&place.slot, w) => Expected::FromEnd(word.wrapping_sub(place.slot.end as u64)),
@@ -65,7 +73,7 @@ impl Expected {
         }
     }
 
-    /// The word in `place`; `now` is what is there.
+    /// The word in `place`; `now` is the word that is there.
     #[inline]
     fn at(self, place: &Place, now: u64) -> u64 {
         match self {
@@ -79,7 +87,7 @@ impl Expected {
     }
 }
 
-/// Whether `word` points into `range`, or to its end.
+/// Whether `word` points into `range` or to its end.
 #[inline]
 fn is_in(range: &Range<usize>, word: usize) -> bool {
     (range.start..=range.end).contains(&word)
@@ -87,52 +95,55 @@ fn is_in(range: &Range<usize>, word: usize) -> bool {
 
 /// What stacks of one kind have in common.
 struct Kind {
-    /// What they are told by, see [`Packer::signature`].
+    /// What identifies the kind, see [`Packer::signature`].
     signature: u64,
-    /// From the suspended stack's end upwards.
+    /// The words from the suspended `sp` upwards.
     frames: MapVec<Expected>,
 }
 
-/// One byte numbers them.
+/// The number of a kind fits into one byte.
 const KINDS: usize = 255;
-/// A stack that takes no more bytes is close enough to its kind.
+/// A stack that takes at most this many bytes is close enough to its kind.
 const CLOSE: usize = 128;
-/// So many places for those that were met once; two that share one push each other out.
-const MET: usize = 1_024;
-/// Stacks of more words are of no kind.
+/// Places for signatures that were seen once; two that share a place replace each other.
+const SEEN: usize = 1_024;
+/// Stacks of more words have no kind.
 const MOST_FRAMES: usize = 1_024;
 
-/// The words of a stack that is suspended.
+/// The words of a suspended stack.
 ///
 /// # Safety
-/// All of `at` is mapped, and stands still as long as the iterator lives.
+/// All of `at` is mapped and does not change as long as the iterator lives.
 unsafe fn words(at: Range<usize>) -> impl ExactSizeIterator<Item = u64> + Clone {
     // SAFETY: the caller's promise.
     at.step_by(8).map(|at| unsafe { (at as *const u64).read() })
 }
 
-/// Packs and unpacks; knows what a fresh block looks like, and those kinds of stacks that it has met.
+/// Packs and unpacks. It knows what a fresh block looks like, and the kinds of stacks that it has
+/// seen.
 pub(crate) struct Packer {
     /// The thread-locals of a fresh block, up to the slot's end. Empty in shared mode.
     block: Vec<Expected>,
     program: Program,
-    /// Number 1 first. A signature lies at its own place or behind it, with none empty between.
+    /// Number 1 first. A signature is at its own index or after it (wrapping), with no empty place
+    /// in between.
     kinds: [OnceLock<Kind>; KINDS],
-    /// Signatures that were met once: what is met no more is not kept.
-    met: [AtomicU64; MET],
+    /// Signatures that were seen once. A kind is kept only when its signature is seen again.
+    seen: [AtomicU64; SEEN],
 }
 
 const DOWN_FROM_END: u8 = 1;
 const FROM_PROGRAM: u8 = 2;
 const FROM_DESCRIPTOR: u8 = 3;
-/// In the lowest three bits: no word follows.
+/// In the lowest three bits: the entry skips expected words, and no word follows.
 const ONLY_SKIP: u8 = 7;
 /// The most words that one entry can skip.
 const MOST_SKIPPED: usize = 7 + 0x1FFF;
 
 impl Packer {
-    /// Looks at a fresh block of `layout` (none: there are no blocks). `rewritten`: words of a block, counted from the thread pointer, that
-    /// each switch writes. `None`: no memory.
+    /// Reads a fresh block of `layout` (`None`: there are no blocks). `rewritten` are offsets from
+    /// the thread pointer of the words that every switch writes. Returns `None` if there is no
+    /// memory.
     pub(crate) fn new(layout: Option<&Layout>, rewritten: &[isize]) -> Option<Packer> {
         let program = program::find();
         let block = match layout {
@@ -140,7 +151,7 @@ impl Packer {
             None => Vec::new(),
         };
         let kinds = [const { OnceLock::new() }; KINDS];
-        Some(Packer { block, program, kinds, met: [const { AtomicU64::new(0) }; MET] })
+        Some(Packer { block, program, kinds, seen: [const { AtomicU64::new(0) }; SEEN] })
     }
 
     fn fresh_block(layout: &Layout, rewritten: &[isize]) -> Option<Vec<Expected>> {
@@ -148,11 +159,11 @@ impl Packer {
         let size = 61 * PAGE;
         let low = map::reserve(size).ok()?;
         let end = low + size;
-        // SAFETY: fresh memory of ours, which stays mapped.
+        // SAFETY: the memory was just mapped and stays mapped.
         let tp = unsafe { layout.build(Bounds { low, end, guard: super::slab::GUARD_BYTES }) }?.tp;
         let begin = tp.wrapping_add_signed(layout.block_start());
         let expected = |at: usize| {
-            // SAFETY: between the block's begin and the end of its mapping.
+            // SAFETY: `at` lies between the start of the block and the end of its mapping.
             let word = unsafe { *(at as *const u64) };
             match word as usize {
                 _ if rewritten.contains(&(at as isize - tp as isize)) => Expected::Any,
@@ -164,7 +175,7 @@ impl Packer {
             }
         };
         let block = (begin..end).step_by(8).map(expected).collect();
-        // SAFETY: built above; nobody has run on it, and nobody will.
+        // SAFETY: the block was built above; no thread has run on it, and none will.
         unsafe {
             layout.destroy(tp);
             map::release(low, size);
@@ -172,15 +183,16 @@ impl Packer {
         Some(block)
     }
 
-    /// Where the thread-locals begin: at the slot's end, if there are none.
+    /// Where the thread-locals begin; the slot's end if there are none.
     fn block_begin(&self, place: &Place) -> usize {
         place.slot.end - 8 * self.block.len()
     }
 
-    /// Packs the stack that is suspended at `sp`, with its thread-locals. `None`: it does not fit into `to`.
+    /// Packs the stack that is suspended at `sp`, with its thread-locals. `None`: it does not fit
+    /// into `to`.
     ///
     /// # Safety
-    /// Nobody runs on the stack or changes it meanwhile.
+    /// No thread runs on the stack or changes it meanwhile.
     pub(crate) unsafe fn pack(&self, place: &Place, sp: usize, to: &mut [u8]) -> Option<usize> {
         // SAFETY: the caller's promise.
         unsafe {
@@ -189,7 +201,7 @@ impl Packer {
             if number == 0 || len.is_some_and(|len| len <= CLOSE) {
                 return len;
             }
-            // The one that is known of this kind has held much that others do not hold, or this one does.
+            // Either the known stack of this kind or this one holds much that others do not.
             let as_none = self.pack_as(0, place, sp, to);
             if as_none.is_some_and(|none| len.is_none_or(|len| none < len)) {
                 return as_none;
@@ -198,7 +210,7 @@ impl Packer {
         }
     }
 
-    /// As a stack of kind `number`.
+    /// Packs it as a stack of kind `number`.
     ///
     /// # Safety
     /// As [`pack`](Packer::pack).
@@ -217,14 +229,15 @@ impl Packer {
         Some(out.len)
     }
 
-    /// What the frames of a stack of kind `number` are expected to be.
+    /// The expected frames of a stack of kind `number`.
     fn frames_of(&self, number: u8) -> impl Iterator<Item = Expected> {
         let kind = usize::from(number).checked_sub(1).and_then(|i| self.kinds[i].get());
         let known: &[Expected] = kind.map_or(&[], |kind| &kind.frames);
         known.iter().copied().chain(std::iter::repeat(Expected::Value(0)))
     }
 
-    /// The number of the kind of a stack at `place`, which becomes known if it is met for the second time; 0 for none.
+    /// The number of the kind of a stack at `place`, 0 for none. A kind gets its number when it is
+    /// seen for the second time.
     fn kind_of(&self, frames: impl ExactSizeIterator<Item = u64> + Clone, place: &Place) -> u8 {
         if frames.len() > MOST_FRAMES {
             return 0;
@@ -233,8 +246,8 @@ impl Packer {
         let first = signature as usize % KINDS;
         for i in (first..KINDS).chain(0..first) {
             let Some(kind) = self.kinds[i].get() else {
-                let met = &self.met[(signature >> 32) as usize % MET];
-                if met.swap(signature, Relaxed) != signature {
+                let seen = &self.seen[(signature >> 32) as usize % SEEN];
+                if seen.swap(signature, Relaxed) != signature {
                     return 0;
                 }
                 let Some(mut known) = MapVec::with_room(frames.len()) else { return 0 };
@@ -249,8 +262,9 @@ impl Packer {
         0
     }
 
-    /// Tells kinds apart: how deep a stack is, and which addresses of code lie on it, in order. (As FNV-1a, by words. If two kinds had the same
-    /// signature, stacks of one would take more bytes.)
+    /// Identifies a kind: the depth of a stack, and the addresses of code on it, in order. (Like
+    /// FNV-1a, but over words. If two kinds had the same signature, stacks of one would take more
+    /// bytes.)
     fn signature(&self, frames: impl ExactSizeIterator<Item = u64>) -> u64 {
         const PRIME: u64 = 0x100_0000_01b3;
         let depth = frames.len() as u64;
@@ -262,10 +276,11 @@ impl Packer {
             })
     }
 
-    /// Writes back what [`pack`](Packer::pack) has packed.
+    /// Restores what [`pack`](Packer::pack) has packed.
     ///
     /// # Safety
-    /// The memory from `sp` to the slot's end is writable, the caller's, and zero (or, page by page, as it was packed); `from` was packed from the same place.
+    /// The memory from `sp` to the slot's end is writable, belongs to the caller, and is zero (or,
+    /// for whole pages, as it was when packed). `from` was packed from the same place.
     pub(crate) unsafe fn unpack(&self, from: &[u8], place: &Place, sp: usize) {
         let begin = self.block_begin(place);
         let end = place.slot.end;
@@ -304,11 +319,11 @@ impl Packer {
     }
 }
 
-/// Where packed words go.
+/// Where packed words are written.
 struct Writer<'a> {
     to: &'a mut [u8],
     len: usize,
-    /// Words as expected since the last that was not.
+    /// Expected words since the last unexpected one.
     skipped: usize,
     place: &'a Place,
     program: usize,
@@ -359,19 +374,19 @@ mod tests {
     use super::*;
     use crate::sys::rng::Rng;
 
-    /// Somewhere else for each slot.
+    /// A different place for each slot.
     fn place(slot: &Slot) -> Place {
         let descriptor = (1 << 45) + slot.range().start / 7 * 8;
         Place { slot: slot.range(), descriptor: descriptor..descriptor + 256 }
     }
 
     fn words(sp: usize, slot: &Slot) -> Vec<u64> {
-        // SAFETY: the test's own slot.
+        // SAFETY: the slot belongs to the test.
         unsafe { super::words(sp..slot.range().end) }.collect()
     }
 
-    /// Whatever the words are, they come back: zeroes in long and short runs, small numbers, pointers of all kinds, with thread-locals
-    /// and without.
+    /// All words come back: zeroes in long and short runs, small numbers, and pointers of all
+    /// kinds, with thread-locals and without.
     #[test]
     fn what_was_packed_comes_back() {
         let layout = crate::stack::tls::tests::layout();
@@ -384,7 +399,7 @@ mod tests {
                 if let Some(layout) = layout {
                     assert!(slot.ensure_block(layout));
                     // SAFETY: all blocks are on the list, whose links are not packed; the test
-                    // writes all over this one.
+                    // overwrites this block.
                     while !unsafe { layout.try_unlist(slot.tp()) } {}
                     links = layout.links().map(|off| slot.tp().wrapping_add_signed(off));
                 }
@@ -404,7 +419,7 @@ mod tests {
                         6 => place(&slot).descriptor.start as u64 + u64::from(rng.below(257)),
                         _ => packer.program.start as u64 + u64::from(rng.below(u32::MAX)),
                     };
-                    // SAFETY: the test's own slot, on which nobody runs.
+                    // SAFETY: the slot belongs to the test, and no thread runs on it.
                     unsafe { (at as *mut u64).write(word) };
                 }
                 for at in links.into_iter().filter(|&at| at != 0) {
@@ -414,19 +429,20 @@ mod tests {
                 let before = words(sp, &slot);
                 let mut packed = vec![0; 16 << 10];
                 let mut len = 0;
-                // The first of a kind, the second, and one of those that others are like.
+                // The first of a kind, the second, and one that is packed as a difference.
                 for _ in 0..3 {
                     // SAFETY: as above.
                     len = unsafe { packer.pack(&place(&slot), sp, &mut packed) }.expect("it fits");
                     assert!(len <= 10 * changes as usize + 64, "{changes} changes took {len} bytes");
-                    // SAFETY: as above; what it holds is packed.
+                    // SAFETY: as above; the contents are packed.
                     unsafe {
                         map::decommit(range.start + slab::GUARD_BYTES, range.len() - slab::GUARD_BYTES);
                         packer.unpack(&packed[..len], &place(&slot), sp);
                     }
                     assert!(words(sp, &slot) == before, "round {round}");
                 }
-                // What is too large for the place is refused, at any length.
+                // A stack that does not fit into the buffer is refused, at any length of the
+                // buffer.
                 for short in [0, 1, len / 2, len.saturating_sub(1)].into_iter().filter(|&short| short < len) {
                     // SAFETY: as above.
                     assert!(unsafe { packer.pack(&place(&slot), sp, &mut packed[..short]) }.is_none());
@@ -435,13 +451,15 @@ mod tests {
         }
     }
 
-    /// The third of a kind is packed as what differs, wherever its slot lies; one of another kind is not taken for it; and kinds that
-    /// nobody has room for are packed all the same.
+    /// The third stack of a kind is packed as a difference, wherever its slot is. A stack of
+    /// another kind is not taken for it. Kinds for which no number is left are packed without a
+    /// kind.
     #[test]
     fn stacks_of_a_kind_share_their_frames() {
         const WORDS: usize = 100;
         let packer = Packer::new(None, &[]).expect("memory");
-        let class = slab::class_for(512 << 10).expect("small"); // no other test's: all without blocks
+        // Used by no other test: no slot of it has a block.
+        let class = slab::class_for(512 << 10).expect("small");
         let code = packer.program.code.clone();
         let mut slots = Vec::new();
         let mut packed_len = |kind: usize, differs: u64| {
@@ -456,14 +474,14 @@ mod tests {
                     3 => place(&slot).descriptor.start + i,
                     _ => 0,
                 };
-                // SAFETY: the test's own slot, on which nobody runs.
+                // SAFETY: the slot belongs to the test, and no thread runs on it.
                 unsafe { ((sp + 8 * i) as *mut u64).write(word as u64) };
             }
             // SAFETY: as above.
             unsafe { ((sp + 8 * 50) as *mut u64).write(differs) };
             let before = words(sp, &slot);
             let mut packed = [0; 1 << 10];
-            // SAFETY: as above; what it holds is packed.
+            // SAFETY: as above; the contents are packed.
             let len = unsafe {
                 let len = packer.pack(&place(&slot), sp, &mut packed).expect("it fits");
                 map::decommit(range.start + slab::GUARD_BYTES, range.len() - slab::GUARD_BYTES);
@@ -471,7 +489,7 @@ mod tests {
                 len
             };
             assert_eq!(words(sp, &slot), before, "kind {kind}");
-            slots.push(slot); // each at another place
+            slots.push(slot); // each is at another place
             len
         };
         let alone = packed_len(0, 1);
@@ -493,7 +511,8 @@ mod tests {
         assert!(packed_len(0, 5) <= 20, "it is still known");
     }
 
-    /// One whose signature is that of a kind which is shorter, or longer, or much fuller: it takes more bytes, and comes back all the same.
+    /// A stack whose signature is that of a kind that is shorter, longer or much fuller: it takes
+    /// more bytes, but comes back.
     #[test]
     fn a_stack_that_is_not_like_its_kind() {
         const WORDS: usize = 60;
@@ -501,7 +520,7 @@ mod tests {
             let packer = Packer::new(None, &[]).expect("memory");
             let slot = slab::allocate(slab::class_for(2 << 20).expect("small")).expect("memory");
             let (place, sp) = (place(&slot), slot.stack_top() - 8 * WORDS);
-            // SAFETY: the test's own slot, on which nobody runs.
+            // SAFETY: the slot belongs to the test, and no thread runs on it.
             unsafe { ((sp + 40) as *mut u64).write(7) };
             let before = words(sp, &slot);
             let signature = packer.signature(before.iter().copied());
@@ -511,7 +530,7 @@ mod tests {
             assert!(packer.kinds[home].set(Kind { signature, frames }).is_ok());
             let mut packed = [0; 1 << 10];
             for number in [0, home as u8 + 1] {
-                // SAFETY: as above; what it holds is packed.
+                // SAFETY: as above; the contents are packed.
                 unsafe {
                     let len = packer.pack_as(number, &place, sp, &mut packed).expect("it fits");
                     map::decommit(place.slot.start + slab::GUARD_BYTES, place.slot.len() - slab::GUARD_BYTES);
@@ -525,7 +544,7 @@ mod tests {
         }
     }
 
-    /// A fresh block is next to nothing: its id and its dtv.
+    /// A fresh block takes few bytes: its id and its dtv.
     #[test]
     fn a_fresh_block_packs_to_a_few_bytes() {
         let layout = crate::stack::tls::tests::layout();
@@ -534,7 +553,7 @@ mod tests {
             let mut slot = slab::allocate(slab::class_for(bytes).expect("small")).expect("memory");
             assert!(slot.ensure_block(layout));
             let mut packed = [0; 256];
-            // SAFETY: the test's own slot.
+            // SAFETY: the slot belongs to the test.
             let len = unsafe { packer.pack(&place(&slot), slot.stack_top(), &mut packed) };
             let len = len.expect("it fits");
             assert!(len < 48, "{len} bytes for a slot of {bytes}");

@@ -1,26 +1,29 @@
-//! libc's list of threads, on which blocks are.
+//! Keeps blocks on libc's list of threads.
 //!
 //! # Why
-//! What one thread does to all others, libc does by a walk over its lists of threads: it gives each
-//! the initial values of a library's initial-exec thread-locals, waits until none is in the middle
-//! of a symbol's look-up before it frees what that reads, and resets what must not be shared with a
-//! child of `fork`. So every block is on the list of those threads whose stacks are not libc's own
-//! (`_dl_stack_user`), from before it is laid until it is given up, except while its goroutine is
-//! swapped out: then nobody runs on it, nobody will before it is back, and it has no memory to be
-//! written to.
+//! When one thread has to do something to all others, libc walks its lists of threads. It does that
+//! in three cases:
 //!
-//! The walks of `setuid` and its family pass blocks by, since these say that they are exiting
-//! (`Layout::build`): Ms are on the list as well, and a thread must change its credentials once.
+//! - It gives each thread the initial values of a library's initial-exec thread-locals.
+//! - Before it frees what a symbol look-up reads, it waits until no thread is in the middle of one.
+//! - It resets what must not be shared with a child of `fork`.
+//!
+//! So every block is on the list of threads whose stacks are not libc's own (`_dl_stack_user`),
+//! from before it is filled until it is given up. The exception is a block whose goroutine is
+//! swapped out: no thread runs on it before it is back, and it has no memory to be written to.
+//!
+//! The walks of `setuid` and its family skip blocks, because blocks say that they are exiting
+//! (`Layout::build`). Ms are on the list as well, and a thread must change its credentials once.
 //!
 //! # The lock
-//! is libc's own, a word that is 0 when free, 1 when held, 2 when held and wanted
-//! (`lowlevellock.h`); it lies 48 bytes behind the list's head in each glibc since 2.34. A check at
-//! start takes it and looks whether libc then waits for it. Older ones keep the list to themselves:
-//! [`find`] says so.
+//! The lock is libc's own: a word that is 0 when free, 1 when held, 2 when held and wanted
+//! (`lowlevellock.h`). It lies 48 bytes after the list's head in each glibc since 2.34. A check at
+//! start takes it and tests whether libc then waits for it. Older versions do not export the list;
+//! [`find`] reports that.
 //!
-//! # A fork in the middle
-//! In the child libc walks the list forwards, once, and forgets it. So an element's own links are
-//! written before it is linked, and a walk that meets a removal half done finds its way.
+//! # A fork during a change
+//! In the child libc walks the list forwards, once, and then forgets it. So an element's own links
+//! are written before it is linked, and a walk that meets a half-done removal still gets through.
 
 use super::tls::{LayoutError, thread_db_offset, word};
 use crate::sys::{futex, pin};
@@ -32,25 +35,24 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct List {
     head: usize,
-    /// Of a descriptor's links: to the next one, and to the one before.
+    /// Offset of the links in a descriptor: to the next element, then to the previous one.
     links: isize,
 }
 
-/// From the head to the lock: the head, that of the cache, and two words.
+/// From the head to the lock: this head, the head of the cache, and two words.
 const TO_LOCK: usize = 16 + 16 + 8 + 8;
 
-/// Finds the list, and makes sure that it is one and that its lock is where it was. `rtld_global`
-/// is libc's variable of that name.
+/// Finds the list, and checks that it is a list and that its lock is at the known place.
+/// `rtld_global` is the address of libc's variable of that name.
 pub(super) fn find(rtld_global: usize) -> Result<List, LayoutError> {
     let Ok(offset) = thread_db_offset(c"_thread_db_rtld_global__dl_stack_user") else {
         return Err(LayoutError::new(
-            "this libc keeps its list of threads to itself (2.34 and newer do not)",
+            "this libc does not export its list of threads (glibc 2.34 and newer do)",
         ));
     };
     let list =
         List { head: rtld_global + offset, links: thread_db_offset(c"_thread_db_pthread_list")? as isize };
-    // SAFETY: the head is two pointers in libc's data, and each element of what is a list points
-    // back.
+    // SAFETY: the head is two pointers in libc's data. If this is a list, each element points back.
     let is_list = unsafe {
         let (next, previous) = (*list.next_of(list.head), *list.previous_of(list.head));
         next != 0
@@ -62,7 +64,7 @@ pub(super) fn find(rtld_global: usize) -> Result<List, LayoutError> {
         return Err(LayoutError::new("the list of threads is not where libthread_db says"));
     }
     if list.lock_word().load(Relaxed) > 2 || !list.is_guarded() {
-        return Err(LayoutError::new("the lock of the list of threads is not where it was"));
+        return Err(LayoutError::new("the lock of the list of threads is not where glibc has it"));
     }
     Ok(list)
 }
@@ -77,12 +79,12 @@ impl List {
     }
 
     fn lock_word(&self) -> &AtomicU32 {
-        // SAFETY: aligned, in libc's data, which lives as long as the process; libc too uses it by
-        // atomic operations alone.
+        // SAFETY: the word is aligned and in libc's data, which lives as long as the process. libc,
+        // too, uses it only by atomic operations.
         unsafe { AtomicU32::from_ptr((self.head + TO_LOCK) as *mut u32) }
     }
 
-    /// Whether a thread that starts another one waits for the lock that we hold.
+    /// Whether a thread that starts another one waits for the lock while it is held here.
     fn is_guarded(&self) -> bool {
         let (go, gone) = mpsc::channel::<()>();
         let Ok(starter) = std::thread::Builder::new().spawn(move || {
@@ -102,7 +104,8 @@ impl List {
         starter.join().unwrap_or(false) && wanted
     }
 
-    /// As `lll_lock`. Its owner is pinned: what stops threads lets it finish.
+    /// Like `lll_lock`. The thread that holds the lock is pinned: it is not preempted before it
+    /// releases it.
     fn lock(&self) -> Locked<'_> {
         pin::enter();
         let word = self.lock_word();
@@ -114,7 +117,7 @@ impl List {
         Locked(self)
     }
 
-    /// As [`lock`](List::lock), if nobody has it.
+    /// Like [`lock`](List::lock), but only if the lock is free.
     fn try_lock(&self) -> Option<Locked<'_>> {
         pin::enter();
         if self.lock_word().compare_exchange(0, 1, Acquire, Relaxed).is_err() {
@@ -127,12 +130,12 @@ impl List {
     /// Puts the block at `tp` on the list.
     ///
     /// # Safety
-    /// It is not on it, its memory stays until it is taken off, and what libc's walks read of a
-    /// descriptor is there.
+    /// It is not on the list, its memory stays until it is taken off, and the fields of a
+    /// descriptor that libc's walks read are valid.
     pub(super) unsafe fn add(&self, tp: usize) {
         let own = word(tp, self.links) as usize;
         let _held = self.lock();
-        // SAFETY: under the lock the list's links are ours, and all its elements are mapped.
+        // SAFETY: under the lock the list's links may be changed, and all its elements are mapped.
         unsafe {
             let first = *self.next_of(self.head);
             self.next_of(own).write_volatile(first);
@@ -142,7 +145,7 @@ impl List {
         }
     }
 
-    /// Takes the block at `tp` off.
+    /// Takes the block at `tp` off the list.
     ///
     /// # Safety
     /// It is on the list.
@@ -151,10 +154,10 @@ impl List {
         unsafe { self.remove_locked(tp, self.lock()) };
     }
 
-    /// As [`remove`](List::remove), if nobody has the lock.
+    /// Like [`remove`](List::remove), but only if the lock is free.
     ///
     /// # Safety
-    /// As there.
+    /// As [`remove`](List::remove).
     pub(super) unsafe fn try_remove(&self, tp: usize) -> bool {
         let Some(held) = self.try_lock() else { return false };
         // SAFETY: the caller's promise.
@@ -166,19 +169,19 @@ impl List {
     /// As [`remove`](List::remove).
     unsafe fn remove_locked(&self, tp: usize, _held: Locked<'_>) {
         let own = word(tp, self.links) as usize;
-        // SAFETY: under the lock the list's links are ours, and all its elements are mapped.
+        // SAFETY: under the lock the list's links may be changed, and all its elements are mapped.
         unsafe {
             let (next, previous) = (*self.next_of(own), *self.previous_of(own));
             self.previous_of(next).write_volatile(previous);
             self.next_of(previous).write_volatile(next);
-            // Points to itself: a `fork` that still finds it may unlink it.
+            // The element points to itself: a `fork` that still finds it may unlink it.
             self.next_of(own).write_volatile(own);
             self.previous_of(own).write_volatile(own);
         }
     }
 }
 
-/// As long as this lives, the list stays as it is.
+/// While this lives, the list does not change.
 struct Locked<'a>(&'a List);
 
 impl Drop for Locked<'_> {

@@ -1,9 +1,12 @@
-//! Act: stacks and how to switch between them.
+//! Stacks, and switching between them. This layer is directly above `sys`.
 //!
-//! [`switch`] is the only place with context-switch assembly, [`slab`] hands out the memory, [`tls`] lays a
-//! thread descriptor and its thread-local block at the top of a slot (with [`surplus`], [`listed`],
-//! [`end`] and [`exit_trap`]), [`overflow`] tells a stack overflow from other faults, [`image`]
-//! packs what a suspended stack holds, [`walk`] finds the frames of one.
+//! - [`switch`]: the only place with context-switch assembly.
+//! - [`slab`]: hands out the memory of stacks, in slots.
+//! - [`tls`]: builds a thread descriptor and its thread-local block at the top of a slot, with
+//!   [`surplus`], [`listed`], [`end`] and [`exit_trap`].
+//! - [`overflow`]: tells a stack overflow from other faults.
+//! - [`image`]: packs what a suspended stack holds.
+//! - [`walk`]: finds the frames of a suspended stack.
 
 mod end;
 mod exit_trap;

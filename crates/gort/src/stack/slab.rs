@@ -1,4 +1,4 @@
-//! Where stacks come from: slots in big slabs, one mapping each.
+//! Allocates stacks: slots in large slabs, one memory mapping per slab.
 //!
 //! ```text
 //!   low                                                            low of the next, end
@@ -6,26 +6,33 @@
 //!   │ guard, 64 KiB    │ stack, grows down ◀──────────────────────────│ block         │
 //!   └──────────────────┴──────────────────────────────────────────────┴───────────────┘
 //! ```
-//! A slot is address space, committed by touching it. Its stack is a power of two, as that was
-//! asked for; the block of thread-locals and the guard come on top. All that lies between two
-//! stacks is a block or a guard. The guard is made without splitting the mapping where the kernel
-//! can (`sys/map.rs`), so the number of slots is bounded by memory, not by `vm.max_map_count`.
-//! Slots of one size form a class; the slabs of a class are never unmapped (a slot that is given up
-//! gives its pages back, and the address space is used again).
+//! A slot is address space that is committed when it is touched. The size of its stack is a power
+//! of two, as was asked for, plus what the block leaves of its room. The block of thread-locals and
+//! the guard come in addition, so everything between two stacks is a block or a guard. Where the
+//! kernel can, the guard is made without splitting the mapping (`sys/map.rs`), so memory limits the
+//! number of slots, not `vm.max_map_count`. Slots of one size form a class. The slabs of a class
+//! are never unmapped: a slot that is given up returns its pages, and its address space is used
+//! again.
 //!
 //! # The width of a guard
-//! Compilers probe big frames page by page, but not all do: a frame of C without probes that is
-//! larger than the guard reaches the slot below. A guard costs no memory but the entries of a page
-//! table, of which there is one of 4 KiB for each 2 MiB of slots; so its width is a matter of that.
-//! Measured, below stacks of 256 KiB: 4 KiB take 0.7 µs to install, and a slot 537 bytes of page
-//! tables; 64 KiB 1.5 µs and 649 bytes; 256 KiB 2.5 µs and 1 034 bytes.
+//! Compilers probe large frames page by page, but not all do. A C frame without probes that is
+//! larger than the guard reaches the slot below. A guard costs no memory except page-table entries
+//! (one table of 4 KiB for each 2 MiB of slots), so the width is chosen by that cost. Measured
+//! below stacks of 256 KiB:
+//!
+//! | guard | time to install | page tables per slot |
+//! | --- | --- | --- |
+//! | 4 KiB | 0.7 µs | 537 bytes |
+//! | 64 KiB | 1.5 µs | 649 bytes |
+//! | 256 KiB | 2.5 µs | 1 034 bytes |
 //!
 //! # The distance of two slots
-//! is an odd number of pages. Were it a power of two, the tops of all stacks would share a few sets
-//! of the TLB, and a thousand goroutines that take turns would miss it each time.
+//! The distance is an odd number of pages. If it were a power of two, the tops of all stacks would
+//! share a few sets of the TLB, and a thousand goroutines that take turns would miss it each time.
 //!
-//! A slot in the free list has either no block (fresh, or given up) or a block whose thread-locals keep their
-//! values, like those of a pool's thread.
+//! # Free slots
+//! A slot in the free list has either no block (it is fresh, or was given up) or a block whose
+//! thread-locals keep their values, as on a thread of a thread pool.
 
 use super::tls::{Block, Bounds, Layout};
 use crate::sys::lock::Lock;
@@ -35,35 +42,37 @@ use crate::sys::sync::{AtomicUsize, Ordering::*};
 use std::io;
 use std::num::NonZeroUsize;
 
-/// The default stack: reserved address space, of which a parked goroutine holds a page.
+/// The default stack size: reserved address space. A parked goroutine uses one page of it.
 pub(crate) const DEFAULT_STACK_BYTES: usize = 256 << 10;
 /// The smallest stack.
 pub(crate) const MIN_STACK_BYTES: usize = 16 << 10;
 /// The largest stack.
 pub(crate) const MAX_STACK_BYTES: usize = 1 << 30;
-/// What is mapped at once, unless a slot is larger.
+/// How much is mapped at once, unless a slot is larger.
 const SLAB_BYTES: usize = 64 << 20;
-/// The guard below each stack, see the module's head.
+/// The guard below each stack; for the size see the head of this file.
 pub(crate) const GUARD_BYTES: usize = 64 << 10;
 const MIN_SHIFT: u32 = MIN_STACK_BYTES.trailing_zeros();
 const CLASSES: usize = (MAX_STACK_BYTES.trailing_zeros() - MIN_SHIFT) as usize + 1;
 
-/// The bytes above each stack, for the block: an odd number of pages.
+/// The bytes above each stack for the block: an odd number of pages.
 static ROOM: AtomicUsize = AtomicUsize::new(PAGE);
 
-/// Every slot has room for a block of `bytes` above its stack. Before the first slot is made.
+/// Makes room for a block of `bytes` above the stack of every slot. Must be called before the first
+/// slot is made.
 pub(crate) fn make_room(bytes: usize) {
     let pages = bytes.div_ceil(PAGE) | 1;
     ROOM.fetch_max(pages * PAGE, Relaxed);
 }
 
-/// A stack slot; whoever holds this owns its memory.
+/// A stack slot. The owner of this value owns the slot's memory.
 #[derive(Debug)]
 pub(crate) struct Slot {
     /// Not 0, so that an `Option<Slot>` is no larger.
     low: NonZeroUsize,
     class: u8,
-    /// The thread-locals, once built; without them `tp` is 0 and the stack begins at the slot's end.
+    /// The thread-locals, once they are built. Before that `tp` is 0 and the stack begins at the
+    /// slot's end.
     block: Block,
 }
 
@@ -78,7 +87,7 @@ impl Slot {
         self.low.get()
     }
 
-    /// All of it, guard and block included.
+    /// The size of the whole slot, with guard and block.
     pub(crate) fn bytes(&self) -> usize {
         slot_bytes(self.class)
     }
@@ -87,7 +96,7 @@ impl Slot {
         self.class
     }
 
-    /// The FS base of this slot, 0 if it has no block.
+    /// The FS base of this slot; 0 if it has no block.
     #[inline]
     pub(crate) fn tp(&self) -> usize {
         self.block.tp
@@ -99,12 +108,12 @@ impl Slot {
         self.block.stack_top
     }
 
-    /// The addresses of the stack that may be touched.
+    /// The addresses of the stack that may be accessed.
     pub(crate) fn stack(&self) -> std::ops::Range<usize> {
         self.low() + GUARD_BYTES..self.block.stack_top
     }
 
-    /// All of it.
+    /// The addresses of the whole slot.
     pub(crate) fn range(&self) -> std::ops::Range<usize> {
         self.low()..self.low() + self.bytes()
     }
@@ -114,14 +123,15 @@ impl Slot {
         self.low()..self.low() + GUARD_BYTES
     }
 
-    /// Builds the slot's thread-locals if it has none yet. False: libc has no memory.
+    /// Builds the slot's thread-locals if it has none yet. Returns false if libc has no memory.
     pub(crate) fn ensure_block(&mut self, layout: &Layout) -> bool {
         if self.block.tp != 0 {
             return true;
         }
         let bounds = Bounds { low: self.low(), end: self.range().end, guard: GUARD_BYTES };
         assert!(layout.block_bytes() <= ROOM.load(Relaxed), "no room was made for the block");
-        // SAFETY: without a block the slot's pages are fresh or were decommitted, so they are zero, and ours.
+        // SAFETY: without a block the slot's pages are fresh or were decommitted, so they are zero,
+        // and they belong to this slot.
         match unsafe { layout.build(bounds) } {
             Some(block) => {
                 self.block = block;
@@ -131,10 +141,10 @@ impl Slot {
         }
     }
 
-    /// Gives the pages back that lie altogether below `sp`.
+    /// Returns to the system the pages that are completely below `sp`.
     ///
     /// # Safety
-    /// Nobody is on the stack, and nothing below `sp` is needed.
+    /// No thread is on the stack, and nothing below `sp` is needed.
     pub(crate) unsafe fn decommit_below(&self, sp: usize) {
         let (begin, end) = (self.low() + GUARD_BYTES, sp & !(PAGE - 1));
         if (begin + 1..self.range().end).contains(&end) {
@@ -143,22 +153,23 @@ impl Slot {
         }
     }
 
-    /// Gives the pages back and makes every touch of the slot fault.
+    /// Returns the pages to the system and makes every access to the slot fault.
     ///
     /// # Errors
-    /// The kernel's; then part of it may be closed.
+    /// The kernel's error; part of the slot may then be closed.
     ///
     /// # Safety
-    /// Guards are [`GuardKind::Install`], what the slot holds is kept elsewhere, and nobody touches it before [`open`](Slot::open).
+    /// Guards are of [`GuardKind::Install`], the contents of the slot are kept elsewhere, and the
+    /// slot is not touched before [`open`](Slot::open).
     pub(crate) unsafe fn close(&self) -> io::Result<()> {
         // SAFETY: the caller's promise.
         unsafe { map::guard(self.low() + GUARD_BYTES, self.bytes() - GUARD_BYTES, GuardKind::Install) }
     }
 
-    /// The way back: the slot is zero.
+    /// Undoes [`close`](Slot::close); the slot is zero then.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's error.
     ///
     /// # Safety
     /// It was [closed](Slot::close).
@@ -167,10 +178,10 @@ impl Slot {
         unsafe { map::unguard(self.low() + GUARD_BYTES, self.bytes() - GUARD_BYTES) }
     }
 
-    /// Gives block and pages back; the slot can be used again as a fresh one.
+    /// Frees the block and returns the pages; the slot can be used again like a fresh one.
     ///
     /// # Safety
-    /// The destructors of the block ran, and nobody is on the stack.
+    /// The destructors of the block ran, and no thread is on the stack.
     pub(crate) unsafe fn give_up(&mut self, layout: Option<&Layout>) {
         if let Some(layout) = layout
             && self.block.tp != 0
@@ -184,23 +195,23 @@ impl Slot {
     }
 }
 
-/// The stack of a class; a slot's may be somewhat larger.
+/// The stack size of a class; the stack of a slot may be somewhat larger.
 fn stack_bytes(class: u8) -> usize {
     MIN_STACK_BYTES << class
 }
 
-/// From one slot to the next.
+/// The distance from one slot to the next.
 fn slot_bytes(class: u8) -> usize {
     GUARD_BYTES + stack_bytes(class) + ROOM.load(Relaxed)
 }
 
-/// The class whose stacks have `bytes`.
+/// The class whose stacks have at least `bytes`.
 ///
 /// # Errors
-/// A sentence, if that is more than the largest.
+/// A message, if `bytes` is more than the largest stack.
 pub(crate) fn class_for(bytes: usize) -> Result<u8, String> {
     if bytes > MAX_STACK_BYTES {
-        return Err(format!("a stack of {bytes} bytes is more than the largest, {MAX_STACK_BYTES}"));
+        return Err(format!("a stack of {bytes} bytes is larger than the maximum, {MAX_STACK_BYTES}"));
     }
     let bytes = bytes.max(MIN_STACK_BYTES).next_power_of_two();
     Ok((bytes.trailing_zeros() - MIN_SHIFT) as u8)
@@ -209,23 +220,23 @@ pub(crate) fn class_for(bytes: usize) -> Result<u8, String> {
 /// The slots of one size.
 struct Class {
     free: MapVec<Slot>,
-    /// The rest of the newest slab.
+    /// The unused rest of the newest slab.
     next: usize,
     end: usize,
-    /// Where the slabs are, to find the slot of an address.
+    /// The address ranges of the slabs.
     slabs: MapVec<std::ops::Range<usize>>,
 }
 
 static CLASS: [Lock<Class>; CLASSES] =
     [const { Lock::new(Class { free: MapVec::new(), next: 0, end: 0, slabs: MapVec::new() }) }; CLASSES];
 
-/// How many are in each class's free list; changed under its lock, read without.
+/// The length of each class's free list; changed under the class's lock, read without it.
 static FREE: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
 
-/// Slots that exist, free or not.
+/// How many slots exist, free or not.
 static SLOTS: AtomicUsize = AtomicUsize::new(0);
 
-/// Which guards to use instead of the best ones; for tests of the fallback.
+/// Not 0: use `mprotect` guards instead of the best ones. For tests of the fallback.
 static FORCE_MPROTECT: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes guards by `mprotect` even where the kernel can do better.
@@ -238,7 +249,8 @@ pub(crate) fn guards() -> GuardKind {
     if FORCE_MPROTECT.load(Relaxed) != 0 { GuardKind::Mprotect } else { map::guard_kind() }
 }
 
-/// What to do when no slot can be had: where guards split mappings, their number is bounded.
+/// Advice for the user when no slot can be allocated: if guards split mappings, their number is
+/// limited.
 pub(crate) fn advice() -> &'static str {
     match guards() {
         GuardKind::Install => "",
@@ -246,7 +258,7 @@ pub(crate) fn advice() -> &'static str {
     }
 }
 
-/// A slot of `class`: a used one if there is one (most recently freed first), else a fresh one.
+/// Allocates a slot of `class`: the most recently freed one, or else a fresh one.
 pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
     let stride = slot_bytes(class);
     let mut c = CLASS[class as usize].lock();
@@ -262,8 +274,8 @@ pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
         c.slabs.push(base..base + slab);
     }
     let low = c.next;
-    // SAFETY: the slot's low end lies in a slab that was mapped for slots, and this one is not used
-    // yet.
+    // SAFETY: the slot's low end lies in a slab that was mapped for slots, and this slot is not
+    // used yet.
     unsafe { map::guard(low, GUARD_BYTES, guards()) }?;
     c.next += stride;
     drop(c);
@@ -281,7 +293,8 @@ pub(crate) fn free(slots: impl Iterator<Item = Slot>) {
     }
 }
 
-/// Up to `max` slots that were freed longest ago, as long as more than `keep` are free in their class.
+/// Takes up to `max` slots that were freed longest ago, while more than `keep` are free in their
+/// class.
 pub(crate) fn take_cold(keep: usize, max: usize) -> Vec<Slot> {
     let mut cold = Vec::with_capacity(max);
     for (class, free) in CLASS.iter().zip(&FREE) {
@@ -293,12 +306,13 @@ pub(crate) fn take_cold(keep: usize, max: usize) -> Vec<Slot> {
     cold
 }
 
-/// Whether more than `keep` slots of a class wait to be used again (a look without locks).
+/// Whether a class has more than `keep` free slots; checked without locks.
 pub(crate) fn has_cold(keep: usize) -> bool {
     FREE.iter().any(|free| free.load(Relaxed) > keep)
 }
 
-/// How many slots exist, and how many of them are in the free lists (not counting those that Ps keep warm).
+/// How many slots exist, and how many of them are in the free lists (without those that Ps keep
+/// cached).
 pub(crate) fn counts() -> (usize, usize) {
     (SLOTS.load(Relaxed), FREE.iter().map(|free| free.load(Relaxed)).sum())
 }
@@ -307,7 +321,7 @@ pub(crate) fn counts() -> (usize, usize) {
 mod tests {
     use super::*;
 
-    /// Sizes round up to a class, and absurd ones are refused with both figures.
+    /// Sizes are rounded up to a class; too large ones are refused with both numbers.
     #[test]
     fn classes() {
         for (asked, given) in [
@@ -324,8 +338,8 @@ mod tests {
         }
     }
 
-    /// A stack is as large as its class says, with the block above it and all of the guard below;
-    /// and nothing but the guard lies between a block and the stack above it.
+    /// A stack is as large as its class says, with the block above it and all of the guard below
+    /// it. Only the guard lies between a block and the stack above it.
     #[test]
     fn block_and_guard_come_on_top() {
         let layout = crate::stack::tls::tests::layout();
@@ -345,7 +359,7 @@ mod tests {
         }
     }
 
-    /// A slot's memory is its own, is zero when fresh, and comes back zeroed after it was given up.
+    /// Slots do not overlap; a slot is zero when fresh and again after it was given up.
     #[test]
     fn slots_are_separate_and_come_back_clean() {
         crate::stack::tls::tests::layout();
@@ -354,7 +368,7 @@ mod tests {
         let b = allocate(class).expect("memory");
         assert!(a.stack().end <= b.guard().start || b.stack().end <= a.guard().start);
         let top = (a.stack().end - 8) as *mut u64;
-        // SAFETY: the slot is ours and its stack is writable.
+        // SAFETY: the slot belongs to the test and its stack is writable.
         unsafe {
             assert_eq!(*top, 0);
             *top = 7;

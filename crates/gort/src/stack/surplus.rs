@@ -1,22 +1,26 @@
-//! What libc keeps free in each thread's block, for libraries that are opened later, and which
-//! library gets it.
+//! Takes the space that libc keeps free in each thread's block for libraries that are opened later.
 //!
-//! # Why it must belong to a library
-//! Thread-locals of a library that is opened by `dlopen` are allocated when a thread first uses
-//! them, but for the *initial-exec* ones: those lie at one distance from every thread pointer, in a
-//! surplus of some 1.6 KB below the thread-locals of the libraries that the program was started
-//! with. A goroutine whose stack began below the surplus would touch a second page for nothing; one
-//! whose stack lies *in* it must be sure that no library gets it. So a library of ours takes all of
-//! it, once for the process. A library that wants some later is refused by libc: "cannot allocate
-//! memory in static TLS block".
+//! # Why a library must take it
+//! Thread-locals of a library opened by `dlopen` are allocated when a thread first uses them. The
+//! exception is *initial-exec* thread-locals: they lie at the same distance from every thread
+//! pointer, in a surplus of some 1.6 KB below the thread-locals of the libraries that the program
+//! was started with.
+//!
+//! - If a goroutine's stack began below the surplus, the goroutine would touch a second page for no
+//!   use.
+//! - If its stack lies *in* the surplus, no library may get that space later.
+//!
+//! So a library that gort makes takes all of the surplus, once per process. libc then refuses a
+//! later library that wants some: "cannot allocate memory in static TLS block".
 //!
 //! # The library
-//! is a file in memory (`memfd`), made here and opened by libc's own `dlopen`. It holds no code: a
-//! segment of data, thread-locals of as many bytes as wanted, and one relocation of the kind that
-//! asks for initial-exec thread-locals. The relocated word tells where they lie. It is opened by a
-//! thread that ends soon, so that its path leads nowhere afterwards. A first library, of one byte,
-//! finds out what is free; it is closed again, which libc allows for the last one; the second is
-//! never closed.
+//! It is a file in memory (`memfd`), made here and opened by libc's own `dlopen`. It has no code: a
+//! segment of data, thread-locals of the wanted size, and one relocation of the kind that asks for
+//! initial-exec thread-locals. The relocated word tells where they lie. The library is opened by a
+//! thread that ends soon, so its path leads nowhere afterwards.
+//!
+//! A first library, of one byte, finds out what is free. It is closed again; libc allows that for
+//! the library that was opened last. The second library is never closed.
 
 use crate::sys::thread;
 use std::ffi::{CStr, CString};
@@ -24,8 +28,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
-/// How libc lays a block, as far as it matters here: from the lowest byte of static TLS to the end
-/// of the descriptor, and of these the descriptor.
+/// The sizes of a block in libc that matter here: of everything from the lowest byte of static TLS
+/// to the end of the descriptor, and of the descriptor alone.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
     pub(super) all: usize,
@@ -39,9 +43,9 @@ impl Sizes {
     }
 }
 
-/// The bytes below the thread pointer that belong to some library.
+/// The bytes below the thread pointer that belong to libraries.
 pub(super) fn used(sizes: Sizes) -> Result<usize, String> {
-    elsewhere(move || used_here(sizes))
+    on_new_thread(move || used_here(sizes))
 }
 
 fn used_here(sizes: Sizes) -> Result<usize, String> {
@@ -51,25 +55,25 @@ fn used_here(sizes: Sizes) -> Result<usize, String> {
             probe.close();
             at.checked_sub(1)
                 .filter(|&used| used <= sizes.room())
-                .ok_or_else(|| format!("an odd offset, {at}"))
+                .ok_or_else(|| format!("an unexpected offset, {at}"))
         }
         Err(Refused::NoRoom) => Ok(sizes.room()),
         Err(Refused::Otherwise(why)) => Err(why),
     }
 }
 
-/// Takes all that is free, for good, and says how many bytes below the thread pointer belonged to
-/// libraries before.
+/// Takes everything that is free, permanently. Returns how many bytes below the thread pointer
+/// belonged to libraries before.
 pub(super) fn take(sizes: Sizes) -> Result<usize, String> {
     static USED: OnceLock<Result<usize, String>> = OnceLock::new();
-    USED.get_or_init(|| elsewhere(move || take_here(sizes))).clone()
+    USED.get_or_init(|| on_new_thread(move || take_here(sizes))).clone()
 }
 
-/// Runs `f` on a thread of its own.
-fn elsewhere(f: impl FnOnce() -> Result<usize, String> + Send) -> Result<usize, String> {
+/// Runs `f` on a new thread.
+fn on_new_thread(f: impl FnOnce() -> Result<usize, String> + Send) -> Result<usize, String> {
     std::thread::scope(|s| match std::thread::Builder::new().spawn_scoped(s, f) {
-        Ok(thread) => thread.join().unwrap_or_else(|_| Err("a panic".into())),
-        Err(e) => Err(format!("no thread: {e}")),
+        Ok(thread) => thread.join().unwrap_or_else(|_| Err("a thread panicked".into())),
+        Err(e) => Err(format!("a thread could not be started: {e}")),
     })
 }
 
@@ -79,9 +83,9 @@ fn take_here(sizes: Sizes) -> Result<usize, String> {
     if used < sizes.room() {
         let taken = Library::open(sizes.room() - used, true).map_err(|e| e.to_string())?;
         if taken.offset != sizes.room() {
-            return Err(format!("an odd offset, {}, where {} was due", taken.offset, sizes.room()));
+            return Err(format!("an unexpected offset, {} instead of {}", taken.offset, sizes.room()));
         }
-        library = Some(taken); // its path is not given to another one as long as that lives
+        library = Some(taken); // while it lives, its path is not used again
     }
     match Library::open(1, false) {
         Err(Refused::NoRoom) => {
@@ -91,14 +95,14 @@ fn take_here(sizes: Sizes) -> Result<usize, String> {
         Err(other) => Err(other.to_string()),
         Ok(library) => {
             library.close();
-            Err("libc has more room than it said".into())
+            Err("libc has more room than it reports".into())
         }
     }
 }
 
 /// Why a library could not be opened.
 enum Refused {
-    /// There is not so much room.
+    /// There is not enough room.
     NoRoom,
     Otherwise(String),
 }
@@ -106,16 +110,16 @@ enum Refused {
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refused::NoRoom => f.write_str("somebody else was given the room"),
+            Refused::NoRoom => f.write_str("another library was given the room"),
             Refused::Otherwise(why) => f.write_str(why),
         }
     }
 }
 
-/// One that is open.
+/// An open library.
 struct Library {
     handle: *mut libc::c_void,
-    /// Its thread-locals begin so many bytes below the thread pointer.
+    /// The distance of the start of its thread-locals below the thread pointer.
     offset: usize,
     _file: OwnedFd,
 }
@@ -124,39 +128,40 @@ impl Library {
     fn open(bytes: usize, for_good: bool) -> Result<Library, Refused> {
         let file =
             in_memory(&image(bytes, for_good)).map_err(|e| Refused::Otherwise(format!("memfd: {e}")))?;
-        // Not the plain path: libc knows libraries by the path they were opened by, and the next
-        // one that is opened from memory may have the same descriptor; so may a file of a debugger,
-        // which looks at that path in a process of its own.
+        // Not the plain path of the descriptor: libc identifies libraries by the path they were
+        // opened by, and the next library opened from memory may have the same descriptor. So may a
+        // file of a debugger, which looks at that path in its own process.
         let path = format!("/proc/self/task/{}/fd/{}", thread::tid(), file.as_raw_fd());
         let path = CString::new(path).expect("no zero in it");
-        // SAFETY: a path; the library has no code that could run.
+        // SAFETY: the path is valid; the library has no code that could run.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if handle.is_null() {
-            // SAFETY: after a failure dlerror gives a string, which stays until the next call of
-            // this thread.
+            // SAFETY: after a failure dlerror returns a string that stays until this thread's next
+            // call.
             let why = unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy().into_owned();
             return Err(if why.contains("static TLS") { Refused::NoRoom } else { Refused::Otherwise(why) });
         }
-        // SAFETY: a name that the library has.
+        // SAFETY: the library has a symbol of this name.
         let word = unsafe { libc::dlsym(handle, SYMBOL.as_ptr()) } as *const isize;
-        // SAFETY: null, or the word in the library, relocated when it was opened.
+        // SAFETY: null, or the word in the library, which was relocated when the library was
+        // opened.
         let offset = unsafe { word.as_ref() }.map_or(0, |below| below.wrapping_neg()) as usize;
         Ok(Library { handle, offset, _file: file })
     }
 
     fn close(self) {
-        // SAFETY: opened by us, and nothing of it is used any more.
+        // SAFETY: the handle comes from `open`, and nothing of the library is used any more.
         unsafe { libc::dlclose(self.handle) };
     }
 }
 
 fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    /// Linux 6.3: nobody will want to run this.
+    /// Linux 6.3: the file is not meant to be executed.
     const MFD_NOEXEC_SEAL: libc::c_uint = 8;
     let create = |flags| {
-        // SAFETY: a name and flags.
+        // SAFETY: takes a name and flags.
         let fd = unsafe { libc::memfd_create(c"gort-static-tls".as_ptr(), libc::MFD_CLOEXEC | flags) };
-        // SAFETY: the descriptor is fresh, and ours.
+        // SAFETY: the descriptor is fresh and has no other owner.
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
     };
     let fd = create(MFD_NOEXEC_SEAL).or_else(|_| create(0))?;
@@ -168,7 +173,7 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
 /// The exported word.
 const SYMBOL: &CStr = c"gort_static_tls";
 
-/// A library with so many bytes of initial-exec thread-locals.
+/// A library with this many bytes of initial-exec thread-locals.
 fn image(bytes: usize, for_good: bool) -> Vec<u8> {
     const DYNAMIC: u64 = 0x120;
     const SYMBOLS: u64 = 0x200;
@@ -188,7 +193,7 @@ fn image(bytes: usize, for_good: bool) -> Vec<u8> {
     let words = |words: &[u64]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
     let halves = |halves: &[u32]| halves.iter().flat_map(|h| h.to_le_bytes()).collect::<Vec<u8>>();
 
-    // The header: 64 bits, little endian; a shared object for x86-64; four program headers behind
+    // The header: 64 bits, little endian; a shared object for x86-64; four program headers after
     // it, no sections.
     put(0, b"\x7fELF\x02\x01\x01");
     put(0x10, &halves(&[62 << 16 | 3, 1]));
@@ -220,11 +225,12 @@ fn image(bytes: usize, for_good: bool) -> Vec<u8> {
         (0, 0),
     ];
     put(DYNAMIC, &dynamic.iter().flat_map(|&(tag, value)| words(&[tag, value])).collect::<Vec<_>>());
-    // Symbol 0 is nothing; symbol 1 is the word: global data of 8 bytes, in some section.
+    // Symbol 0 is empty; symbol 1 is the word: global data of 8 bytes, in some section.
     put(SYMBOLS + 24, &halves(&[name as u32, 1 << 16 | 0x11]));
     put(SYMBOLS + 32, &words(&[WORD, 8]));
     put(HASH, &halves(&[1, 2, 1, 0, 0]));
-    // The word becomes the distance of this library's thread-locals from the thread pointer.
+    // The relocation makes the word the distance of this library's thread-locals from the thread
+    // pointer.
     put(RELOCATIONS, &words(&[WORD, R_X86_64_TPOFF64, 0]));
     put(STRINGS + 1, SONAME);
     put(STRINGS + name, SYMBOL.to_bytes_with_nul());

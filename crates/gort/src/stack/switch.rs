@@ -14,16 +14,16 @@
 //!   │ r13                  │ sp + 24   on a fresh stack: the entry function
 //!   │ r14                  │ sp + 16
 //!   │ r15                  │ sp + 8
-//!   │ x87 cw │ mxcsr       │ sp        rounding and exception masks belong to the goroutine, as to a thread
+//!   │ x87 cw │ mxcsr       │ sp        rounding and exception masks: each goroutine has its own
 //!   └──────────────────────┘
 //! ```
-//! Everything else is saved by the compiler around the call, because `switch` is an ordinary function to it. The
-//! FS base is written between the two stacks: no instruction uses a thread-local there.
+//! The compiler saves everything else around the call, because `switch` is an ordinary function to
+//! it. The FS base is written between the two stacks, where no instruction uses a thread-local.
 
 use std::arch::naked_asm;
 use std::ffi::c_void;
 
-/// Where the saved registers are, counted from the `sp` of a suspended stack.
+/// Offsets of the saved registers from the `sp` of a suspended stack.
 pub(crate) const SAVED_RBP: usize = 48;
 /// See [`SAVED_RBP`].
 pub(crate) const SAVED_RIP: usize = 56;
@@ -52,7 +52,7 @@ macro_rules! switch_body {
             "mov [rdi], rsp", // the stack can be resumed by others from here on
             "mov rsp, rsi",
             $($set_fs,)*
-            // Loading a control word is slow, so only where it differs.
+            // Loading a control word is slow, so it is loaded only if it differs.
             "cmp eax, [rsp]",
             "je 2f",
             "ldmxcsr [rsp]",
@@ -76,26 +76,28 @@ macro_rules! switch_body {
 /// Suspends the current stack into `*save` and resumes the one suspended at `to`.
 ///
 /// # Safety
-/// `to` was written by a switch (or by [`prepare`]) and is resumed once; `save` is valid and read by nobody before
-/// the stack is off this thread. `_fs` is ignored: both stacks use the thread's own thread-locals.
+/// `to` was written by a switch (or by [`prepare`]) and is resumed once. `save` is valid and is not
+/// read before the stack is off this thread. `_fs` is ignored: both stacks use the thread's own
+/// thread-locals.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn switch_same_fs(save: *mut usize, to: usize, _fs: usize) {
     switch_body!()
 }
 
-/// As [`switch_same_fs`], and sets the FS base to `fs`.
+/// Like [`switch_same_fs`], and sets the FS base to `fs`.
 ///
 /// # Safety
-/// As there; `fs` is the descriptor on which the resumed stack was suspended, and the kernel allows `wrfsbase`.
+/// As for [`switch_same_fs`]. In addition, `fs` is the descriptor on which the resumed stack was
+/// suspended, and the kernel allows `wrfsbase`.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn switch_wrfsbase(save: *mut usize, to: usize, fs: usize) {
     switch_body!("wrfsbase rdx")
 }
 
-/// As [`switch_wrfsbase`], by `arch_prctl(ARCH_SET_FS)`.
+/// Like [`switch_wrfsbase`], but with `arch_prctl(ARCH_SET_FS)`.
 ///
 /// # Safety
-/// As there.
+/// As for [`switch_wrfsbase`], except that the kernel need not allow `wrfsbase`.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn switch_arch_prctl(save: *mut usize, to: usize, fs: usize) {
     switch_body!(
@@ -110,7 +112,7 @@ unsafe extern "sysv64" fn switch_arch_prctl(save: *mut usize, to: usize, fs: usi
     )
 }
 
-/// How switching treats the FS base; decided once at start.
+/// How a switch treats the FS base; decided once at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FsMode {
     /// Goroutines use the thread's own thread-locals.
@@ -121,7 +123,8 @@ pub(crate) enum FsMode {
     ArchPrctl,
 }
 
-/// Suspends the current stack into `*save`, resumes the one suspended at `to`, on the FS base `fs`.
+/// Suspends the current stack into `*save` and resumes the one suspended at `to`, on the FS base
+/// `fs`.
 ///
 /// # Safety
 /// See [`switch_wrfsbase`]; `mode` is the same in every call of the process.
@@ -137,8 +140,8 @@ pub(crate) unsafe fn switch(mode: FsMode, save: *mut usize, to: usize, fs: usize
     }
 }
 
-/// The first frame of every goroutine: calls `r13(r12)`, which never returns. `.cfi_undefined rip` tells
-/// debuggers and the unwinder that there is no caller.
+/// The first frame of every goroutine: calls `r13(r12)`, which never returns. `.cfi_undefined rip`
+/// tells debuggers and the unwinder that there is no caller.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn start() {
     naked_asm!(
@@ -152,16 +155,18 @@ unsafe extern "sysv64" fn start() {
     )
 }
 
-/// Lays out a fresh stack below `top` so that the first [`switch`] to the returned `sp` calls `entry(arg)`.
+/// Prepares a fresh stack below `top`, so that the first [`switch`] to the returned `sp` calls
+/// `entry(arg)`.
 ///
 /// # Safety
-/// `top` is 16-byte aligned and the end of writable memory that nobody else uses.
+/// `top` is 16-byte aligned and the end of writable memory that is not otherwise used.
 pub(crate) unsafe fn prepare(top: usize, entry: extern "sysv64" fn(usize) -> !, arg: usize) -> usize {
-    // After `ret` pops the return address, rsp is `top - 16`: 16-byte aligned, as `start` needs it for its call.
+    // After `ret` pops the return address, rsp is `top - 16`: 16-byte aligned, as `start` needs it
+    // for its call.
     let sp = top - 16 - FRAME_BYTES;
     let word = |off: usize| (sp + off) as *mut usize;
-    // SAFETY: the words lie in the memory that the caller gives. The rest of the frame may hold anything: the
-    // other registers mean nothing to `start`.
+    // SAFETY: the words lie in the memory that the caller gives. The rest of the frame may hold
+    // anything, because `start` does not use the other registers.
     unsafe {
         (sp as *mut u32).write(DEFAULT_MXCSR);
         ((sp + 4) as *mut u32).write(DEFAULT_X87_CW);
@@ -174,11 +179,11 @@ pub(crate) unsafe fn prepare(top: usize, entry: extern "sysv64" fn(usize) -> !, 
     sp
 }
 
-/// Calls `f(arg)`; to an unwinder that starts below, its caller is the stack that was suspended at `sp`: the frame description says
-/// that the registers are where [`switch`] has left them.
+/// Calls `f(arg)`. To an unwinder that starts in `f`, the caller is the stack that was suspended at
+/// `sp`: the frame description says that the registers are where [`switch`] has left them.
 ///
 /// # Safety
-/// `sp` was written by a switch and nobody resumes that stack meanwhile; `f` does not unwind.
+/// `sp` was written by a switch, and that stack is not resumed meanwhile. `f` does not unwind.
 #[unsafe(naked)]
 pub(crate) unsafe extern "sysv64" fn call_as_if_from(
     sp: usize,

@@ -1,10 +1,10 @@
-//! The frames of a suspended stack.
+//! Finds the frames of a suspended stack.
 
 use super::switch;
 use std::ffi::c_void;
 use std::fmt::Write;
 
-/// Frames after which a stack is cut off.
+/// The most frames that are found.
 const MOST: usize = 100;
 
 /// The return addresses on the stack that was suspended at `sp`, the innermost first.
@@ -13,13 +13,13 @@ const MOST: usize = 100;
 /// As [`switch::call_as_if_from`].
 pub(crate) unsafe fn frames(sp: usize) -> Vec<usize> {
     let mut found = Vec::with_capacity(MOST);
-    // SAFETY: the caller's promise; `collect` gets what it expects.
+    // SAFETY: the caller's promise; `collect` gets the argument that it expects.
     unsafe { switch::call_as_if_from(sp, collect, (&raw mut found).cast()) };
     found
 }
 
 extern "sysv64" fn collect(arg: *mut c_void) {
-    // SAFETY: `frames` passes its list, which is used by nobody else meanwhile.
+    // SAFETY: `frames` passes its list, which has no other user meanwhile.
     let found = unsafe { &mut *arg.cast::<Vec<usize>>() };
     let border = switch::call_as_if_from as *const () as usize;
     let mut beyond = false;
@@ -32,7 +32,8 @@ extern "sysv64" fn collect(arg: *mut c_void) {
     });
 }
 
-/// Writes the frames as Go does, a line for the function and one for the place; without those of the runtime around them.
+/// Writes the frames as Go does: a line for the function and a line for the place. Leaves out the
+/// runtime's frames around them.
 pub(crate) fn write_frames(frames: &[usize], out: &mut String) {
     let mut lines = Vec::new();
     for &ip in frames {
@@ -55,7 +56,8 @@ pub(crate) fn write_frames(frames: &[usize], out: &mut String) {
     }
 }
 
-/// How a goroutine leaves its thread, and where it began. An optimised program may have kept short names only, so the places count too.
+/// Whether the frame belongs to the runtime: how a goroutine leaves its thread, and where it began.
+/// An optimised program may have kept only short names, so the places are checked too.
 fn is_inner((name, place): &(String, String)) -> bool {
     let of = |folder: &str| place.starts_with(&format!("{}/src/{folder}/", env!("CARGO_MANIFEST_DIR")));
     name.contains("gort::sched::")
@@ -64,7 +66,7 @@ fn is_inner((name, place): &(String, String)) -> bool {
         || place.contains("/src/stack/switch.rs")
 }
 
-/// What std puts between a goroutine's entry and its closure.
+/// Whether the frame is std's, between a goroutine's entry and its closure.
 fn is_glue((name, place): &(String, String)) -> bool {
     name.contains("__rust_try")
         || ["library/std/src/panic", "library/core/src/panic/", "library/core/src/ops/function.rs"]
@@ -100,14 +102,15 @@ mod tests {
         std::hint::black_box(());
     }
 
-    /// The functions of a suspended stack are found, and nothing of the stack that looks.
+    /// The functions of a suspended stack are found, and nothing of the stack that walks it.
     #[test]
     fn a_suspended_stack_is_walked() {
         let mut memory = vec![0u128; 4096];
         let top = memory.as_mut_ptr_range().end as usize & !15;
         let mut s = Stacks { main: 0, other: 0, fs: 0 };
         let frames = {
-            // SAFETY: the memory is ours; the stack is prepared, resumed once, and suspends itself again.
+            // SAFETY: the memory belongs to the test; the stack is prepared, resumed once, and
+            // suspends itself again.
             unsafe {
                 let p = &raw mut s;
                 let fresh = switch::prepare(top, entry, p as usize);

@@ -1,9 +1,12 @@
 //! How much CPU time the control groups of this process allow.
 //!
-//! `/proc/self/cgroup` names the group, `/proc/self/mountinfo` says where its hierarchy is mounted. A line with the `cpu` controller of
-//! version 1 wins over version 2's, as the kernel attaches the controller to one of them. The limit is the **smallest of the group
-//! and all its ancestors** that can be seen. Everything is looked up anew each time, so a process that is moved is noticed. What
-//! cannot be read or understood is no limit.
+//! - `/proc/self/cgroup` names the group; `/proc/self/mountinfo` says where its hierarchy is
+//!   mounted.
+//! - A version 1 line with the `cpu` controller wins over version 2, because the kernel attaches
+//!   the controller to one of them only.
+//! - The limit is the **smallest of the group and all its ancestors** that are visible.
+//! - Every call reads the files again, so it notices when the process is moved to another group.
+//! - A file that cannot be read or understood sets no limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +17,8 @@ enum Version {
     V2,
 }
 
-/// CPUs' worth of time that the process may use; `None` for no limit. `root` is `/`, or a tree that a test has made.
+/// CPUs' worth of time that the process may use; `None` for no limit. `root` is `/`, or a tree that
+/// a test has made.
 pub(crate) fn cpu_limit(root: &Path) -> Option<f64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
@@ -30,7 +34,8 @@ pub(crate) fn cpu_limit(root: &Path) -> Option<f64> {
     limit
 }
 
-/// The group with the `cpu` controller, in the text of `/proc/self/cgroup`: lines of `hierarchy:controllers:path`.
+/// Finds the group with the `cpu` controller in the text of `/proc/self/cgroup`, whose lines are
+/// `hierarchy:controllers:path`.
 fn find_group(text: &str) -> Option<(Version, &str)> {
     let mut v2 = None;
     for line in text.lines() {
@@ -50,7 +55,8 @@ fn find_group(text: &str) -> Option<(Version, &str)> {
     v2
 }
 
-/// If `line` of mountinfo mounts the hierarchy so that `group` can be seen: where, and the group's path below that.
+/// If `line` of mountinfo mounts the hierarchy so that `group` is visible, returns the mount point
+/// and the group's path below it.
 fn mount_of(line: &str, version: Version, group: &str) -> Option<(String, String)> {
     let (head, tail) = line.split_once(" - ")?;
     let mut head = head.split(' ').skip(3);
@@ -95,7 +101,7 @@ fn read_limit(dir: &Path, version: Version) -> Option<f64> {
             (quota.to_string(), period.to_string())
         }
     };
-    // `max` and -1 are no numbers above zero.
+    // `max` and -1 are not numbers above zero.
     let positive = |text: String| text.trim_end().parse::<i64>().ok().filter(|&n| n > 0);
     Some(positive(quota)? as f64 / positive(period)? as f64)
 }
@@ -104,7 +110,7 @@ fn read_limit(dir: &Path, version: Version) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// A tree of files that is removed again.
+    /// A tree of files that is removed on drop.
     struct Tree(PathBuf);
 
     impl Tree {
@@ -174,7 +180,7 @@ mod tests {
         assert_eq!(tree("50000 x\n"), None);
     }
 
-    /// golang/go#81180: the tightest of the ancestors counts.
+    /// golang/go#81180: the tightest limit of the ancestors applies.
     #[test]
     fn the_smallest_of_the_hierarchy_counts() {
         let tree = Tree::new(
@@ -190,7 +196,8 @@ mod tests {
         assert_eq!(tree.limit(), Some(2.0));
     }
 
-    /// Inside a container the group is the root of what is mounted; or the mount shows a part of the hierarchy.
+    /// Inside a container the group is the root of what is mounted, or the mount shows a part of
+    /// the hierarchy.
     #[test]
     fn in_a_container() {
         let own_namespace = Tree::new(
@@ -227,7 +234,8 @@ mod tests {
         assert_eq!(outside.limit(), None);
     }
 
-    /// Hybrid: version 2 is mounted beside, without the `cpu` controller; or it has it, and version 1 has others.
+    /// Hybrid: version 2 is mounted beside version 1, either without the `cpu` controller or with
+    /// it.
     #[test]
     fn hybrid() {
         let v2_unified = "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";

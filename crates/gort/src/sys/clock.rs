@@ -11,16 +11,18 @@ pub(crate) fn now_ns() -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
-/// A count that grows by one to five every nanosecond: to tell cheaply that little time has passed. Processors may disagree, so a
-/// difference can be anything; whoever uses one must be right with a wrong one that is large.
+/// A counter that grows by one to five every nanosecond: a cheap way to tell that little time has
+/// passed. CPUs may disagree, so a difference can be anything. Code that uses it must stay correct
+/// when a difference is wrong and large.
 #[inline(always)]
 pub(crate) fn cycles() -> u64 {
     // SAFETY: every x86-64 has the instruction, and Linux lets programs use it.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// One moment on both clocks. The `Instant` was read first, so a deadline computed from it is never early; of some pairs
-/// it is the one read fastest, so it is late by some ten nanoseconds.
+/// One moment on both clocks. The `Instant` is read first, so a deadline computed from it is never
+/// early. Of several pairs the one read fastest is kept, so such a deadline is late by some ten
+/// nanoseconds.
 fn base() -> &'static (Instant, u64) {
     static BASE: OnceLock<(Instant, u64)> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -34,7 +36,8 @@ fn base() -> &'static (Instant, u64) {
     })
 }
 
-/// The nanoseconds at which `t` is reached; a moment before the first call of this function counts as passed.
+/// The nanoseconds at which `t` is reached. A moment before the first call of this function counts
+/// as passed.
 pub(crate) fn ns_of(t: Instant) -> u64 {
     let (instant, ns) = *base();
     match t.checked_duration_since(instant) {
@@ -52,7 +55,7 @@ pub(crate) fn instant_of(ns: u64) -> Instant {
     }
 }
 
-/// `ns` as the kernel wants it.
+/// `ns` in the form that the kernel takes.
 pub(crate) fn timespec(ns: u64) -> libc::timespec {
     libc::timespec {
         tv_sec: (ns / 1_000_000_000).min(i64::MAX as u64 / 2) as i64,

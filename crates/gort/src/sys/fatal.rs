@@ -1,6 +1,7 @@
-//! The way out: what is left when nothing can be trusted any more. Fit for signal handlers.
+//! Writing to stderr and ending the process when other parts of the program can no longer be
+//! trusted. Safe in signal handlers, except [`say`], which allocates.
 
-/// Writes all of `bytes` to stderr, as far as it goes.
+/// Writes `bytes` to stderr; gives up on the first error except `EINTR`.
 pub(crate) fn write_stderr(mut bytes: &[u8]) {
     while !bytes.is_empty() {
         // SAFETY: the bytes are readable for the length of the call.
@@ -14,13 +15,15 @@ pub(crate) fn write_stderr(mut bytes: &[u8]) {
     }
 }
 
-/// Tells the user something, a line of its own. Not by `eprintln`: a goroutine may have parked with std's lock, which the runtime's own threads must
-/// not wait for; and that nobody can be told (a full disk) is no panic.
+/// Prints a line for the user to stderr.
+///
+/// It does not use `eprintln`: a goroutine may have parked while it holds std's lock, and the
+/// runtime's own threads must not wait for that. A failed write (a full disk) is not a panic.
 pub(crate) fn say(what: std::fmt::Arguments<'_>) {
     write_stderr(format!("gort: {what}\n").as_bytes());
 }
 
-/// Ends the process at once: no destructors, no `atexit`.
+/// Ends the process at once, without destructors or `atexit` handlers.
 pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(status) }

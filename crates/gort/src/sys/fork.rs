@@ -1,24 +1,25 @@
 //! Whether this process is a forked child of one in which the runtime was started.
 //!
-//! A child has one thread, a copy of the memory, and the parent's open files, the epoll instance
-//! and the eventfd behind the runtime among them. So the runtime is dead in it: nobody else runs,
-//! and what it did to those files it would do to the parent. What gort does in a child:
+//! A child has one thread, a copy of the memory, and the parent's open files. Among these are the
+//! runtime's epoll instance and eventfd. So the runtime cannot work in a child: no other thread
+//! runs, and whatever the child did to those files would affect the parent. What gort does in a
+//! child:
 //!
-//! | | |
+//! | operation | in a child |
 //! | --- | --- |
-//! | waits, starts of goroutines, timers, I/O | panic with a sentence ([`refuse`]) |
-//! | drops, unlocks, wake-ups | change this process's memory at most: there is nobody to be told |
+//! | waits, starts of goroutines, timers, I/O | panic with an explanation ([`refuse`]) |
+//! | drops, unlocks, wake-ups | change only this process's memory: there is no thread to notify |
 //!
-//! Raw locks that another thread held as the process was forked are never free again. What drops
-//! something takes none; what waits for one for a second panics.
+//! A raw lock that another thread held at the fork is never free again in the child. Drops take no
+//! such lock; an operation that waits for one for a second panics.
 //!
-//! # How it is known
-//! By a word on a page that the kernel gives a child as zeroes (`MADV_WIPEONFORK`, Linux 4.14):
-//! however the child was made, without `pthread_atfork`'s handlers too. Older kernels have the
-//! handler ([`become_child`]). A child that shares its parent's memory until it calls `exec`
-//! (`vfork`, `posix_spawn`) is none.
+//! # How it is detected
+//! A word on a page that the kernel gives a child as zeroes (`MADV_WIPEONFORK`, Linux 4.14). This
+//! works however the child was made, even without the handlers of `pthread_atfork`. On older
+//! kernels the handler clears the word ([`become_child`]). A child that shares its parent's memory
+//! until it calls `exec` (`vfork`, `posix_spawn`) does not count as a child.
 //!
-//! Looks are for slow paths and for what ends in a system call anyway.
+//! The check belongs on slow paths and on paths that end in a system call anyway.
 
 use super::map;
 use super::sync::{AtomicPtr, AtomicU32, Ordering::*};
@@ -28,7 +29,8 @@ use std::ptr::null_mut;
 /// `madvise` advice: the page is zeroes in a child.
 const MADV_WIPEONFORK: libc::c_int = 18;
 
-/// The word: 1 in the process that has started the runtime, 0 in its children. Null before.
+/// The word: 1 in the process that has started the runtime, 0 in its children. Null before the
+/// start.
 static ALIVE: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
 
 fn word() -> Option<&'static AtomicU32> {
@@ -36,19 +38,20 @@ fn word() -> Option<&'static AtomicU32> {
     unsafe { ALIVE.load(Acquire).as_ref() }
 }
 
-/// Whether this is such a child.
+/// Whether this process is such a child.
 #[inline]
 pub(crate) fn is_child() -> bool {
     word().is_some_and(|word| word.load(Relaxed) == 0)
 }
 
-/// From here on, children are told apart. May be called again.
+/// Prepares the detection of children. May be called again.
 pub(crate) fn watch() -> io::Result<()> {
     if word().is_some() {
         return Ok(());
     }
     let page = map::reserve(map::PAGE)?;
-    // SAFETY: the page is ours. Where the kernel has no such advice, the handler has to do.
+    // SAFETY: the page was just mapped. If the kernel does not know this advice, the handler of
+    // `pthread_atfork` does the work.
     unsafe { libc::madvise(page as *mut libc::c_void, map::PAGE, MADV_WIPEONFORK) };
     let page = page as *mut AtomicU32;
     // SAFETY: mapped above, large enough and aligned.
@@ -57,14 +60,14 @@ pub(crate) fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// For the handler of `pthread_atfork`, in the child.
+/// Marks this process as a child. Called by the handler of `pthread_atfork`, in the child.
 pub(crate) fn become_child() {
     if let Some(word) = word() {
         word.store(0, Relaxed);
     }
 }
 
-/// Panics in a child: `what` needs a runtime.
+/// Panics in a child, because `what` needs a running runtime.
 #[inline]
 #[track_caller]
 pub(crate) fn refuse(what: &str) {
@@ -73,12 +76,12 @@ pub(crate) fn refuse(what: &str) {
     }
 }
 
-/// Why `what` cannot be in a child.
+/// The error text: why `what` is impossible in a child.
 #[cold]
 pub(crate) fn sentence(what: &str) -> String {
     format!(
-        "gort: {what} in a forked child: the runtime's threads are the parent's, so here nothing of \
-         gort can wait, start goroutines or do I/O; call exec or _exit, or start the runtime after \
-         the fork"
+        "gort: {what} in a forked child: this process has none of the runtime's threads, so gort \
+         cannot wait, start goroutines or do I/O here; call exec or _exit, or start the runtime \
+         after the fork"
     )
 }

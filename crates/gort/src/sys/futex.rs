@@ -1,15 +1,16 @@
-//! Sleeping on a 32-bit word. All waits use absolute deadlines, so an interrupted one keeps its time.
+//! Sleeping on a 32-bit word. All waits use absolute deadlines, so a wait that is interrupted and
+//! repeated keeps its deadline.
 
 use super::clock;
 use super::sync::AtomicU32;
 
-/// Sleeps while `*word == expected`, at most until `deadline_ns` (CLOCK_MONOTONIC). Returns on a wake, a
-/// changed word, the deadline, or for no reason at all; the caller looks again.
+/// Sleeps while `*word == expected`, at most until `deadline_ns` (CLOCK_MONOTONIC). Returns after a
+/// wake, a changed word, the deadline, or spuriously; the caller must check the word again.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) {
     let ts = deadline_ns.map(clock::timespec);
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
-    // SAFETY: `word` lives for the call because the caller holds the reference; FUTEX_WAIT_BITSET only reads
-    // it, and `ts_ptr` is null or points to `ts`, which outlives the call.
+    // SAFETY: `word` lives for the call because the caller holds the reference. FUTEX_WAIT_BITSET
+    // only reads it. `ts_ptr` is null or points to `ts`, which outlives the call.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -23,10 +24,12 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) {
     }
 }
 
-/// Wakes at most `n` sleepers on the word at `addr`. The address alone is used: the word may already be gone
-/// (its owner saw the change and left), and then the kernel wakes nobody, or a stranger who looks again.
+/// Wakes at most `n` sleepers on the word at `addr`. Only the address is used: the word may already
+/// be gone, because its owner saw the change and left. Then the kernel wakes no thread, or an
+/// unrelated one, which checks its own word again.
 pub(crate) fn wake_addr(addr: *const u32, n: i32) {
-    // SAFETY: FUTEX_WAKE_PRIVATE does not read or write user memory; a stale address is harmless (see above).
+    // SAFETY: FUTEX_WAKE_PRIVATE does not read or write user memory; a stale address is harmless
+    // (see above).
     unsafe {
         libc::syscall(libc::SYS_futex, addr, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, n);
     }

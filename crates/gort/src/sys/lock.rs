@@ -1,17 +1,18 @@
 //! The raw lock of the runtime: short critical sections, no poisoning, no parking of goroutines.
 //!
-//! It blocks the M (and so the P), so no user code and no park may happen under it. Locks follow the floors:
-//! a channel's lock may be held while taking the scheduler's, never the other way. A holder, and who waits to become one, is
-//! pinned (`pin.rs`): a signal does not take its P away.
+//! A waiter blocks its M, and so its P, so no user code and no park may happen under the lock.
+//! Locks are taken from higher layers to lower ones: a channel's lock may be held while taking the
+//! scheduler's, never the reverse. The holder of a lock and the threads that wait for it are pinned
+//! (`pin.rs`): a signal does not take their P away.
 
-mod word;
+mod lock_word;
 
 use super::pin;
 use super::sync::{AtomicU32, nap};
+use lock_word::LockWord;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
-use word::LockWord;
 
 /// A value behind a raw lock.
 #[repr(C)]
@@ -20,7 +21,8 @@ pub(crate) struct Lock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the lock gives out one `&mut T` at a time, so sharing it needs only that T may move to the holder.
+// SAFETY: the lock gives out one `&mut T` at a time, so sharing it needs only that T may move to
+// the thread that holds it.
 unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
 // SAFETY: owning the lock is owning the T.
 unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
@@ -32,12 +34,12 @@ impl<T> Lock<T> {
 }
 
 impl<T: ?Sized> Lock<T> {
-    /// The lock without what it guards: to be taken by who only wants others to keep off.
+    /// The lock without its value, for a caller that only wants to keep other threads out.
     pub(crate) fn erased(&self) -> *const Lock<()> {
         std::ptr::from_ref(self).cast() // `repr(C)`: the word comes first
     }
 
-    /// Takes the lock, spinning a little and then sleeping (G, M and P wait).
+    /// Takes the lock: spins a little, then sleeps (G, M and P wait).
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         pin::enter();
@@ -56,12 +58,12 @@ impl<T: ?Sized> Lock<T> {
         Some(Guard { lock: self })
     }
 
-    /// Takes the lock within a second: for the handler of a fault. The thread that was interrupted
-    /// may be the holder, which never gives it back.
+    /// Tries to take the lock for up to a second. For the handler of a fault: the interrupted
+    /// thread may itself hold the lock, and then it never becomes free.
     #[cold]
     pub(crate) fn lock_in_handler(&self) -> Option<Guard<'_, T>> {
-        const LOOKS: u32 = 10_000;
-        (0..LOOKS).find_map(|nth| {
+        const ATTEMPTS: u32 = 10_000;
+        (0..ATTEMPTS).find_map(|nth| {
             if nth > 0 {
                 nap(Duration::from_micros(100), 0);
             }
@@ -69,14 +71,15 @@ impl<T: ?Sized> Lock<T> {
         })
     }
 
-    /// Its rank among locks of its kind: who takes several of them takes them in this order.
+    /// The lock's rank among locks of its kind: a caller that takes several takes them in this
+    /// order.
     #[inline]
     pub(crate) fn rank(&self) -> usize {
         std::ptr::from_ref(self).cast::<()>().addr()
     }
 
-    /// The guard of a lock that the caller holds and whose guard it has forgotten: for those who hold several
-    /// locks at once, as `select` does.
+    /// The guard of a lock that the caller holds and whose guard it has forgotten. For callers that
+    /// hold several locks at once, as `select` does.
     ///
     /// # Safety
     /// This thread took the lock by `mem::forget(self.lock())`, and no other guard of it is in use.
@@ -86,13 +89,13 @@ impl<T: ?Sized> Lock<T> {
     }
 }
 
-/// The right to use the value.
+/// Gives access to the value; dropping it releases the lock.
 pub(crate) struct Guard<'a, T: ?Sized> {
     lock: &'a Lock<T>,
 }
 
 impl<T: ?Sized> Guard<'_, T> {
-    /// Whether somebody sleeps for the lock.
+    /// Whether a thread sleeps for the lock.
     pub(crate) fn is_wanted(&self) -> bool {
         self.lock.word.is_wanted()
     }
@@ -110,7 +113,8 @@ impl<T: ?Sized> Deref for Guard<'_, T> {
 impl<T: ?Sized> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a Guard exists only while its thread holds the lock, and it is borrowed mutably here.
+        // SAFETY: a Guard exists only while its thread holds the lock, and it is borrowed mutably
+        // here.
         unsafe { &mut *self.lock.value.get() }
     }
 }

@@ -1,12 +1,13 @@
-//! A growing array on mappings of its own, for what the runtime keeps under its raw locks: it never asks the program's allocator,
-//! whose locks a goroutine may hold that was stopped.
+//! A growable array on memory mappings of its own, for data that the runtime keeps under its raw
+//! locks. It never calls the program's allocator, because a preempted goroutine may hold that
+//! allocator's locks.
 
 use super::map::{self, PAGE};
 use std::alloc::{Layout, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// As a `Vec`, of values that need no destructor.
+/// Like `Vec`, for values that need no destructor.
 pub(crate) struct MapVec<T> {
     start: NonNull<T>,
     len: usize,
@@ -15,7 +16,7 @@ pub(crate) struct MapVec<T> {
 
 // SAFETY: it owns its values.
 unsafe impl<T: Send> Send for MapVec<T> {}
-// SAFETY: as above; a shared one only gives its values out to be read.
+// SAFETY: as above; through a shared reference the values can only be read.
 unsafe impl<T: Sync> Sync for MapVec<T> {}
 
 impl<T> MapVec<T> {
@@ -25,7 +26,7 @@ impl<T> MapVec<T> {
         MapVec { start: NonNull::dangling(), len: 0, capacity: 0 }
     }
 
-    /// Empty, with room for `n`; `None` if the system has no memory.
+    /// An empty array with room for `n` values; `None` if the system has no memory.
     pub(crate) fn with_room(n: usize) -> Option<MapVec<T>> {
         let mut room = MapVec::new();
         if n != 0 {
@@ -39,22 +40,23 @@ impl<T> MapVec<T> {
         if self.len == self.capacity {
             self.grow();
         }
-        // SAFETY: there is room for one more, and the array is ours.
+        // SAFETY: there is room for one more value, and the array is borrowed mutably.
         unsafe { self.start.add(self.len).write(value) };
         self.len += 1;
     }
 
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
-        // SAFETY: the value was written by `push`, and is not in the array any more.
+        // SAFETY: the value was written by `push`, and it is no longer in the array.
         Some(unsafe { self.start.add(self.len).read() })
     }
 
-    /// Takes the first `n` out and hands each to `f`.
+    /// Removes the first `n` values and passes each to `f`.
     pub(crate) fn take_front(&mut self, n: usize, mut f: impl FnMut(T)) {
         assert!(n <= self.len);
         for i in 0..n {
-            // SAFETY: below the length; the value is overwritten, or beyond the length, below.
+            // SAFETY: `i` is below the length. The place is overwritten, or beyond the new length,
+            // below.
             f(unsafe { self.start.add(i).read() });
         }
         self.len -= n;
@@ -69,7 +71,8 @@ impl<T> MapVec<T> {
             handle_alloc_error(Layout::array::<T>(capacity).expect("a mapping of this size was asked for"))
         };
         let to = NonNull::new(to as *mut T).expect("a mapping is not at 0");
-        // SAFETY: the new mapping has room for all, and does not overlap; nobody uses the old one any more.
+        // SAFETY: the new mapping has room for all values and does not overlap; the old one is not
+        // used afterwards.
         unsafe {
             to.copy_from_nonoverlapping(self.start, self.len);
             self.release();
@@ -79,10 +82,10 @@ impl<T> MapVec<T> {
     }
 
     /// # Safety
-    /// The array is not used any more.
+    /// The array is not used afterwards.
     unsafe fn release(&mut self) {
         if self.capacity != 0 {
-            // SAFETY: the mapping is ours, and the caller's promise.
+            // SAFETY: the mapping belongs to this array, and the caller's promise.
             unsafe { map::release(self.start.as_ptr().addr(), self.capacity * size_of::<T>()) };
         }
     }
@@ -91,7 +94,7 @@ impl<T> MapVec<T> {
 impl<T> Deref for MapVec<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: that many values were written; dangling is right for none.
+        // SAFETY: `len` values were written; a dangling pointer is valid for an empty slice.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -105,7 +108,7 @@ impl<T> DerefMut for MapVec<T> {
 
 impl<T> Drop for MapVec<T> {
     fn drop(&mut self) {
-        // SAFETY: nobody can use the array after this.
+        // SAFETY: the array cannot be used after this.
         unsafe { self.release() };
     }
 }
@@ -126,7 +129,7 @@ mod tests {
         assert_eq!(MapVec::<u64>::with_room(0).expect("nothing").len(), 0);
     }
 
-    /// It holds what was put in, across growing, and gives it back from either end.
+    /// The array holds the pushed values across growth, and returns them from either end.
     #[test]
     fn holds_what_was_pushed() {
         let mut v = MapVec::new();

@@ -1,8 +1,9 @@
-//! A fence of which one side pays for both.
+//! An asymmetric fence: one side pays for both.
 //!
-//! Two threads each write a word and then read the other's: at least one must see the other's write. Normally both need a full fence in
-//! between. Where one side runs millions of times a second and the other seldom, the first has [`fence_light`], which costs
-//! nothing, and the second [`fence_heavy`], which makes every running thread of the process pass a full fence.
+//! Two threads each write a word and then read the other's word; at least one must see the other's
+//! write. Normally both need a full fence in between. Here one side runs millions of times a second
+//! and the other seldom. The frequent side uses [`fence_light`], which costs nothing. The other
+//! side uses [`fence_heavy`], which makes every running thread of the process pass a full fence.
 
 use std::io;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -15,23 +16,24 @@ fn membarrier(command: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// To be called once before the first [`fence_heavy`].
+/// Must be called once before the first [`fence_heavy`].
 ///
 /// # Errors
-/// What the kernel says that does not have it.
+/// The kernel's error, if it does not support the call.
 pub(crate) fn register() -> io::Result<()> {
     membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
 }
 
-/// The seldom side's fence, some microseconds.
+/// The fence of the seldom side; takes some microseconds.
 ///
 /// # Errors
-/// There was none: the process has not [registered](register), or may not ask any more.
+/// No fence was made: the process has not [registered](register), or is no longer allowed to ask.
 pub(crate) fn fence_heavy() -> io::Result<()> {
     membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
 }
 
-/// The frequent side's fence: the compiler keeps the order, and [`fence_heavy`] has the processor keep it.
+/// The fence of the frequent side. The compiler keeps the order here; [`fence_heavy`] makes the CPU
+/// keep it.
 #[inline(always)]
 pub(crate) fn fence_light() {
     compiler_fence(Ordering::SeqCst);

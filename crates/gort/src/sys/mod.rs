@@ -1,7 +1,8 @@
-//! Ground: system calls for futexes, signals, maps and clocks, and what is made of them.
+//! The lowest layer: system calls for futexes, signals, mappings and clocks, and what is built from
+//! them.
 //!
-//! Nothing here knows a goroutine. Every atomic that takes part in a protocol comes through [`sync`], so that the models in
-//! `crates/gort-models` can put loom's in their place.
+//! Nothing here knows about goroutines. Every atomic that takes part in a protocol comes from
+//! [`sync`], so that the models in `crates/gort-models` can replace it with loom's.
 
 pub(crate) mod cgroup;
 pub(crate) mod clock;

@@ -1,14 +1,15 @@
-//! How deep this thread is in sections that must not lose their P to a signal.
+//! How many sections this thread is in during which a signal must not take its P away.
 //!
 //! # Role
-//! The handler that preempts (`sched/preempt/`) leaves a thread alone whose depth is not zero: it holds a lock of the
-//! runtime, or works on the P. Entering and leaving is one instruction on a thread-local, so it is right at every instant at which
-//! a signal can come.
+//! The preemption handler (`sched/preempt/`) leaves a thread alone whose depth is not zero: that
+//! thread holds a lock of the runtime or works on the P. Entering and leaving is one instruction on
+//! a thread-local, so the depth is right at every instant at which a signal can arrive.
 //!
 //! # Why assembly
-//! In shared mode a goroutine changes its thread at parks, and the compiler may keep a thread-local's address across them. The
-//! instruction here names the word by its offset from the FS base, which is the same on every thread and in every goroutine's
-//! block (static TLS; `Layout::discover` checks that for the thread-locals beside it).
+//! In shared mode a goroutine changes its thread at parks, and the compiler may keep the address of
+//! a thread-local across them. The instruction here addresses the word by its offset from the FS
+//! base. The offset is the same on every thread and in every goroutine's block (static TLS;
+//! `Layout::discover` checks that for the thread-locals beside it).
 
 use super::fs;
 use std::arch::asm;
@@ -19,7 +20,7 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Where `DEPTH` lies, counted from the FS base; 0 before anybody asked.
+/// The offset of `DEPTH` from the FS base; 0 until it is first needed.
 static OFFSET: AtomicIsize = AtomicIsize::new(0);
 
 #[cold]
@@ -29,7 +30,7 @@ fn find_offset() -> isize {
     offset
 }
 
-/// Begins such a section; they nest.
+/// Begins a section; sections nest.
 #[inline(always)]
 pub(crate) fn enter() {
     let mut offset = OFFSET.load(Relaxed);
@@ -40,7 +41,7 @@ pub(crate) fn enter() {
     unsafe { asm!("inc dword ptr fs:[{}]", in(reg) offset, options(nostack)) };
 }
 
-/// Ends the section that the caller began last.
+/// Ends the section that was begun last.
 #[inline(always)]
 pub(crate) fn leave() {
     // SAFETY: as in `enter`, which has set the offset.
@@ -62,16 +63,17 @@ pub(crate) fn depth() -> u32 {
     depth
 }
 
-/// Whoever first runs on the block at `tp` is inside one section, which it ends.
+/// Makes the first thread that runs on the block at `tp` start inside one section, which it then
+/// ends.
 ///
 /// # Safety
-/// `tp` is the thread pointer of a block of thread-locals that nobody runs on.
+/// `tp` is the thread pointer of a block of thread-locals that no thread runs on.
 pub(crate) unsafe fn begin_suspended(tp: usize) {
     let mut offset = OFFSET.load(Relaxed);
     if offset == 0 {
         offset = find_offset();
     }
-    // SAFETY: `DEPTH` lies there in every block, and this one is the caller's.
+    // SAFETY: `DEPTH` is there in every block, and this block is the caller's.
     unsafe { (tp.wrapping_add_signed(offset) as *mut u32).write(1) };
 }
 
@@ -79,7 +81,7 @@ pub(crate) unsafe fn begin_suspended(tp: usize) {
 mod tests {
     use super::*;
 
-    /// Sections nest, and are a thread's own.
+    /// Sections nest, and each thread has its own depth.
     #[test]
     fn sections_nest() {
         assert_eq!(depth(), 0);

@@ -1,5 +1,5 @@
-//! Small blocks of memory on mappings of its own: as [`map_vec`](super::map_vec), it never asks the program's allocator, and needs no header
-//! for each block.
+//! Small blocks of memory on mappings of its own. Like [`map_vec`](super::map_vec), it never calls
+//! the program's allocator. Blocks have no headers.
 
 use super::map;
 
@@ -7,10 +7,10 @@ use super::map;
 const STEP: usize = 16;
 /// The largest block.
 pub(crate) const MAX_BLOCK: usize = 16 << 10;
-/// What is mapped at once.
+/// How much is mapped at once.
 const CHUNK: usize = 256 << 10;
 
-/// Blocks that are free, by size, each linked through its first word.
+/// Free blocks by size, each list linked through the first word of its blocks.
 pub(crate) struct Pool {
     free: [usize; MAX_BLOCK / STEP],
     next: usize,
@@ -23,19 +23,20 @@ impl Pool {
         Pool { free: [0; MAX_BLOCK / STEP], next: 0, end: 0, in_use: 0 }
     }
 
-    /// A block of at least `bytes`, aligned to 16; `None` if that is too large, or if the system has no memory.
+    /// A block of at least `bytes`, aligned to 16. `None` if that is too large, or if the system
+    /// has no memory.
     pub(crate) fn take(&mut self, bytes: usize) -> Option<usize> {
         let size = bytes.next_multiple_of(STEP);
         let free = self.free.get_mut((size / STEP).checked_sub(1)?)?;
         self.in_use += size;
         if *free != 0 {
             let block = *free;
-            // SAFETY: a free block is ours, and its first word was written by `put`.
+            // SAFETY: a free block belongs to the pool, and its first word was written by `put`.
             *free = unsafe { *(block as *const usize) };
             return Some(block);
         }
         if self.end - self.next < size {
-            // What is left of the old chunk is given up: less than a block.
+            // The rest of the old chunk, less than a block, is lost.
             let Ok(chunk) = map::reserve(CHUNK) else {
                 self.in_use -= size;
                 return None;
@@ -50,17 +51,17 @@ impl Pool {
     /// Takes a block back.
     ///
     /// # Safety
-    /// It came from [`take`](Pool::take) with the same `bytes`, and nobody uses it any more.
+    /// It came from [`take`](Pool::take) with the same `bytes`, and is no longer used.
     pub(crate) unsafe fn put(&mut self, block: usize, bytes: usize) {
         let size = bytes.next_multiple_of(STEP);
         self.in_use -= size;
         let free = &mut self.free[size / STEP - 1];
-        // SAFETY: the caller gives the block to us; it has room for a word.
+        // SAFETY: the caller passes the block to the pool; it has room for a word.
         unsafe { (block as *mut usize).write(*free) };
         *free = block;
     }
 
-    /// Bytes in blocks that are taken.
+    /// Bytes in blocks that are in use.
     pub(crate) fn in_use(&self) -> usize {
         self.in_use
     }
@@ -76,7 +77,7 @@ mod tests {
         let mut pool = Pool::new();
         let sizes: Vec<usize> = (1..=3000).map(|i| i * 7 % MAX_BLOCK + 1).collect();
         let blocks: Vec<usize> = sizes.iter().map(|&size| pool.take(size).unwrap()).collect();
-        // SAFETY: each block is ours, with so many bytes.
+        // SAFETY: each block belongs to this test and has this many bytes.
         let bytes = |i: usize| unsafe { std::slice::from_raw_parts_mut(blocks[i] as *mut u8, sizes[i]) };
         (0..blocks.len()).for_each(|i| bytes(i).fill(i as u8));
         assert!((0..blocks.len()).all(|i| bytes(i).iter().all(|&b| b == i as u8)));

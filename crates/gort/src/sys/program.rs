@@ -1,4 +1,4 @@
-//! Where the program itself lies in memory.
+//! Where the program's own code is in memory.
 
 use super::map::PAGE;
 use std::ops::Range;
@@ -6,15 +6,18 @@ use std::ops::Range;
 /// The parts of the program that are mapped at its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
-    /// Its first byte; what it calls addresses are counted from here (position-independent or not).
+    /// The first byte. Positions in the program are counted from here, whether it is
+    /// position-independent or not.
     pub(crate) start: usize,
-    /// From its first instruction to its last.
+    /// From the first instruction to the last.
     pub(crate) code: Range<usize>,
 }
 
-/// Asks the program headers that the kernel has told of. Without any: no code.
+/// Reads the program headers that the kernel passed at start. Without headers the result has no
+/// code.
 pub(crate) fn find() -> Program {
-    // SAFETY: asks for numbers; if there are headers, they are mapped as long as the process lives.
+    // SAFETY: getauxval only returns numbers; the headers, if there are any, stay mapped as long as
+    // the process lives.
     let headers = unsafe {
         let (at, n) =
             (libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr, libc::getauxval(libc::AT_PHNUM));
@@ -22,7 +25,7 @@ pub(crate) fn find() -> Program {
     };
     let of = |kind: u32| headers.iter().filter(move |h| h.p_type == kind);
     let at = headers.as_ptr() as usize;
-    // Programs without a header for the headers have them in the first page of the first part.
+    // A program without a PT_PHDR header has its headers in the first page of its first part.
     let first = of(libc::PT_LOAD).map(|part| part.p_vaddr as usize).min().unwrap_or(0);
     let first_page = (at & !(PAGE - 1)).wrapping_sub(first & !(PAGE - 1));
     let loaded_at = of(libc::PT_PHDR).next().map_or(first_page, |own| at.wrapping_sub(own.p_vaddr as usize));

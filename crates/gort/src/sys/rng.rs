@@ -1,11 +1,12 @@
-//! A small generator for decisions that must not follow a pattern (steal order, select). Not for secrets.
+//! A small random number generator for decisions that must not follow a pattern (steal order,
+//! select). Not for secrets.
 
 /// xorshift64*; the state is never zero.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// Every seed gives another stream; zero is allowed.
+    /// Each seed gives a different stream; zero is allowed.
     pub(crate) const fn new(seed: u64) -> Rng {
         Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }

@@ -3,18 +3,18 @@
 use crate::sys::map;
 use crate::sys::sync::{AtomicU32, Ordering::Relaxed};
 
-/// What is written before it, a handler that interrupts this thread sees before what is written
-/// after it: the compiler keeps the order, and a thread's own stores the processor does not reorder
-/// for it.
+/// A handler that interrupts this thread sees everything written before the fence before anything
+/// written after it. The compiler keeps the order, and the CPU does not reorder a thread's own
+/// stores as seen by that thread.
 #[inline(always)]
 pub(crate) fn fence() {
     std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
 }
 
-/// A handler of ours.
+/// A three-argument signal handler.
 pub(crate) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// What was installed before ours.
+/// The action that was installed before the runtime's handler.
 pub(crate) struct Previous(libc::sigaction);
 
 // SAFETY: plain data.
@@ -23,15 +23,15 @@ unsafe impl Sync for Previous {}
 unsafe impl Send for Previous {}
 
 impl Previous {
-    /// Whether it is a function (and not the default, or to ignore it).
+    /// Whether it is a function, not the default action or `SIG_IGN`.
     pub(crate) fn is_handler(&self) -> bool {
         self.0.sa_sigaction > libc::SIG_IGN
     }
 }
 
-/// Whether `handler` is what `sig` leads to.
+/// Whether `handler` is the one installed for `sig`.
 pub(crate) fn is_installed(sig: libc::c_int, handler: Handler) -> bool {
-    // SAFETY: a zeroed sigaction is a valid place for the answer.
+    // SAFETY: a zeroed sigaction is a valid place for the result.
     unsafe {
         let mut now: libc::sigaction = std::mem::zeroed();
         libc::sigaction(sig, std::ptr::null(), &mut now) == 0
@@ -39,7 +39,8 @@ pub(crate) fn is_installed(sig: libc::c_int, handler: Handler) -> bool {
     }
 }
 
-/// Installs `handler` for `sig` on the alternate stack, restarting interrupted calls; returns what was there.
+/// Installs `handler` for `sig` on the alternate stack, with interrupted calls restarted. Returns
+/// the action that was installed before.
 ///
 /// # Safety
 /// `handler` does only what may be done in a signal handler.
@@ -55,15 +56,15 @@ pub(crate) unsafe fn install(sig: libc::c_int, handler: Handler) -> Previous {
     }
 }
 
-/// Puts `previous` back, if `handler` is what `sig` leads to.
+/// Installs `previous` again, if `handler` is still installed for `sig`.
 pub(crate) fn uninstall(sig: libc::c_int, handler: Handler, previous: &Previous) {
     if is_installed(sig, handler) {
-        // SAFETY: what was installed before, and may be again.
+        // SAFETY: this action was installed before, so it may be installed again.
         unsafe { libc::sigaction(sig, &previous.0, std::ptr::null_mut()) };
     }
 }
 
-/// Does what would have happened without our handler.
+/// Does what would have happened without the runtime's handler.
 ///
 /// # Safety
 /// Called from the handler of `sig` with the arguments it got.
@@ -77,7 +78,8 @@ pub(crate) unsafe fn chain(
     match old.map_or(libc::SIG_DFL, |o| o.sa_sigaction) {
         libc::SIG_IGN if sig != libc::SIGSEGV && sig != libc::SIGBUS => {}
         libc::SIG_DFL | libc::SIG_IGN => {
-            // SAFETY: the default action on return: the instruction faults again and the process dies as usual.
+            // SAFETY: sets the default action. After the return the instruction faults again, and
+            // the process dies as usual.
             unsafe {
                 let mut dfl: libc::sigaction = std::mem::zeroed();
                 dfl.sa_sigaction = libc::SIG_DFL;
@@ -95,33 +97,33 @@ pub(crate) unsafe fn chain(
     }
 }
 
-/// Signals whose handlers the runtime relies on: a thread that overflows its stack, or computes for
-/// long, gets them on its own thread.
+/// Signals whose handlers the runtime relies on. A thread that overflows its stack, or runs for too
+/// long, gets them on that thread itself.
 const OURS: [libc::c_int; 3] = [libc::SIGURG, libc::SIGSEGV, libc::SIGBUS];
 
-/// Those of [`OURS`] that this process had blocked when the runtime's threads began: bit by bit.
+/// Those of [`OURS`] that this process had blocked when the runtime's threads began, one bit each.
 static BLOCKED: AtomicU32 = AtomicU32::new(0);
 
-/// Lets our signals come to this thread, whatever mask it has inherited.
+/// Unblocks these signals on this thread, whatever mask it has inherited.
 pub(crate) fn unblock_ours() {
-    // SAFETY: sets of our own.
+    // SAFETY: both sets are locals.
     let before = unsafe {
         let (mut ours, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
         OURS.iter().for_each(|&sig| _ = libc::sigaddset(&mut ours, sig));
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &ours, &mut before);
         before
     };
-    // SAFETY: asks the set.
+    // SAFETY: only reads the set.
     let was_blocked = |sig: libc::c_int| unsafe { libc::sigismember(&before, sig) } == 1;
     let bits = OURS.iter().enumerate().map(|(i, &sig)| u32::from(was_blocked(sig)) << i).sum();
     BLOCKED.store(bits, Relaxed);
 }
 
-/// Blocks what [`unblock_ours`] has unblocked: for a forked child, that the mask is the process's
-/// again.
+/// Blocks the signals that [`unblock_ours`] has unblocked: a forked child gets the process's mask
+/// back.
 pub(crate) fn block_again() {
     let bits = BLOCKED.load(Relaxed);
-    // SAFETY: a set of our own.
+    // SAFETY: the set is a local.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         for (_, &sig) in OURS.iter().enumerate().filter(|(i, _)| bits & 1 << i != 0) {
@@ -131,26 +133,27 @@ pub(crate) fn block_again() {
     }
 }
 
-/// Bytes of an M's signal stack: room for a report with a backtrace, and for the kernel's frame with AVX-512.
+/// Bytes of an M's signal stack: enough for a report with a backtrace, and for the kernel's frame
+/// with AVX-512.
 const ALT_STACK_BYTES: usize = 64 << 10;
-/// Bytes below it that nobody may touch: handlers of the program's run there too, and may need
-/// more.
+/// Bytes of guard below it: the program's own handlers run on this stack too, and may need more.
 const ALT_GUARD_BYTES: usize = 64 << 10;
 
-/// The alternate signal stack of one thread, with its guard below; given back on drop, on that
-/// thread.
+/// The alternate signal stack of one thread, with a guard below. It must be dropped on that thread,
+/// which gives the memory back.
 pub(crate) struct AltStack(usize);
 
 impl AltStack {
-    /// Makes this thread's signal handlers run on a stack of their own. Without memory the old one stays.
+    /// Makes this thread's signal handlers run on a stack of their own. `None`, and the old stack
+    /// stays, if there is no memory.
     pub(crate) fn install() -> Option<AltStack> {
         let base = map::reserve(ALT_GUARD_BYTES + ALT_STACK_BYTES).ok()?;
-        // SAFETY: fresh memory of ours. Without memory for the split of a mapping there is no
-        // guard.
+        // SAFETY: the memory was just mapped. If the kernel has no memory to split the mapping,
+        // there is no guard.
         let _ = unsafe { map::guard(base, ALT_GUARD_BYTES, map::guard_kind()) };
         let ss_sp = (base + ALT_GUARD_BYTES) as *mut _;
         let ss = libc::stack_t { ss_sp, ss_flags: 0, ss_size: ALT_STACK_BYTES };
-        // SAFETY: the memory is ours and lives until the drop.
+        // SAFETY: the memory was just mapped and lives until the drop.
         unsafe { libc::sigaltstack(&ss, std::ptr::null_mut()) };
         Some(AltStack(base))
     }
@@ -159,7 +162,7 @@ impl AltStack {
 impl Drop for AltStack {
     fn drop(&mut self) {
         let ss = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-        // SAFETY: the stack is switched off before its memory goes.
+        // SAFETY: the stack is switched off before its memory is released.
         unsafe {
             libc::sigaltstack(&ss, std::ptr::null_mut());
             map::release(self.0, ALT_GUARD_BYTES + ALT_STACK_BYTES);
@@ -167,7 +170,8 @@ impl Drop for AltStack {
     }
 }
 
-/// glibc's signal for `setuid` and its family: each thread changes its own credentials in the handler.
+/// glibc's signal for `setuid` and its family: each thread changes its own credentials in the
+/// handler.
 const SIGSETXID: i32 = 33;
 
 /// The kernel's `struct sigaction`, with the restorer that glibc hides.
@@ -180,22 +184,23 @@ struct KernelSigaction {
     mask: u64,
 }
 
-/// Calls a function on the thread's own thread-locals, wherever it is called: `on_own_block(f, arg)`.
+/// Calls a function on the thread's own thread-locals, whatever block the caller runs on.
 pub(crate) type OnOwnBlock = fn(&mut dyn FnMut());
 
 static SETXID: std::sync::OnceLock<(KernelSigaction, OnOwnBlock)> = std::sync::OnceLock::new();
 
-/// Makes glibc's `setuid` handler run on the thread's own block: it sets a flag in the descriptor that the FS base points to, and
-/// the caller of `setuid` waits for that flag in the real one.
+/// Makes glibc's `setuid` handler run on the thread's own block. The handler sets a flag in the
+/// descriptor that the FS base points to, and the caller of `setuid` waits for that flag in the
+/// thread's own descriptor.
 pub(crate) fn wrap_setxid(on_own_block: OnOwnBlock) {
-    // SAFETY: raw system calls on a valid struct; libc's sigaction refuses this signal, the kernel does not. The new
-    // handler calls the old one with what it was given.
+    // SAFETY: raw system calls on a valid struct (libc's sigaction refuses this signal, the kernel
+    // does not). The new handler passes its arguments to the old one.
     unsafe {
         let mut old = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
         let none = std::ptr::null::<KernelSigaction>();
         let rc = libc::syscall(libc::SYS_rt_sigaction, SIGSETXID, none, &raw mut old, 8usize);
         if rc != 0 || old.handler <= libc::SIG_IGN || SETXID.set((old, on_own_block)).is_err() {
-            return; // not glibc, or it has no threads yet and will not send this
+            return; // not glibc, or no threads yet, so it does not send this
         }
         let new = KernelSigaction { handler: on_setxid as *const () as usize, ..old };
         libc::syscall(

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Lets `bind` with port 0 leave the choice of the port to `connect`.
+/// Makes `bind` with port 0 leave the choice of the port to `connect`.
 pub(crate) fn choose_port_late(fd: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option takes an int, which lives for the call.

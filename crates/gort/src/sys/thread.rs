@@ -1,4 +1,4 @@
-//! Threads of this process, as the kernel sees them.
+//! Threads of this process as the kernel sees them.
 
 use std::ffi::CStr;
 
@@ -8,12 +8,12 @@ pub(crate) fn tid() -> i32 {
     unsafe { libc::gettid() }
 }
 
-/// What to ask for so that a thread has a stack of `bytes`: libc takes its static thread-locals,
-/// however many, from that.
+/// The stack size to ask for so that a thread can use `bytes` of it: libc takes its static
+/// thread-locals from the same memory, however large they are.
 pub(crate) fn stack_size(bytes: usize) -> usize {
     type StaticInfo = unsafe extern "C" fn(*mut usize, *mut usize);
     let (mut size, mut align) = (0, 0);
-    // SAFETY: a name of libc's; that is this function's type in every glibc, and it writes two
+    // SAFETY: the symbol is libc's; the function has this type in every glibc, and it writes two
     // numbers.
     unsafe {
         let info = libc::dlsym(libc::RTLD_DEFAULT, c"_dl_get_tls_static_info".as_ptr());
@@ -24,8 +24,9 @@ pub(crate) fn stack_size(bytes: usize) -> usize {
     bytes + size
 }
 
-/// The kernel ends this thread's sleeps as precisely as it can while this lives (the usual slack is
-/// 50 µs). Not for good, where user code runs: children of a thread inherit its slack.
+/// While this lives, the kernel ends this thread's sleeps as precisely as it can (the usual slack
+/// is 50 µs). Do not keep it where user code runs: new threads inherit the slack of the thread that
+/// starts them.
 #[must_use]
 pub(crate) struct PreciseSleep {
     slack_before: libc::c_int,
@@ -33,7 +34,7 @@ pub(crate) struct PreciseSleep {
 
 impl PreciseSleep {
     pub(crate) fn begin() -> PreciseSleep {
-        // SAFETY: the two take and give numbers.
+        // SAFETY: both calls take and return numbers only.
         unsafe {
             let slack_before = libc::prctl(libc::PR_GET_TIMERSLACK);
             libc::prctl(libc::PR_SET_TIMERSLACK, 1usize);
@@ -44,7 +45,8 @@ impl PreciseSleep {
 
 impl Drop for PreciseSleep {
     fn drop(&mut self) {
-        // SAFETY: takes a number. (Zero, of a real-time thread, is the thread's default.)
+        // SAFETY: takes a number only. (Zero, which a real-time thread has, sets the thread's
+        // default.)
         unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, self.slack_before.max(0) as usize) };
     }
 }
@@ -55,8 +57,8 @@ pub(crate) fn sleep(time: std::time::Duration) {
     std::thread::sleep(time);
 }
 
-/// Asks the kernel to let this thread run soon when it wakes up, before those that compute; it must need little time then. (A short
-/// slice, Linux 6.12; kernels that know none ignore it.)
+/// Asks the kernel to run this thread soon after it wakes up, before CPU-bound threads. The thread
+/// must then need little time. (Sets a short slice, Linux 6.12; kernels without that ignore it.)
 pub(crate) fn short_slices() {
     #[repr(C)]
     struct Attr {
@@ -69,9 +71,10 @@ pub(crate) fn short_slices() {
         deadline_ns: u64,
         period_ns: u64,
     }
-    const SLICE_NS: u64 = 100_000; // the shortest that there is
-    const KEEP_POLICY: u64 = 8; // whoever runs the program with another policy means it
-    // SAFETY: asks about this thread's own nice value; then the kernel reads an attribute of the size that it says.
+    const SLICE_NS: u64 = 100_000; // the shortest possible
+    const KEEP_POLICY: u64 = 8; // another policy was chosen on purpose
+    // SAFETY: reads this thread's own nice value; then the kernel reads an attribute of the size
+    // given in it.
     unsafe {
         let nice = libc::getpriority(libc::PRIO_PROCESS, 0);
         let attr = Attr {
@@ -88,9 +91,9 @@ pub(crate) fn short_slices() {
     }
 }
 
-/// How many threads the process has; `None` if /proc is not there. Allocates nothing.
+/// How many threads the process has; `None` if /proc is missing. Allocates nothing.
 pub(crate) fn count() -> Option<usize> {
-    const NUM_THREADS: usize = 17; // counted from the state, the first word behind the name
+    const NUM_THREADS: usize = 17; // from the state, the first field after the name
     with_stat(c"/proc/self/stat", |stat| {
         std::str::from_utf8(stat).ok()?.split(' ').nth(NUM_THREADS)?.parse().ok()
     })
@@ -101,7 +104,7 @@ pub(crate) fn cpus() -> usize {
     allowed_cpus().len().max(1)
 }
 
-/// The CPUs that this thread may run on (none if the system does not say).
+/// The CPUs that this thread may run on; empty if the system call fails.
 pub(crate) fn allowed_cpus() -> Vec<usize> {
     // SAFETY: a zeroed set is a valid place for the result.
     unsafe {
@@ -113,9 +116,9 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     }
 }
 
-/// Binds this thread to one CPU, if the system lets it.
+/// Binds this thread to one CPU, if the system permits it.
 pub(crate) fn pin_to(cpu: usize) {
-    // SAFETY: a set of our own.
+    // SAFETY: the set is a local.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
@@ -129,15 +132,17 @@ pub(crate) fn process_id() -> i32 {
     unsafe { libc::getpid() }
 }
 
-/// Sends `sig` to the thread `tid` of this process. One that is gone gets nothing.
+/// Sends `sig` to the thread `tid` of this process. A thread that has ended gets nothing.
 pub(crate) fn signal(tid: i32, sig: i32) {
     if tid > 0 {
-        // SAFETY: plain numbers; the group keeps the signal in this process, whoever has the number now.
+        // SAFETY: only numbers are passed. With the thread group given, the signal stays in this
+        // process, whichever thread has the id now.
         unsafe { libc::syscall(libc::SYS_tgkill, process_id(), tid, sig) };
     }
 }
 
-/// Whether the thread sleeps in the kernel; `None` if that cannot be found out, for want of a descriptor perhaps. Allocates nothing.
+/// Whether the thread sleeps in the kernel. `None` if that cannot be read, for example without a
+/// free file descriptor. Allocates nothing.
 pub(crate) fn is_asleep(tid: i32) -> Option<bool> {
     let mut path = *b"/proc/self/task/0000000000/stat\0";
     let mut n = tid;
@@ -145,7 +150,7 @@ pub(crate) fn is_asleep(tid: i32) -> Option<bool> {
         *digit = b'0' + (n % 10) as u8;
         n /= 10;
     }
-    // The kernel wants the number without zeros before it.
+    // The kernel wants the number without leading zeros.
     let mut text = [0u8; 31];
     let zeros = path[16..26].iter().take_while(|&&d| d == b'0').count();
     text[..16].copy_from_slice(&path[..16]);
@@ -153,10 +158,12 @@ pub(crate) fn is_asleep(tid: i32) -> Option<bool> {
     with_stat(CStr::from_bytes_until_nul(&text).ok()?, |stat| Some(*stat.first()? == b'S'))
 }
 
-/// Calls `f` with what stands in a `stat` file of /proc from the state on. Allocates nothing.
+/// Calls `f` with the contents of a `stat` file of /proc, from the state field on. Allocates
+/// nothing.
 fn with_stat<T>(path: &CStr, f: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
     let mut stat = [0u8; 512];
-    // SAFETY: the path ends with a zero, the buffer is as long as said, the descriptor is closed again.
+    // SAFETY: the path ends with a zero, the buffer has the given length, and the descriptor is
+    // closed again.
     let len = unsafe {
         let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if fd < 0 {
@@ -167,7 +174,7 @@ fn with_stat<T>(path: &CStr, f: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         len
     };
     let stat = &stat[..usize::try_from(len).ok()?];
-    // "tid (name) S ...": the name may hold anything.
+    // "tid (name) S ...": the name may contain anything.
     let end = stat.iter().rposition(|&b| b == b')')?;
     f(stat.get(end + 2..)?)
 }
@@ -176,7 +183,7 @@ fn with_stat<T>(path: &CStr, f: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
 mod tests {
     use super::*;
 
-    /// There are as many threads as /proc lists. (Other tests' threads come and go.)
+    /// `count` agrees with what /proc lists. (Threads of other tests come and go.)
     #[test]
     fn threads_are_counted() {
         let listed = || std::fs::read_dir("/proc/self/task").expect("/proc is there").count();
@@ -187,13 +194,14 @@ mod tests {
         assert!((0..10_000).any(|_| agree()));
     }
 
-    /// A thread that waits is asleep, one that runs (this one) is not, one that is not there is not.
+    /// A waiting thread is asleep, a running one (this one) is not, and for a missing one there is
+    /// no answer.
     #[test]
     fn asleep_or_not() {
         let (tx, rx) = std::sync::mpsc::channel();
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let sleeper = std::thread::spawn(move || {
-            tx.send(tid()).expect("somebody listens");
+            tx.send(tid()).expect("the test receives");
             let _ = stopped.recv();
         });
         let other = rx.recv().expect("it sends");
