@@ -49,6 +49,7 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<Vec<f64>> 
 }
 
 /// Only the environment limits its Ps: when the number is lowered later, the others go on.
+#[expect(clippy::disallowed_methods, reason = "go-lib reads it there, and no other thread has begun")]
 pub(super) fn configure(procs: usize) {
     // SAFETY: no other thread has begun.
     unsafe { std::env::set_var("GOMAXPROCS", procs.to_string()) };

@@ -1,7 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/after.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports.
-// `recv_race` fails for the later timer only if that came early.
-// Left out: upper bounds on times, which are the machine's; what should not be there yet may be, if it was due.
+// Adapted from crossbeam-channel 0.5.17, tests/after.rs.
+// Licence: MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests for the after channel flavor.
 
 #![cfg(not(miri))] // TODO: many assertions failed due to Miri is slow

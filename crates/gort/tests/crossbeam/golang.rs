@@ -1,6 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/golang.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports; WaitGroup is the harness's; select2 does not count memory (tests/chan_residue.rs does,
-// in a process of its own); only a hang reaches MAX_TRIES; test_select_fairness allows a larger error.
+// Adapted from crossbeam-channel 0.5.17, tests/golang.rs.
+// Licence: that of Go (BSD-3-Clause), and MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests copied from Go and manually rewritten in Rust.
 //!
 //! Source:

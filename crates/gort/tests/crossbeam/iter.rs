@@ -1,5 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/iter.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports.
+// Adapted from crossbeam-channel 0.5.17, tests/iter.rs.
+// Licence: MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests for iteration over receivers.
 
 use crate::shim::scope;

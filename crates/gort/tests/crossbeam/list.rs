@@ -1,5 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/list.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports.
+// Adapted from crossbeam-channel 0.5.17, tests/list.rs.
+// Licence: MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests for the list channel flavor.
 
 use crate::shim::test;

@@ -1,5 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/mpsc.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports; the select! on top stands on ours.
+// Adapted from crossbeam-channel 0.5.17, tests/mpsc.rs.
+// Licence: MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests copied from `std::sync::mpsc`.
 //!
 //! This is a copy of tests for the `std::sync::mpsc` channels from the standard library, but

@@ -1,6 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/never.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports.
-// Left out: upper bounds on times, which are the machine's.
+// Adapted from crossbeam-channel 0.5.17, tests/never.rs.
+// Licence: MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests for the never channel flavor.
 
 use crate::shim::test;

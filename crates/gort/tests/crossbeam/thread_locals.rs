@@ -1,5 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/thread_locals.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports.
+// Adapted from crossbeam-channel 0.5.17, tests/thread_locals.rs.
+// Licence: MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests that make sure accessing thread-locals while exiting the thread doesn't cause panics.
 
 #![cfg(not(miri))] // Miri detects that this test is buggy: the destructor of `FOO` uses `std::thread::current()`!

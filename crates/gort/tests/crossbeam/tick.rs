@@ -1,8 +1,6 @@
-// NOTICE: adapted from crossbeam-channel 0.5.17, tests/tick.rs; MIT OR Apache-2.0, see the NOTICE beside this file.
-// Changed: the imports; `select` and `ready` count the ticks that were due in a window that ends before the time-out,
-// and all of them only where nothing was late: a loaded machine may bring a ninth tick, or make a receiver miss one.
-// `recv_race` fails for the later timer only if that came early.
-// Left out: upper bounds on times, which are the machine's; what should not be there yet may be, if it was due.
+// Adapted from crossbeam-channel 0.5.17, tests/tick.rs.
+// Licence: MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// What was changed: docs/crossbeam-tests.md.
 //! Tests for the tick channel flavor.
 
 #![cfg(not(miri))] // TODO: many assertions failed due to Miri is slow

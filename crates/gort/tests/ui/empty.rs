@@ -1,0 +1,8 @@
+use gort::chan::bounded;
+use gort::select;
+
+fn main() {
+    let (s, r) = bounded::<i32>(1);
+    select! {}
+    let _ = (s, r);
+}
