@@ -1,4 +1,5 @@
-//! Go's goroutine runtime as a Rust library: plain blocking code, a million of them on a handful of OS threads.
+//! Go's goroutine runtime as a Rust library. Goroutines run plain blocking code, a million of them
+//! on a handful of OS threads.
 //!
 //! ```
 //! gort::run(|| {
@@ -12,29 +13,45 @@
 //! })
 //! ```
 //!
-//! # Who waits
-//! What may wait has a *Blocking* section, which says who does: the goroutine (**G**), the OS thread (**M**), the right to run
-//! goroutines (**P**). "G: yes. M: no. P: no." is a park: others run on the thread meanwhile, and the goroutine may come back on
-//! another one. Nothing else moves a goroutine to another thread. On a plain OS thread, parking blocks that thread.
+//! The [`guide`] explains how to use it: [first steps](guide::first_steps),
+//! [blocking code and other crates](guide::blocking), [channels](guide::channels),
+//! [cancellation](guide::cancellation), [stacks and memory](guide::stacks),
+//! [thread-locals](guide::thread_locals), [tuning](guide::tuning), and what to know coming from
+//! [Go](guide::from_go), [tokio](guide::from_tokio) or [threads](guide::from_threads).
+//!
+//! # What is here
+//!
+//! | | |
+//! | --- | --- |
+//! | [`run`], [`start`], [`main`](macro@main), [`Runtime::builder`] | starting the runtime; there is one a process |
+//! | [`go`], [`scope`](fn@scope), [`Builder`], [`JoinHandle`] | goroutines: start, borrow, name, join |
+//! | [`chan`], [`select!`] | channels, with the names of crossbeam-channel |
+//! | [`sync`] | std's locks, and [`Semaphore`](sync::Semaphore) and [`WaitGroup`](sync::WaitGroup) |
+//! | [`net`] | TCP, UDP and Unix sockets as in std, with deadlines and `close` |
+//! | [`time`], [`sleep`] | timers and tickers as in Go 1.23 |
+//! | [`context`], [`group`] | cancellation, goroutines that may fail |
+//! | [`blocking`] | calls that block their thread |
+//! | [`affine`], [`lock_os_thread`] | libraries that need a thread of their own |
+//! | [`goroutine_local!`] | values of one goroutine |
+//! | [`future`] | futures in goroutines |
+//! | [`alloc`] | global allocators that keep a heap for each thread |
+//! | [`debug`], [`metrics`], [`trace`] | what goroutines do, numbers, what the scheduler did |
+//!
+//! # What waits
+//!
+//! What may wait has a *Blocking* section. It says what waits: the goroutine (**G**), the OS thread
+//! (**M**), the right to run goroutines (**P**). "G: yes. M: no. P: no." is a park: the thread runs
+//! others meanwhile, and the goroutine may come back on another one. Nothing else moves a goroutine
+//! to another thread. On a plain OS thread, parking blocks that thread.
+//!
+//! Calls outside gort that block are not parks. They hold the thread, and its P until the goroutine
+//! is preempted: see [blocking code](guide::blocking).
 //!
 //! # Thread-locals
-//! A goroutine owns its thread-locals: whatever a thread may do with them, a goroutine may, across parks too. They
-//! belong to the stack slot and are used again with it, as in a thread pool; [`goroutine_local!`] is fresh for each.
 //!
-//! # Forks
-//! A child that was forked after the start, and has not called `exec`, has no runtime: what waits,
-//! starts goroutines, sets a timer or does I/O panics there with a sentence. Dropping and closing
-//! what came from gort is harmless, to the child and to the parent; plain code, `exec`, `_exit` and
-//! `exit` work. A goroutine that comes to its end there ends the process, with status 2.
-//!
-//! # Starting
-//! [`run`] starts the runtime if need be; [`start`] does only that; [`Runtime::builder`] has the knobs. There is one runtime a
-//! process. The environment's `GOMAXPROCS`, `GORT_STACK`, `GORT_STATIC_TLS`, `GORT_THREAD_CAP`,
-//! `GORT_BLOCKING_LIMIT` give what was not set; `GORT_SWAP` overrules what a program has said by
-//! [`RuntimeBuilder::swap_idle_stacks`], and is ignored in a program that has not called it.
-//! `GORT_DEBUG=key=value,...` has `asyncpreemptoff=1` (no goroutine is stopped by a signal),
-//! `containermaxprocs=0` and `updatemaxprocs=0` (see [`set_default_gomaxprocs`]) and `logprocs=1` (says at the start what GOMAXPROCS is, and why).
-//! `GORT_TRACEBACK=none` leaves the goroutines out of fatal errors.
+//! A goroutine owns its thread-locals: it may do with them what a thread may, across parks too.
+//! They belong to the stack slot and are used again with it, as in a thread pool;
+//! [`goroutine_local!`] is fresh for each goroutine. See [thread-locals](guide::thread_locals).
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
 compile_error!(
@@ -48,6 +65,7 @@ pub mod context;
 pub mod debug;
 pub mod future;
 pub mod group;
+pub mod guide;
 pub mod metrics;
 pub mod net;
 mod poll;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["sched"],
     &["chan", "sync", "net", "time"],
     &["affine", "context", "group", "scope", "future"],
-    &["debug", "metrics", "trace", "lib", "alloc"],
+    &["debug", "metrics", "trace", "lib", "alloc", "guide"],
 ];
 
 /// The rooms of `sched/`, from the ground up. A room uses those before it, never one after it.
