@@ -1,14 +1,14 @@
-//! The guard against getting slower: ratios of a run beside those of the baseline.
+//! The regression check: compares the ratios of a run with those of the baseline.
 
 use crate::versus::Row;
 use serde::Deserialize;
 use std::error::Error;
 use std::path::Path;
 
-/// A ratio may grow by so much.
+/// By how much a ratio may grow.
 const TOLERANCE: f64 = 1.25;
 
-/// What is compared of a row: all that `baseline.json` holds.
+/// The part of a row that is compared: all that `baseline.json` holds.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Ratio {
     workload: String,
@@ -22,13 +22,13 @@ impl From<Row> for Ratio {
     }
 }
 
-/// The ratios of a baseline, or of a result of `versus --json`.
+/// Reads the ratios of a baseline, or of a result of `versus --json`.
 pub(crate) fn read(path: &Path) -> Result<Vec<Ratio>, Box<dyn Error>> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?)
 }
 
-/// What has become worse than `baseline` allows, a sentence each.
+/// One sentence for each ratio that is worse than `baseline` allows.
 pub(crate) fn worse(now: &[Ratio], baseline: &[Ratio]) -> Vec<String> {
     let before = |row: &Ratio| baseline.iter().find(|b| b.workload == row.workload && b.procs == row.procs);
     now.iter()
@@ -49,7 +49,8 @@ mod tests {
         Ratio { workload: workload.into(), procs, ratio }
     }
 
-    /// Only a ratio that grew by more than a quarter is worse; rows that one side lacks are not compared.
+    /// Only a ratio that grew by more than a quarter is worse. Rows that one side lacks are not
+    /// compared.
     #[test]
     fn a_quarter_is_tolerated() {
         let baseline = [row("a", 1, Some(0.4)), row("a", 2, Some(1.0)), row("b", 1, None)];

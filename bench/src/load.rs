@@ -1,7 +1,7 @@
-//! The load program, one for all servers: one thread and epoll, in the runner's own process.
+//! The load program, the same for all servers: one thread and epoll, in the runner's own process.
 //!
-//! WebSocket clients are as simple as can be: after the handshake each message has the same length on the wire both ways, so a message is so
-//! many bytes, as in the plain echo.
+//! The WebSocket clients are minimal. After the handshake every message has the same length on the
+//! wire in both directions, so a message is a fixed number of bytes, as in the plain echo.
 
 use crate::peers::MESSAGE;
 use crate::process;
@@ -13,19 +13,20 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Before anything is measured.
+/// How long the load runs before the measurement begins.
 const WARM: Duration = Duration::from_millis(500);
-/// A server that says nothing for so long has failed.
+/// A server that sends nothing for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The mask of all frames; it need not be secret here.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-/// The bytes before a short payload, from the server and (masked) from the client.
+/// The bytes before a short payload: from the server, and from the client (masked).
 const HEADER: usize = 2;
 const MASKED_HEADER: usize = 6;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Asks the server at `addr`, which is process `pid`, for so long; the figures are those that [`Load`] names.
+/// Puts load on the server at `addr` (process `pid`) for `lasting`. Returns the figures that
+/// [`Load`] names.
 pub(crate) fn run(load: Load, addr: SocketAddr, pid: u32, lasting: Duration) -> Result<Vec<f64>> {
     match load {
         Load::Echo { connections, websocket } => echo(addr, pid, connections, websocket, lasting),
@@ -35,7 +36,7 @@ pub(crate) fn run(load: Load, addr: SocketAddr, pid: u32, lasting: Duration) -> 
     }
 }
 
-/// Connects, and (for a WebSocket) shakes hands.
+/// Connects, and does the WebSocket handshake if asked to.
 fn connect(addr: SocketAddr, websocket: bool) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
@@ -58,7 +59,7 @@ fn connect(addr: SocketAddr, websocket: bool) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A text frame of a client.
+/// A client's text frame.
 fn frame(text: &[u8]) -> Vec<u8> {
     assert!(text.len() < 126, "a short frame");
     let mut bytes = vec![0x81, 0x80 | text.len() as u8];
@@ -67,16 +68,16 @@ fn frame(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// One connection of the load.
+/// One connection.
 struct Client {
     stream: mio::net::TcpStream,
-    /// Bytes of the reply that have come.
+    /// How many bytes of the current reply have arrived.
     got: usize,
     asked: Instant,
 }
 
 impl Client {
-    /// Reads what is there; calls `f` for each whole reply of `len` bytes, with the reply if `buffer` has all of it.
+    /// Reads what is there. Calls `f` with each complete reply of `len` bytes.
     fn read(
         &mut self,
         buffer: &mut [u8],
@@ -100,7 +101,7 @@ impl Client {
     }
 }
 
-/// Opens them all; they are polled from here on.
+/// Opens all connections and registers them with the poll.
 fn open(addr: SocketAddr, connections: usize, websocket: bool) -> Result<(Poll, Vec<Client>)> {
     let poll = Poll::new()?;
     let mut clients = Vec::new();
@@ -138,7 +139,8 @@ fn echo(
     let mut events = Events::with_capacity(1_024);
     let mut latencies = histogram();
     let mut messages = 0u64;
-    let mut measured: Option<(Instant, f64)> = None; // since when, and the server's CPU then
+    // When the measurement began, and the server's CPU time then.
+    let mut measured: Option<(Instant, f64)> = None;
     let begun = Instant::now();
     loop {
         let now = Instant::now();
@@ -166,7 +168,8 @@ fn echo(
                     latencies.saturating_record(client.asked.elapsed().as_nanos() as u64);
                 }
                 client.asked = Instant::now();
-                sent = client.stream.write_all(&request); // An empty socket takes so little at once.
+                // The socket's send buffer is empty, so this does not block.
+                sent = client.stream.write_all(&request);
             })?;
             sent?;
         }
@@ -177,7 +180,7 @@ fn interrupted(e: io::Error) -> io::Result<()> {
     if e.kind() == ErrorKind::Interrupted { Ok(()) } else { Err(e) }
 }
 
-/// A request every so often, whatever becomes of the ones before; each counts from when it was due.
+/// Sends a request at fixed intervals, answered or not. Latency counts from when a request was due.
 fn paced(addr: SocketAddr, lasting: Duration) -> Result<Vec<f64>> {
     const PERIOD: Duration = Duration::from_millis(5);
     let mut stream = connect(addr, false)?;
@@ -207,13 +210,14 @@ fn broadcast(addr: SocketAddr, pid: u32, connections: usize, lasting: Duration) 
     let due = |round: u32| begun + round * PERIOD;
     let mut round = 0;
     let mut last_delivery = Instant::now();
-    // To the last delivery, or until nothing comes any more (a server may drop for slow readers).
+    // Until the last delivery, or until nothing more arrives: a server may drop messages for slow
+    // readers.
     while round < rounds
         || (deliveries < u64::from(rounds) * connections as u64 && last_delivery.elapsed() < PATIENCE / 10)
     {
         let now = Instant::now();
         while round < rounds && due(round) <= now {
-            // The round, in digits: whoever gets it knows when it was due.
+            // The text is the round's number, so a receiver knows when the message was due.
             let text = format!("{round:0>MESSAGE$}");
             debug_assert_eq!(frame(text.as_bytes()).len(), MASKED_HEADER + MESSAGE);
             clients[0].stream.write_all(&frame(text.as_bytes()))?;
@@ -240,7 +244,7 @@ fn broadcast(addr: SocketAddr, pid: u32, connections: usize, lasting: Duration) 
     Ok(vec![cpu / deliveries as f64, latencies.value_at_quantile(0.99) as f64])
 }
 
-/// What they cost when they have been idle for half a minute.
+/// What a connection costs after half a minute without traffic.
 fn idle(addr: SocketAddr, pid: u32, connections: usize) -> Result<Vec<f64>> {
     let before = process::memory_bytes(pid)?;
     let open: Vec<_> = (0..connections).map(|_| connect(addr, true)).collect::<Result<_>>()?;

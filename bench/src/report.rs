@@ -1,4 +1,4 @@
-//! What a run says: the table (Markdown, also on a terminal) and the chart.
+//! The results as a table (Markdown, also on a terminal) and as a chart.
 
 use crate::versus::Row;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use std::fmt::Write;
 pub(crate) const HEAD: &str = "| workload | procs | gort | gort shared | Go | tokio | may | others | ratio | target | |\n\
                                | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |";
 
-/// One line of it.
+/// One line of the table.
 pub(crate) fn line(row: &Row) -> String {
     let cell = |peer: &str, value: Option<f64>| match (value, row.missing.get(peer)) {
         (Some(v), _) => format!("{}{}", number(v, &row.unit), spread(row.runs.get(peer))),
@@ -53,7 +53,7 @@ fn number(v: f64, unit: &str) -> String {
     format!("{v:.digits$} {unit}").trim_end().to_string()
 }
 
-/// Half the distance between the extremes, as a share of the median.
+/// Half the distance between the smallest and the largest, as a share of the median.
 fn spread(runs: Option<&Vec<f64>>) -> String {
     let Some(runs) = runs.filter(|runs| runs.len() > 1) else { return String::new() };
     let (low, high) = runs.iter().fold((f64::MAX, f64::MIN), |(low, high), &v| (low.min(v), high.max(v)));
@@ -61,7 +61,7 @@ fn spread(runs: Option<&Vec<f64>>) -> String {
     if median == 0.0 { String::new() } else { format!(" ±{:.0} %", (high - low) / 2.0 / median * 100.0) }
 }
 
-/// The whole table, with the machine above and what the rows mean below.
+/// The complete table, with the machine above it and the meaning of the rows below.
 pub(crate) fn markdown(machine: &str, runs: u32, rows: &[Row]) -> String {
     let mut text = format!("{machine}; medians of {runs} runs and how far they are apart\n\n{HEAD}\n");
     for row in rows {
@@ -85,7 +85,8 @@ pub(crate) fn markdown(machine: &str, runs: u32, rows: &[Row]) -> String {
     text
 }
 
-/// A bar for each row that has a ratio, on a logarithmic scale; left of the line in the middle gort needs less than the best of the others.
+/// A bar for each row that has a ratio, on a logarithmic scale. A bar to the left of the middle
+/// line means that gort needs less than the best of the others.
 pub(crate) fn svg(machine: &str, rows: &[Row]) -> String {
     const ROW: usize = 18;
     const TOP: usize = 58;
@@ -153,7 +154,7 @@ pub(crate) fn svg(machine: &str, rows: &[Row]) -> String {
     svg
 }
 
-/// For the text of an SVG.
+/// Escapes text for an SVG.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

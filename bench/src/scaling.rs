@@ -1,4 +1,4 @@
-//! What one operation costs as the work grows: a chart each.
+//! What one operation costs as the work grows, as charts.
 
 use crate::programs::Programs;
 use crate::report::escape;
@@ -15,20 +15,20 @@ use std::time::Duration;
 pub(crate) struct Chart {
     pub(crate) name: &'static str,
     title: &'static str,
-    /// What grows.
+    /// The unit of the sizes.
     of: &'static str,
     unit: &'static str,
     points: Vec<Point>,
 }
 
-/// The figures at one size, by peer; a peer that failed there is missing.
+/// The figures at one size, by peer. A peer that failed at that size is missing.
 #[derive(Debug, Serialize)]
 struct Point {
     size: u64,
     figures: BTreeMap<&'static str, f64>,
 }
 
-/// What is drawn: of a workload's figures the one at `figure`, over `sizes`.
+/// What a chart shows: the workload's figure number `figure`, over `sizes`.
 struct Plan {
     name: &'static str,
     title: &'static str,
@@ -39,7 +39,7 @@ struct Plan {
     grows: Grows,
 }
 
-/// What the size stands for.
+/// What the size sets.
 #[derive(Clone, Copy)]
 enum Grows {
     Number,
@@ -64,12 +64,12 @@ const PLANS: &[Plan] = &[
 ];
 
 const PEERS: [Peer; 3] = [Peer::Gort, Peer::Go, Peer::Tokio];
-/// Runs of each size; one of those that stay, which take long and vary little.
+/// How many runs each size gets. `parked` gets one: it takes long and varies little.
 fn runs(workload: &Workload) -> usize {
     if matches!(workload.kind, Kind::Parked) { 1 } else { 3 }
 }
 
-/// Measures all charts whose name contains `only`; says what each size gave.
+/// Measures all charts whose name contains `only`, and prints the figures of each size.
 pub(crate) fn measure(programs: &Programs, only: Option<&str>) -> Result<Vec<Chart>, Box<dyn Error>> {
     let chosen: Vec<_> =
         PLANS.iter().filter(|plan| only.is_none_or(|only| plan.name.contains(only))).collect();
@@ -80,7 +80,7 @@ pub(crate) fn measure(programs: &Programs, only: Option<&str>) -> Result<Vec<Cha
     Ok(chosen.into_iter().map(|plan| chart(programs, plan, &mut seen)).collect())
 }
 
-/// The runs of a workload at a size, by peer: two charts may show figures of the same ones.
+/// The runs of a workload at a size, by peer. Two charts may use the same runs.
 type Seen = BTreeMap<(&'static str, u64, Peer), Vec<Vec<f64>>>;
 
 fn chart(programs: &Programs, plan: &Plan, seen: &mut Seen) -> Chart {
@@ -119,7 +119,7 @@ fn one(programs: &Programs, plan: &Plan, base: &Workload, peer: Peer, size: u64)
     }
 }
 
-/// Lines over a logarithmic axis of sizes; the other axis begins at zero, so that what grows is seen to grow.
+/// Lines over a logarithmic axis of sizes. The vertical axis begins at zero, so growth is visible.
 pub(crate) fn svg(chart: &Chart) -> String {
     const WIDTH: f64 = 560.0;
     const HEIGHT: f64 = 300.0;
@@ -187,7 +187,7 @@ pub(crate) fn svg(chart: &Chart) -> String {
     svg + "</svg>\n"
 }
 
-/// 1 000 000 as 1M.
+/// Formats 1 000 000 as 1M.
 fn short(n: u64) -> String {
     match n {
         1_000_000.. if n.is_multiple_of(1_000_000) => format!("{}M", n / 1_000_000),

@@ -1,8 +1,8 @@
-//! How the CPU is shared by parties that can always run: mixtures on gort and on Go.
+//! How parties that are always runnable share the CPU: mixtures on gort and on Go.
 //!
-//! A party's share is what it gets done beside the others, divided by what it gets done alone on
-//! one P: so many Ps' worth of time. Of `n` parties on `p` Ps the fair share of each is `p / n`,
-//! and one at most. A mixture's figure is that of the party that gets the smallest part of its fair
+//! A party's share is the work that it does in the mixture, divided by the work that it does alone
+//! on one P. It is measured in Ps' worth of time. With `n` parties on `p` Ps the fair share of each
+//! is `p / n`, at most one. A mixture's figure is the smallest ratio of a party's share to its fair
 //! share.
 
 use crate::programs::Programs;
@@ -14,7 +14,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const KINDS: [&str; 8] = ["hog", "yielder", "pair", "pair-buffered", "ring", "spawner", "mutex", "socket"];
 
-/// How often each party is there.
+/// How many of each party a mixture has.
 const MIXTURES: [&[(&str, usize)]; 16] = [
     &[("hog", 2)],
     &[("hog", 1), ("yielder", 1)],
@@ -36,7 +36,7 @@ const MIXTURES: [&[(&str, usize)]; 16] = [
 
 const MILLIS: u64 = 1500;
 
-/// Measures all, and prints the table.
+/// Measures all mixtures and returns the table.
 pub(crate) fn table(procs: &[u32]) -> Result<String> {
     let programs = Programs::build(false)?;
     let mut text =
@@ -74,7 +74,7 @@ pub(crate) fn table(procs: &[u32]) -> Result<String> {
     Ok(text)
 }
 
-/// What each party gets done; `None` where the peer is not here.
+/// The work that each party does; `None` if the peer is missing.
 fn measure(programs: &Programs, peer: Peer, parties: &str, procs: u32) -> Result<Option<Vec<f64>>> {
     let Some(mut command) = programs.child(peer, &format!("shares:{parties}"), MILLIS, procs) else {
         return Ok(None);

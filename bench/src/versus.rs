@@ -1,4 +1,4 @@
-//! The runner: starts the peers in turn, each measurement in a process of its own, and keeps medians.
+//! The runner: starts the peers in turn, each measurement in its own process, and keeps medians.
 
 use crate::load;
 use crate::process;
@@ -13,22 +13,22 @@ use std::time::Duration;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How long `parked` is watched for wake-ups.
+/// How long wake-ups are counted for `parked`.
 const WATCHED: Duration = Duration::from_secs(10);
-/// Whoever has been started some seconds ago is where it will stay.
+/// How long goroutines get to settle after the last one was started.
 const SETTLED: Duration = Duration::from_secs(10);
-/// More than one that waits takes, of any peer.
+/// More bytes than a parked goroutine takes on any peer.
 const BYTES_OF_ONE: usize = 6_500;
 
 /// What the user asked for.
 pub(crate) struct Settings {
     pub(crate) runs: u32,
-    /// Sizes are so many times those of the table; the load lasts so many times as long.
+    /// A factor for the table's sizes and for how long the load lasts.
     pub(crate) scale: f64,
     pub(crate) with_java: bool,
 }
 
-/// One figure at one number of processors: medians, and how far the runs are apart.
+/// One figure at one number of processors: the medians, and how far the runs are apart.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     /// The figure's name.
@@ -39,26 +39,26 @@ pub(crate) struct Row {
     pub(crate) go: Option<f64>,
     pub(crate) tokio: Option<f64>,
     pub(crate) may: Option<f64>,
-    /// gort beside the best of `against`.
+    /// gort's figure divided by the best of `against`.
     pub(crate) ratio: Option<f64>,
-    /// The ratio that was aimed at (for a limit: 1).
+    /// The ratio to reach (for a limit: 1).
     pub(crate) target: Option<f64>,
-    /// Null where nothing was aimed at or nothing measured.
+    /// Null if there is no target or no measurement.
     pub(crate) met: Option<bool>,
-    /// What the ratio is with: peers, or a limit in the unit.
+    /// What gort is compared with: peers, or a limit with its unit.
     pub(crate) against: String,
-    /// gort in shared mode.
+    /// gort's figure in shared mode.
     pub(crate) gort_shared: Option<f64>,
-    /// All that is shown beside some rows.
+    /// The peers that only some rows show.
     pub(crate) others: BTreeMap<String, f64>,
-    /// The runs of each.
+    /// All runs, by peer.
     pub(crate) runs: BTreeMap<String, Vec<f64>>,
     /// Why a figure is missing, by peer.
     pub(crate) missing: BTreeMap<String, String>,
     pub(crate) what: String,
 }
 
-/// Measures `workload` on all peers; `done` is told of each row.
+/// Measures `workload` on all peers; calls `done` with each row.
 pub(crate) fn measure(
     programs: &Programs,
     settings: &Settings,
@@ -145,18 +145,19 @@ pub(crate) fn median(runs: &[f64]) -> f64 {
 }
 
 impl Settings {
-    /// How often a workload is done, or how many seconds the load lasts.
+    /// How many operations a workload does, or how many seconds the load lasts.
     fn size(&self, workload: &Workload) -> u64 {
         let least = match workload.kind {
             Kind::Served(..) => 1,
-            // Never so few that the fixed parts (eight goroutines, a tree of ten children) have nothing to do.
+            // At least this, so that the fixed parts (eight goroutines, a tree of ten children)
+            // have something to do.
             Kind::Alone | Kind::Parked => 1_000,
         };
         ((workload.n as f64 * self.scale) as u64).max(least)
     }
 }
 
-/// One run of one peer; those who wait are watched for so long. `None`: it is not on this machine.
+/// Runs one peer once. Wake-ups are counted for `watched`. `None`: the peer is missing.
 pub(crate) fn once(
     programs: &Programs,
     workload: &Workload,
@@ -195,7 +196,7 @@ fn figures_of(text: &str) -> Result<Vec<f64>> {
     text.split_whitespace().map(|f| f.parse().map_err(|_| format!("not a figure: {f}").into())).collect()
 }
 
-/// What a child prints that ends by itself.
+/// Waits for a child that ends by itself, and returns what it prints.
 fn finish(mut command: Command) -> Result<String> {
     let output = command.output()?;
     if !output.status.success() {
@@ -208,7 +209,7 @@ fn last_line(text: &[u8]) -> String {
     String::from_utf8_lossy(text).trim().lines().last().unwrap_or("said nothing").to_string()
 }
 
-/// A child that stays until its standard input is closed; killed if that is not enough.
+/// A child that runs until its standard input is closed. It is killed if it does not end then.
 struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -225,7 +226,7 @@ impl Running {
         self.child.id()
     }
 
-    /// The line that it prints when it is ready.
+    /// The line that the child prints when it is ready.
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.stdout.read_line(&mut line)? > 0 {

@@ -1,6 +1,6 @@
-//! What is measured: the one table that the runner, the peers and the report read.
+//! The table of workloads that the runner, the peers and the report read.
 
-/// Who takes part. `gort` is the default mode, in which each goroutine owns its thread-locals.
+/// The peers. `gort` is the default mode, in which each goroutine owns its thread-locals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Peer {
@@ -16,9 +16,9 @@ pub(crate) enum Peer {
     Std,
     /// Threads and parking_lot's locks.
     ParkingLot,
-    /// The ceiling of fork-join.
+    /// The upper bound for fork-join.
     Rayon,
-    /// An epoll loop without a runtime: the ceiling of an echo.
+    /// An epoll loop without a runtime: the upper bound for an echo.
     Bare,
 }
 
@@ -37,7 +37,7 @@ impl Peer {
         Peer::Bare,
     ];
 
-    /// As on the command line of a child, and in the results.
+    /// The name on the command line of a child and in the results.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Peer::Gort => "gort",
@@ -59,18 +59,18 @@ impl Peer {
     }
 }
 
-/// What gort is to reach.
+/// What gort should reach.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
     /// At most this share of what the best of these peers needs.
     Ratio(f64, &'static [Peer]),
     /// At most this, in the figure's unit.
     Limit(f64),
-    /// Shown, nothing is promised.
+    /// No target; the figure is only shown.
     None,
 }
 
-/// One number of a run; less is better in all of them.
+/// One number of a run. Less is better for every figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
@@ -79,47 +79,51 @@ pub(crate) struct Figure {
     pub(crate) what: &'static str,
 }
 
-/// How a run is done.
+/// How a workload runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
-    /// The peer's process does it all and prints its figures.
+    /// The peer's process does all the work and prints its figures.
     Alone,
-    /// The peer's process starts many that wait, prints what starting one took, and stays; the runner looks at it from outside.
+    /// The peer's process parks many goroutines, prints what starting one took, and stays. The
+    /// runner measures the process from outside.
     Parked,
-    /// The peer's process serves, the load program asks (`load.rs`).
+    /// The peer's process is a server; the load program (`load.rs`) is its client.
     Served(&'static str, Load),
 }
 
 /// What the load program does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Load {
-    /// 64 bytes there and back, each connection one after the other. Figures: server CPU and time of a message, 99th percentile.
+    /// 64 bytes there and back; each connection has one request at a time. Figures: server CPU of
+    /// a message, time of a message, 99th percentile.
     Echo { connections: usize, websocket: bool },
-    /// One request every 5 ms over one connection, counted from when it was due. Figures: median, 99th percentile.
+    /// One request every 5 ms over one connection, timed from when it was due. Figures: median,
+    /// 99th percentile.
     Paced,
-    /// One sender, 100 messages a second to everybody. Figures: server CPU of a delivery, 99th percentile.
+    /// One sender; 100 messages a second to all connections. Figures: server CPU of a delivery,
+    /// 99th percentile.
     Broadcast { connections: usize },
-    /// WebSocket connections that do nothing. Figure: the server's memory for each.
+    /// Idle WebSocket connections. Figure: the server's memory for each.
     Idle { connections: usize },
 }
 
-/// One program, written once for each peer.
+/// One program, which every peer implements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
-    /// How often, at scale 1 (seconds of load for `Served`).
+    /// The number of operations at scale 1 (for `Served`: seconds of load).
     pub(crate) n: u64,
     pub(crate) kind: Kind,
-    /// Who takes part beside gort in both modes, Go and tokio.
+    /// Peers beside gort in both modes, Go and tokio.
     pub(crate) also: &'static [Peer],
     pub(crate) without: &'static [Peer],
-    /// GOMAXPROCS, tokio's and may's workers.
+    /// The values of GOMAXPROCS and of tokio's and may's number of workers.
     pub(crate) procs: &'static [u32],
-    /// With idle stacks swapped out, for peers that can.
+    /// Swap idle stacks out, on peers that can.
     pub(crate) swaps: bool,
-    /// Many goroutines are there at once: the machine has memory at hand for them before each run.
+    /// There are many goroutines at once, so memory is made ready before each run.
     pub(crate) warms: bool,
-    /// Runs at most: some take long and vary little.
+    /// At most this many runs: some workloads take long and vary little.
     pub(crate) max_runs: u32,
     pub(crate) figures: &'static [Figure],
 }
@@ -136,7 +140,7 @@ impl Workload {
 
 use Peer::{Bare, Go, Golib, GortShared, Java, May, ParkingLot, Rayon, Std, Tokio};
 
-/// The peers whose best counts, unless a row says otherwise.
+/// The peers whose best figure is the reference, unless a row says otherwise.
 const BEST: &[Peer] = &[Go, Tokio];
 const BOTH: &[u32] = &[1, 2];
 
@@ -172,17 +176,17 @@ const fn best(ratio: f64) -> Target {
     Target::Ratio(ratio, BEST)
 }
 
-/// Tasks that are polled know neither threads of their own nor preemption.
+/// Polled tasks have no thread of their own and are not preempted.
 const fn of_goroutines(w: Workload) -> Workload {
     Workload { without: &[Tokio], ..w }
 }
 
-/// Nobody else swaps stacks out.
+/// Only gort swaps stacks out.
 const fn swapped(w: Workload) -> Workload {
     Workload { swaps: true, also: &[], without: BEST, ..w }
 }
 
-/// How many goroutines wait at a time in `parked` and `parked-swapped`, at scale 1.
+/// How many goroutines park in `parked` and `parked-swapped`, at scale 1.
 const MILLION: u64 = 1_000_000;
 
 #[rustfmt::skip]
@@ -325,7 +329,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     ])),
 ];
 
-/// The workloads that the user asked for.
+/// The workloads that the command line selects.
 pub(crate) fn chosen(only: Option<&str>) -> Result<Vec<&'static Workload>, String> {
     let is_wanted = |w: &&Workload| {
         only.is_none_or(|only| w.name.contains(only) || w.figures.iter().any(|f| f.name == only))

@@ -1,7 +1,7 @@
-//! The workloads on go-lib, where it has what they need: its `select!` takes at most four
-//! receivers, and no goroutine is locked to its thread.
+//! The workloads on go-lib, except those that need what it lacks: its `select!` takes at most four
+//! receivers, and it cannot lock a goroutine to its thread.
 //!
-//! Not all of them are in the table: `bench/README.md` says what some end in at its sizes.
+//! Some of these are not in the table, because they fail at its sizes: see `bench/README.md`.
 
 use super::*;
 use go_lib::chan::{Receiver, Sender, chan};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 type Run = Box<dyn FnOnce(u64) -> Vec<f64> + Send>;
 
-/// Runs a workload in this process, which is for that alone. `None`: there is no such workload.
+/// Runs a workload; this process does nothing else. `None`: there is no such workload.
 pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<Vec<f64>> {
     let each = |run: fn(u64) -> f64| move |n: u64| vec![run(n) / n as f64];
     let run: Run = match workload {
@@ -55,7 +55,7 @@ pub(super) fn configure(procs: usize) {
     unsafe { std::env::set_var("GOMAXPROCS", procs.to_string()) };
 }
 
-/// Runs it as the first goroutine.
+/// Runs `run` as the first goroutine.
 #[go_lib::main]
 fn in_runtime(run: Run, n: u64) -> Vec<f64> {
     run(n)
@@ -88,7 +88,7 @@ fn spawn_from_eight(n: u64) -> f64 {
     nanos(start)
 }
 
-/// So many that do `f`.
+/// Runs `f` in this many goroutines.
 fn all_of(goroutines: u64, f: impl Fn() + Sync) {
     scope(|s| {
         let all: Vec<_> = (0..goroutines).map(|_| s.go(&f)).collect();
@@ -96,7 +96,7 @@ fn all_of(goroutines: u64, f: impl Fn() + Sync) {
     });
 }
 
-/// So many that do `f` so often together.
+/// Runs `f` `n` times in all, divided over this many goroutines.
 fn together(goroutines: u64, n: u64, f: impl Fn(u64) + Sync) -> f64 {
     let start = Instant::now();
     all_of(goroutines, || (0..n / goroutines).for_each(&f));
@@ -113,11 +113,11 @@ fn ping_pong(n: u64) -> f64 {
         black_box(ponged.recv().unwrap());
     }
     let total = nanos(start);
-    ping.close(); // Dropping it does not.
+    ping.close(); // Dropping the sender does not close the channel.
     total
 }
 
-/// All that comes until it is closed.
+/// Receives until the channel is closed.
 fn each_of<T: Send + 'static>(rx: &Receiver<T>) -> impl Iterator<Item = T> {
     std::iter::from_fn(|| rx.recv())
 }
@@ -137,7 +137,7 @@ fn channel(senders: u64, receivers: u64, buffer: usize, n: u64) -> f64 {
     nanos(start)
 }
 
-/// Channels with so many places each.
+/// Two channels with this capacity.
 fn two_channels(buffer: usize) -> (Vec<Sender<u64>>, Vec<Receiver<u64>>) {
     (0..2).map(|_| chan(buffer)).unzip()
 }
@@ -324,7 +324,7 @@ fn handoff(n: u64) -> Vec<f64> {
                 entered.set(Instant::now()).unwrap();
                 go_lib::with_syscall(|| rx.read_exact(&mut [0]).unwrap());
             });
-            go_lib::gosched(); // until the P is ours again
+            go_lib::gosched(); // Returns when this goroutine has the P again.
             let took = entered.get().expect("the reader went first").elapsed().as_nanos() as u64;
             tx.write_all(&[1]).unwrap();
             took
@@ -334,7 +334,7 @@ fn handoff(n: u64) -> Vec<f64> {
     vec![percentile(&mut took, 50)]
 }
 
-/// The runner looks at our memory and at what wakes us.
+/// The runner measures this process's memory and its wake-ups.
 fn parked(n: u64) -> Vec<f64> {
     let start = Instant::now();
     let (_hold, held) = chan::<()>(0);
@@ -350,5 +350,5 @@ fn parked(n: u64) -> Vec<f64> {
     waiting.wait();
     println!("{}", nanos(start) / n as f64);
     go_lib::with_syscall(until_told);
-    std::process::exit(0) // Waking all of them is not what is measured.
+    std::process::exit(0) // Waking all goroutines is not part of the measurement.
 }

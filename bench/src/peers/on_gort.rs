@@ -6,7 +6,7 @@ use gort::sync::{Mutex, RwLock, WaitGroup};
 use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 
-/// Runs a workload in this process, which is for that alone. `None`: there is no such workload.
+/// Runs a workload; this process does nothing else. `None`: there is no such workload.
 pub(crate) fn measure(workload: &str, n: u64, procs: usize, shared: bool) -> Option<Vec<f64>> {
     let each = |run: fn(u64) -> f64| move |n: u64| vec![run(n) / n as f64];
     let run: Box<dyn FnOnce(u64) -> Vec<f64> + Send> = match workload {
@@ -50,11 +50,11 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize, shared: bool) -> Opt
 pub(super) fn in_runtime<R: Send>(procs: usize, shared: bool, f: impl FnOnce() -> R + Send) -> R {
     let mut builder = gort::Runtime::builder().gomaxprocs(procs);
     if shared {
-        // SAFETY: what runs here holds no thread-local across a park.
+        // SAFETY: no workload holds a thread-local across a park.
         builder = unsafe { builder.shared_thread_locals() };
     }
-    // SAFETY: no benchmark lends its goroutines' stacks or thread-locals to others. Off unless
-    // GORT_SWAP asks for it.
+    // SAFETY: no workload lends its goroutines' stacks or thread-locals to other threads. Swapping
+    // stays off unless GORT_SWAP turns it on.
     builder = unsafe { builder.swap_idle_stacks(std::time::Duration::MAX) };
     builder.run(f).expect("the runtime starts")
 }
@@ -134,7 +134,7 @@ fn channel(senders: u64, receivers: u64, buffer: usize, n: u64) -> f64 {
     nanos(start)
 }
 
-/// Channels of one place each.
+/// `n` channels with this capacity.
 fn channels(n: usize, buffer: usize) -> (Vec<Sender<u64>>, Vec<Receiver<u64>>) {
     (0..n).map(|_| bounded(buffer)).unzip()
 }
@@ -179,7 +179,7 @@ fn select_8_ready(n: u64) -> f64 {
     nanos(start)
 }
 
-/// One that sends to each of the channels in turn.
+/// Starts a goroutine that sends to each of the channels in turn.
 fn sender_to(tx: Vec<Sender<u64>>, n: u64) -> gort::JoinHandle<()> {
     gort::go(move || (0..n).for_each(|i| tx[i as usize % tx.len()].send(i).unwrap()))
 }
@@ -224,7 +224,7 @@ fn timeout(n: u64) -> f64 {
     total
 }
 
-/// Eight (or one) that do `f` so often together.
+/// Runs `f` `n` times in all, divided over this many goroutines.
 fn together(goroutines: u64, n: u64, f: impl Fn(u64) + Send + Sync + 'static) -> f64 {
     let f = Arc::new(f);
     let start = Instant::now();
@@ -371,7 +371,7 @@ fn handoff(n: u64) -> Vec<f64> {
                 gort::blocking(|| rx.read_exact(&mut [0]).unwrap());
             })
         };
-        gort::yield_now(); // until the P is ours again
+        gort::yield_now(); // Returns when this goroutine has the P again.
         let took = entered.get().expect("the reader went first").elapsed().as_nanos() as u64;
         std::io::Write::write_all(&mut tx, &[1]).unwrap();
         reader.join().unwrap();
@@ -381,7 +381,7 @@ fn handoff(n: u64) -> Vec<f64> {
     vec![percentile(&mut took, 50)]
 }
 
-/// Waits until so many stacks are swapped out, in a wait in which ours is not.
+/// Blocks until `n` stacks are swapped out. The caller's waits are too short for its own to be.
 fn until_swapped(n: u64) {
     let never = gort::chan::never::<()>();
     let (mut out, mut progress) = (0, Instant::now());
@@ -395,7 +395,8 @@ fn until_swapped(n: u64) {
     }
 }
 
-/// As `parked`; ready when all are swapped out. Not all begin at once: ten million do not fit into memory before.
+/// As `parked`, but ready when all stacks are swapped out. Goroutines start in batches, because ten
+/// million would not fit into memory before they are swapped out.
 fn parked_and_swapped(n: u64) -> Vec<f64> {
     const AT_ONCE: u64 = 500_000;
     let cpu = cpu_ns();
@@ -409,7 +410,7 @@ fn parked_and_swapped(n: u64) -> Vec<f64> {
     std::process::exit(0)
 }
 
-/// Each waits on a channel of its own, until it is swapped out; then twice for a message.
+/// Each goroutine waits on a channel of its own until it is swapped out, then twice for a message.
 fn swap_wake(n: u64) -> Vec<f64> {
     let (answer, answered) = bounded::<()>(1);
     let all: Vec<Sender<()>> = (0..n)
@@ -433,7 +434,7 @@ fn swap_wake(n: u64) -> Vec<f64> {
     vec![ask_all(), ask_all()]
 }
 
-/// Starts `n` that wait; they go on when what it returns is dropped.
+/// Starts `n` goroutines that block until the returned sender is dropped.
 fn park(n: u64) -> Sender<()> {
     let (hold, held) = bounded::<()>(0);
     let waiting = Arc::new(WaitGroup::new());
@@ -449,11 +450,11 @@ fn park(n: u64) -> Sender<()> {
     hold
 }
 
-/// The runner looks at our memory and at what wakes us.
+/// The runner measures this process's memory and its wake-ups.
 fn parked(n: u64) -> Vec<f64> {
     let start = Instant::now();
     let _hold = park(n);
     println!("{}", nanos(start) / n as f64);
     gort::blocking(until_told);
-    std::process::exit(0) // Waking all of them is not what is measured.
+    std::process::exit(0) // Waking all goroutines is not part of the measurement.
 }

@@ -1,4 +1,4 @@
-//! The workloads on may, where it has what they need: its channels are unbounded, so those of the channels are not here.
+//! The workloads on may, except most of those with channels: its channels are unbounded.
 
 use super::*;
 use may::go;
@@ -7,7 +7,7 @@ use may::sync::{Mutex, RwLock, WaitGroup};
 use std::hint::black_box;
 use std::sync::Arc;
 
-/// Runs a workload in this process, which is for that alone. `None`: there is no such workload.
+/// Runs a workload; this process does nothing else. `None`: there is no such workload.
 pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<Vec<f64>> {
     let each = |run: fn(u64) -> f64| move |n: u64| vec![run(n) / n as f64];
     let run: Box<dyn FnOnce(u64) -> Vec<f64> + Send> = match workload {
@@ -31,7 +31,7 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<Vec<f64>> 
 }
 
 pub(super) fn configure(procs: usize) {
-    // Its default stack, 32 KiB, with room for a panic message.
+    // In words: twice may's default of 32 KiB, for which a panic message is too large.
     may::config().set_workers(procs).set_stack_size(0x2000);
 }
 

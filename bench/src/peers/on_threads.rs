@@ -1,11 +1,11 @@
-//! What stands beside some rows: threads with std's and parking_lot's locks, and rayon.
+//! Peers of some rows only: threads with std's and parking_lot's locks, and rayon.
 
 use super::*;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-/// Runs a workload with std's locks (or, `locked`, its threads). `None`: there is no such workload.
+/// Runs a workload with std's locks (`locked`: with std's threads). `None`: no such workload.
 pub(crate) fn with_std(workload: &str, n: u64) -> Option<Vec<f64>> {
     let total = match workload {
         "mutex" | "mutex-8" => {
@@ -25,7 +25,7 @@ pub(crate) fn with_std(workload: &str, n: u64) -> Option<Vec<f64>> {
     Some(vec![total / n as f64])
 }
 
-/// The same with parking_lot's locks.
+/// Runs a workload with parking_lot's locks.
 pub(crate) fn with_parking_lot(workload: &str, n: u64) -> Option<Vec<f64>> {
     let total = match workload {
         "mutex" | "mutex-8" => {
@@ -87,7 +87,7 @@ fn round_trips(n: u64) -> f64 {
     total
 }
 
-/// Fork and join by rayon.
+/// Runs a fork-join workload with rayon.
 pub(crate) fn with_rayon(workload: &str, n: u64, procs: usize) -> Option<Vec<f64>> {
     fn fib(n: u64) -> u64 {
         if n < 2 {

@@ -1,5 +1,6 @@
-//! The workloads on tokio, as its users write them. Its channels have one receiver and at least one place; where a workload wants
-//! several receivers the channel is async-channel's, and one place stands for none.
+//! The workloads on tokio, as its users write them. Its channels have one receiver and a capacity
+//! of at least one. For several receivers the channel is async-channel's; a capacity of one stands
+//! for an unbuffered channel.
 
 use super::*;
 use std::future::Future;
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 type Run = Pin<Box<dyn Future<Output = Vec<f64>> + Send>>;
 
-/// Runs a workload in this process, which is for that alone. `None`: there is no such workload.
+/// Runs a workload; this process does nothing else. `None`: there is no such workload.
 pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<Vec<f64>> {
     fn each(n: u64, run: impl Future<Output = f64> + Send + 'static) -> Run {
         Box::pin(async move { vec![run.await / n as f64] })
@@ -50,7 +51,7 @@ pub(crate) fn measure(workload: &str, n: u64, procs: usize) -> Option<Vec<f64>> 
     Some(in_runtime(procs, run))
 }
 
-/// Runs `f` in a task, as the others: the thread of `block_on` is none of the workers.
+/// Runs `f` in a task, as the workloads do: the thread of `block_on` is not a worker.
 pub(super) fn in_runtime<R: Send + 'static>(procs: usize, f: impl Future<Output = R> + Send + 'static) -> R {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(procs).enable_all().build();
     let runtime = runtime.expect("the runtime starts");
@@ -217,7 +218,7 @@ async fn select_8_ready(n: u64) -> f64 {
     nanos(start)
 }
 
-/// One that sends to each of the channels in turn.
+/// Starts a task that sends to each of the channels in turn.
 fn sender_to(tx: Vec<Sender<u64>>, n: u64) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         for i in 0..n {
@@ -229,7 +230,7 @@ fn sender_to(tx: Vec<Sender<u64>>, n: u64) -> tokio::task::JoinHandle<()> {
 async fn select_2(n: u64) -> f64 {
     let (tx, [mut a, mut b]) = channels();
     let start = Instant::now();
-    let sender = sender_to(tx.clone(), n); // A closed channel would be ready.
+    let sender = sender_to(tx.clone(), n); // A clone: a closed channel would be ready.
     for _ in 0..n {
         let m = tokio::select! {
             m = a.recv() => m,
@@ -365,7 +366,8 @@ async fn syscall(n: u64) -> Vec<f64> {
         (0..n).for_each(|_| use_up(get()));
         nanos(start)
     };
-    // The first one gives the worker away; the task is on a thread of its own after that, and the others find nothing to do.
+    // The first call gives the worker away. After that the task is on a thread of its own, and the
+    // other calls have nothing to give away.
     let through = || {
         let start = Instant::now();
         (0..n).for_each(|_| use_up(tokio::task::block_in_place(get)));

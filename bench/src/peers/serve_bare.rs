@@ -1,4 +1,5 @@
-//! The echo without a runtime: a thread and an epoll for each P. What a runtime cannot go below, short of other system calls.
+//! The echo without a runtime: a thread and an epoll for each P. A runtime cannot need less CPU
+//! with the same system calls.
 
 use super::{ECHO_BUFFER, until_told};
 use mio::net::TcpStream;
@@ -7,9 +8,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 
-/// Events at a time, as many as tokio asks for.
+/// Events of one poll, as many as tokio asks for.
 const EVENTS: usize = 1_024;
-/// Says that a thread was given connections.
+/// The token that tells a thread that it was given connections.
 const GIVEN: Token = Token(usize::MAX);
 
 /// Serves until it is told to end. False: there is no such server.
@@ -31,7 +32,7 @@ pub(crate) fn serve(kind: &str, procs: usize) -> bool {
     std::process::exit(0)
 }
 
-/// Starts a thread; returns how to give it connections.
+/// Starts a thread; returns a function that gives it connections.
 fn worker() -> io::Result<impl Fn(TcpStream) + Send> {
     let poll = Poll::new()?;
     let waker = mio::Waker::new(poll.registry(), GIVEN)?;
@@ -59,12 +60,13 @@ fn work(mut poll: Poll, given: &Receiver<TcpStream>) -> io::Result<()> {
                 }
                 continue;
             }
-            let _ = answer(&mut streams[event.token().0]); // its client will say that nothing comes
+            let _ = answer(&mut streams[event.token().0]); // The client reports a missing answer.
         }
     }
 }
 
-/// A read that brings less than it asked for is the last, as in the runtimes; a socket that is empty takes the answer at once.
+/// Echoes what is there. A read of less than the buffer is the last one, as in the runtimes; an
+/// empty socket takes the answer at once.
 fn answer(stream: &mut TcpStream) -> io::Result<()> {
     let mut buffer = [0; ECHO_BUFFER];
     loop {

@@ -30,18 +30,18 @@ pub(crate) fn serve(kind: &str, procs: usize) -> bool {
         }),
         "ws-echo" => Box::new(|| listen(ws_echo)),
         "ws-broadcast" => Box::new(|| {
-            let everybody = Everybody::default();
-            listen(move |stream| broadcast(stream, &everybody));
+            let subscribers = Subscribers::default();
+            listen(move |stream| broadcast(stream, &subscribers));
         }),
         _ => return false,
     };
-    // There is one thread for each P: a wait here through `with_syscall` would keep one of them.
+    // There is one thread for each P, so a wait here in `with_syscall` would occupy one of them.
     std::thread::spawn(|| in_runtime(run));
     until_told();
     std::process::exit(0)
 }
 
-/// Runs it as the first goroutine.
+/// Runs `run` as the first goroutine.
 #[go_lib::main]
 fn in_runtime(run: Box<dyn FnOnce() + Send>) {
     run();
@@ -58,9 +58,9 @@ fn listen(handler: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static
     }
 }
 
-/// It has no call for that.
+/// go-lib has no call for this.
 fn set_nodelay(stream: &TcpStream) -> io::Result<()> {
-    // SAFETY: the descriptor stays open, and its owner's.
+    // SAFETY: the descriptor stays open, and `stream` remains its owner.
     let same = unsafe { std::net::TcpStream::from_raw_fd(stream.as_raw_fd()) };
     ManuallyDrop::new(same).set_nodelay(true)
 }
@@ -84,10 +84,10 @@ fn ws_echo(stream: TcpStream) -> io::Result<()> {
     }
 }
 
-type Everybody = Arc<Mutex<Vec<Sender<Bytes>>>>;
+type Subscribers = Arc<Mutex<Vec<Sender<Bytes>>>>;
 
-/// A writer for each connection, with a bounded queue, as in Go.
-fn broadcast(stream: TcpStream, everybody: &Everybody) -> io::Result<()> {
+/// Each connection has a writer goroutine with a bounded queue, as in the Go program.
+fn broadcast(stream: TcpStream, subscribers: &Subscribers) -> io::Result<()> {
     let mut socket = upgrade(stream)?;
     let (tx, rx) = chan::<Bytes>(64);
     let same = socket.get_ref().try_clone()?;
@@ -100,13 +100,13 @@ fn broadcast(stream: TcpStream, everybody: &Everybody) -> io::Result<()> {
             }
         }
     });
-    everybody.lock().unwrap().push(tx);
+    subscribers.lock().unwrap().push(tx);
     loop {
         let message = socket.read().map_err(io::Error::other)?;
         if message.is_text() {
             let bytes = message.into_data();
-            let everybody = everybody.lock().unwrap();
-            everybody.iter().for_each(|tx| use_up(tx.try_send(bytes.clone())));
+            let subscribers = subscribers.lock().unwrap();
+            subscribers.iter().for_each(|tx| use_up(tx.try_send(bytes.clone())));
         }
     }
 }

@@ -14,8 +14,8 @@ pub(crate) fn serve(kind: &str, procs: usize, shared: bool) -> bool {
         "echo" | "hogs" => echo,
         "ws-echo" => ws_echo,
         "ws-broadcast" => {
-            let everybody = Arc::new(Everybody::default());
-            in_runtime(procs, shared, || listen(move |stream| everybody.serve(stream)));
+            let subscribers = Arc::new(Subscribers::default());
+            in_runtime(procs, shared, || listen(move |stream| subscribers.serve(stream)));
             return true;
         }
         _ => return false,
@@ -50,7 +50,7 @@ fn listen(handler: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static
     std::process::exit(0)
 }
 
-/// tungstenite's handshake, on a buffer that ends with it.
+/// tungstenite's handshake, with a buffer that is freed after it.
 fn upgrade(mut stream: &TcpStream) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -94,13 +94,13 @@ fn ws_echo(stream: TcpStream) -> io::Result<()> {
     each_message(&stream, |text| (&stream).write_all(&text_frame(text)))
 }
 
-/// As in the hub: a message is encoded once, and queued for everybody. Where nothing was queued
-/// before, goroutines for many connections each write what the sockets take, all that is queued at
-/// once; a goroutine of its own waits only for a socket that is full.
+/// As in the hub: a message is encoded once and queued for every connection. If a connection's
+/// queue was empty, a goroutine writes for it, together with other connections, all that is queued
+/// and as much as the socket takes. A goroutine of its own waits only for a full socket.
 #[derive(Default)]
-struct Everybody(Mutex<Vec<Arc<Outbox>>>);
+struct Subscribers(Mutex<Vec<Arc<Outbox>>>);
 
-/// So many messages wait for one connection, as in the others' queues; more are dropped.
+/// The capacity of a connection's queue, as in the other peers; further messages are dropped.
 const QUEUE: usize = 64;
 
 struct Outbox {
@@ -111,11 +111,11 @@ struct Outbox {
 #[derive(Default)]
 struct Queued {
     frames: Vec<Arc<[u8]>>,
-    /// Somebody sees to the writing.
+    /// A goroutine is writing, or about to.
     writing: bool,
 }
 
-impl Everybody {
+impl Subscribers {
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
         const TOGETHER: usize = 128;
         let outbox = Arc::new(Outbox { stream, queued: Mutex::default() });
@@ -138,7 +138,7 @@ impl Everybody {
 }
 
 impl Outbox {
-    /// True: the caller has to see to the writing.
+    /// Returns true if the caller has to write.
     fn push(&self, frame: &Arc<[u8]>) -> bool {
         let mut queued = self.queued.lock().unwrap();
         if queued.frames.len() < QUEUE {
@@ -147,7 +147,7 @@ impl Outbox {
         !std::mem::replace(&mut queued.writing, true)
     }
 
-    /// Until nothing is queued, or the socket takes no more; `frames` is empty before and after.
+    /// Writes until the queue is empty or the socket is full. `frames` is empty before and after.
     fn write(self: &Arc<Self>, frames: &mut Vec<Arc<[u8]>>) {
         while self.take(frames) {
             let n = self.try_write(frames).unwrap_or(0);

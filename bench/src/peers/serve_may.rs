@@ -16,8 +16,8 @@ pub(crate) fn serve(kind: &str, procs: usize) -> bool {
         "echo" => listen(echo),
         "ws-echo" => listen(ws_echo),
         "ws-broadcast" => {
-            let everybody = Everybody::default();
-            listen(move |stream| broadcast(stream, &everybody));
+            let subscribers = Subscribers::default();
+            listen(move |stream| broadcast(stream, &subscribers));
         }
         _ => return false,
     }
@@ -57,9 +57,9 @@ fn ws_echo(stream: TcpStream) -> io::Result<()> {
     }
 }
 
-type Everybody = Arc<Mutex<Vec<may::sync::mpsc::Sender<Bytes>>>>;
+type Subscribers = Arc<Mutex<Vec<may::sync::mpsc::Sender<Bytes>>>>;
 
-fn broadcast(stream: TcpStream, everybody: &Everybody) -> io::Result<()> {
+fn broadcast(stream: TcpStream, subscribers: &Subscribers) -> io::Result<()> {
     let mut socket = upgrade(stream)?;
     let (tx, rx) = may::sync::mpsc::channel::<Bytes>();
     let mut writer = WebSocket::from_raw_socket(socket.get_ref().try_clone()?, Role::Server, Some(config()));
@@ -69,12 +69,12 @@ fn broadcast(stream: TcpStream, everybody: &Everybody) -> io::Result<()> {
             writer.get_mut().flush()
         })
     });
-    everybody.lock().unwrap().push(tx);
+    subscribers.lock().unwrap().push(tx);
     loop {
         let message = socket.read().map_err(io::Error::other)?;
         if message.is_text() {
             let bytes = message.into_data();
-            everybody.lock().unwrap().iter().for_each(|tx| drop(tx.send(bytes.clone())));
+            subscribers.lock().unwrap().iter().for_each(|tx| drop(tx.send(bytes.clone())));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The servers on tokio; WebSockets by tokio-tungstenite with buffers of 4 KiB, which its documentation advises for many connections.
+//! The servers on tokio; WebSockets by tokio-tungstenite with buffers of 4 KiB, which its
+//! documentation advises for many connections.
 
 use super::on_tokio::in_runtime;
 use super::*;
@@ -18,8 +19,8 @@ pub(crate) fn serve(kind: &str, procs: usize) -> bool {
         "echo" => in_runtime(procs, listen(echo)),
         "ws-echo" => in_runtime(procs, listen(ws_echo)),
         "ws-broadcast" => {
-            let everybody = Everybody::default();
-            in_runtime(procs, listen(move |stream| broadcast(stream, everybody.clone())));
+            let subscribers = Subscribers::default();
+            in_runtime(procs, listen(move |stream| broadcast(stream, subscribers.clone())));
         }
         _ => return false,
     }
@@ -67,9 +68,9 @@ async fn ws_echo(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-type Everybody = Arc<Mutex<Vec<mpsc::Sender<Message>>>>;
+type Subscribers = Arc<Mutex<Vec<mpsc::Sender<Message>>>>;
 
-async fn broadcast(stream: TcpStream, everybody: Everybody) -> io::Result<()> {
+async fn broadcast(stream: TcpStream, subscribers: Subscribers) -> io::Result<()> {
     let (mut sink, mut source) = upgrade(stream).await?.split();
     let (tx, mut rx) = mpsc::channel(64);
     tokio::spawn(async move {
@@ -79,12 +80,12 @@ async fn broadcast(stream: TcpStream, everybody: Everybody) -> io::Result<()> {
             }
         }
     });
-    everybody.lock().unwrap().push(tx);
+    subscribers.lock().unwrap().push(tx);
     while let Some(message) = source.next().await {
         let message = message.map_err(io::Error::other)?;
         if message.is_text() {
-            // A message's text is shared, not copied.
-            everybody.lock().unwrap().iter().for_each(|tx| drop(tx.try_send(message.clone())));
+            // Clones of a message share its text.
+            subscribers.lock().unwrap().iter().for_each(|tx| drop(tx.try_send(message.clone())));
         }
     }
     Ok(())

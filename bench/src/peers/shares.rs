@@ -1,4 +1,4 @@
-//! Parties that can always run, side by side: how much each gets done. See `crate::shares`.
+//! Parties that are always runnable, side by side: how much work each does. See `crate::shares`.
 
 use super::on_gort::in_runtime;
 use gort::chan::{Receiver, Sender, bounded};
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What comes before the measurement: all have begun, a crowd has been let in.
+/// How long all parties run before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Units of work.
+/// A counter of units of work.
 #[derive(Clone, Default)]
 struct Work {
     done: Arc<AtomicU64>,
@@ -20,7 +20,7 @@ struct Work {
 }
 
 impl Work {
-    /// One unit; false when all is over.
+    /// Does one unit; returns false when the measurement is over.
     fn unit(&self) -> bool {
         black_box((0..1000u64).fold(0, |a, i| black_box(a ^ i)));
         self.done.fetch_add(1, Relaxed);
@@ -28,7 +28,7 @@ impl Work {
     }
 }
 
-/// What each of `parties` (names with commas between) gets done in so many milliseconds.
+/// The work that each of `parties` (names, separated by commas) does in this many milliseconds.
 pub(crate) fn on_gort(parties: &str, millis: u64, procs: usize) -> Option<Vec<f64>> {
     let parties: Vec<&str> = parties.split(',').collect();
     in_runtime(procs, false, move || {
@@ -44,7 +44,7 @@ pub(crate) fn on_gort(parties: &str, millis: u64, procs: usize) -> Option<Vec<f6
     })
 }
 
-/// Starts a party. `None`: there is none of that name.
+/// Starts a party. `None`: there is no party of that name.
 fn start(name: &str, work: &Work) -> Option<()> {
     let work = work.clone();
     match name {
@@ -93,7 +93,7 @@ fn start(name: &str, work: &Work) -> Option<()> {
     Some(())
 }
 
-/// `n` that hand a token round.
+/// Starts `n` goroutines that hand a token round.
 fn ring(n: usize, capacity: usize, work: &Work) {
     let links: Vec<(Sender<()>, Receiver<()>)> = (0..n).map(|_| bounded(capacity)).collect();
     for i in 0..n {

@@ -1,4 +1,4 @@
-//! `AffinePool`: threads that are never exchanged.
+//! `AffinePool`: a pool whose workers are fixed threads.
 
 use gort::affine::AffinePool;
 use std::cell::{Cell, RefCell};
@@ -16,7 +16,8 @@ fn pool(workers: usize) -> AffinePool {
     AffinePool::new(workers, |n| NUMBER.set(Some(n)), |_| ())
 }
 
-/// Each job runs on the thread of its worker, after that one's `init`, in the order of sending; from goroutines and from plain threads.
+/// Each job runs on its worker's thread, after the worker's `init`, in the order of submission.
+/// Jobs come from goroutines and from plain threads.
 #[test]
 fn jobs_run_where_they_belong() {
     fn play() {
@@ -49,7 +50,7 @@ fn jobs_run_where_they_belong() {
 #[gort::test]
 fn workers_are_bound_to_cpus() {
     fn cpus() -> Vec<usize> {
-        // SAFETY: a set of our own.
+        // SAFETY: a CPU set of this function's own.
         unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
             assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set), 0);
@@ -64,9 +65,10 @@ fn workers_are_bound_to_cpus() {
     }
 }
 
-/// A key always leads to the same worker; many keys use them all. `submit_any` uses whoever is free.
+/// A key always leads to the same worker, and many keys use all workers. `submit_any` uses a worker
+/// that is free.
 #[gort::test]
-fn keys_and_anybody() {
+fn keys_and_any_worker() {
     let pool = pool(4);
     let mut used = [0; 4];
     for key in 0..100 {
@@ -76,7 +78,7 @@ fn keys_and_anybody() {
         used[first] += 1;
     }
     assert!(used.iter().all(|&n| n > 5), "{used:?}");
-    // All but one are held; the free one does what anybody may do.
+    // Three workers are held, so the free one does the jobs that any worker may do.
     let (go_on, gate) = gort::chan::bounded::<()>(0);
     let (begin, began) = gort::chan::bounded(3);
     let held: Vec<_> = [0, 1, 3]
@@ -88,7 +90,7 @@ fn keys_and_anybody() {
             })
         })
         .into();
-    // Who has not begun yet may take what anybody may do first.
+    // A worker that has not begun its own job yet could take one of those jobs first.
     (0..3).for_each(|_| began.recv().unwrap());
     for _ in 0..20 {
         assert_eq!(pool.submit_any(|| NUMBER.get()).join().unwrap(), Some(2));
@@ -97,7 +99,8 @@ fn keys_and_anybody() {
     held.into_iter().for_each(|h| h.join().unwrap());
 }
 
-/// A job that panics gives its panic to who joins; the worker, with its state, goes on. So does one whose result nobody wants.
+/// The panic of a job goes to the goroutine that joins it, or is dropped with the handle. The
+/// worker keeps its state and goes on.
 #[gort::test]
 fn a_panicking_job_does_not_take_the_worker_down() {
     struct Bomb;
@@ -110,7 +113,7 @@ fn a_panicking_job_does_not_take_the_worker_down() {
     let thread = pool.submit(0, || std::thread::current().id()).join().unwrap();
     let error = pool.submit(0, || panic!("boom {}", 7)).join().unwrap_err();
     assert!(error.is_panic() && error.to_string().contains("boom 7"), "{error}");
-    // The worker is held until the handles are gone: then the results are nobody's.
+    // The worker is held until the handles are gone, so nothing takes the results.
     let (go_on, gate) = gort::chan::bounded::<()>(0);
     let (begin, began) = gort::chan::bounded(1);
     let held = pool.submit(0, move || {
@@ -126,7 +129,7 @@ fn a_panicking_job_does_not_take_the_worker_down() {
     assert_eq!(after, (Some(0), thread));
 }
 
-/// A full inbox parks the sender; nothing is lost.
+/// A sender to a full inbox parks; nothing is lost.
 #[gort::test]
 fn a_full_inbox_parks_the_sender() {
     let pool = Arc::new(AffinePool::with_inbox(1, 2, |_| (), |_| ()));
@@ -158,7 +161,8 @@ fn a_full_inbox_parks_the_sender() {
     assert_eq!(done.load(SeqCst), 10);
 }
 
-/// `shutdown` does all that was submitted, runs every `teardown` on its thread, and gives their panics; a drop does the same alone.
+/// `shutdown` does all submitted jobs, runs every `teardown` on its worker's thread, and resumes
+/// their panics. A dropped pool does the same, but no caller waits for it.
 #[gort::test]
 fn shutdown_drains() {
     let log: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -207,7 +211,7 @@ fn shutdown_drains() {
     check(&log);
 }
 
-/// A panic in an `init` goes on in `new`; the workers that were ready end.
+/// A panic in an `init` continues in `new`; the workers that were ready end.
 #[gort::test]
 fn a_panicking_init() {
     let torn = Arc::new(AtomicUsize::new(0));

@@ -1,5 +1,5 @@
-//! `gort::alloc::OnThread` under mimalloc: the allocator sees as many threads as there are, however many goroutines allocate,
-//! move to other threads, and free what others have allocated.
+//! `gort::alloc::OnThread` with mimalloc: the allocator sees only the OS threads, even if many
+//! goroutines allocate, move to other threads, and free what other goroutines have allocated.
 
 use gort::alloc::OnThread;
 use gort::chan;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 static ALLOC: OnThread<Watched<MiMalloc>> = OnThread::new(Watched(MiMalloc));
 
 thread_local! {
-    /// One for each thread that an allocator can tell apart; counted when it is first seen.
+    /// Whether the allocator has been called with this thread-local block. Each block counts once.
     static SEEN: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -26,7 +26,7 @@ fn watch() {
     }
 }
 
-// SAFETY: all is passed on to `A`.
+// SAFETY: every call is forwarded to `A`.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Watched<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         watch();
@@ -70,12 +70,13 @@ fn the_allocator_sees_threads() {
                     for round in 0..10 {
                         pass.send((0..id % 100 + 1).collect()).unwrap();
                         gort::yield_now();
-                        let mut theirs = passed.recv().unwrap();
-                        assert_eq!(theirs.iter().sum::<usize>(), theirs.len() * (theirs.len() - 1) / 2);
-                        theirs.resize(theirs.len() * 50 + round, 7); // moves
-                        assert_eq!(theirs.last(), Some(&7));
+                        let mut received = passed.recv().unwrap();
+                        assert_eq!(received.iter().sum::<usize>(), received.len() * (received.len() - 1) / 2);
+                        received.resize(received.len() * 50 + round, 7); // moves
+                        assert_eq!(received.last(), Some(&7));
                     }
-                    // All are there at once, each with a block of thread-locals of its own, which the allocator has not seen.
+                    // All goroutines exist at once, each with its own block of thread-locals, which
+                    // the allocator has not seen.
                     let own = !SEEN.get();
                     let _ = held.recv();
                     own
@@ -87,7 +88,7 @@ fn the_allocator_sees_threads() {
         let own = all.into_iter().map(|g| g.join().unwrap()).filter(|&own| own).count();
         assert_eq!(own, GOROUTINES, "goroutines whose block the allocator did not touch");
     });
-    // Threads that have ended meanwhile were seen too: those of the test harness, at most a few.
+    // The allocator also saw a few threads that have ended: those of the test harness.
     let seen = SEEN_BY_ALLOCATOR.load(SeqCst);
     assert!(seen <= threads() + 8, "{seen} threads seen by the allocator, {} are there", threads());
 }

@@ -1,6 +1,6 @@
-//! What libc does to threads, seen from goroutines: libraries that are opened later, locales, keys,
-//! `pthread_self()`, the end of a thread, and C frames. What changes the process, or ends it, runs
-//! in a child.
+//! What libc does for threads, as goroutines see it: libraries that are opened late, locales, keys,
+//! `pthread_self()`, the end of a thread, and C frames. A test that changes or ends the process
+//! runs in a child.
 
 mod child;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// How long something that must happen may take before it counts as a hang.
+/// After how long a wait counts as a hang.
 const HANG: Duration = Duration::from_secs(60);
 
 const LIBRARY: &str = r#"
@@ -23,8 +23,8 @@ long bump(void) { return magic++; }
 __attribute__((noinline)) long frame(long n) { char buf[n]; memset(buf, 7, 1024); return ((volatile char *)buf)[5]; }
 "#;
 
-/// Compiles [`LIBRARY`], whose frames have no stack probes. `None` (and a sentence): there is no
-/// compiler.
+/// Compiles [`LIBRARY`], whose frames have no stack probes. Without a compiler it prints that, and
+/// returns `None`.
 fn library() -> Option<PathBuf> {
     let dir = std::env::temp_dir().join(format!("gort-as-a-thread-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -41,10 +41,10 @@ fn library() -> Option<PathBuf> {
     Some(library)
 }
 
-/// Opens it and returns the function `name`.
+/// Opens `library` and returns the address of its function `name`.
 fn open(library: &Path, name: &str) -> Result<usize, String> {
     let (path, name) = (CString::new(library.to_str().unwrap()).unwrap(), CString::new(name).unwrap());
-    // SAFETY: a library without constructors; what dlerror says is copied.
+    // SAFETY: the library has no constructors; the text of dlerror is copied.
     unsafe {
         let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
         if handle.is_null() {
@@ -59,8 +59,9 @@ fn call(f: usize) -> i64 {
     unsafe { std::mem::transmute::<usize, extern "C" fn() -> i64>(f)() }
 }
 
-/// Leaves memory that is not zero where libc will find it for a block: the start compares such a
-/// block with a thread's, and must not take for a difference what nobody has written.
+/// Fills free memory of libc's heap, where a thread-local block may be allocated. The start
+/// compares such a block with a thread's, and must not count bytes that were never written as a
+/// difference.
 fn dirty_heap() {
     let of_all_sizes = (1..32).flat_map(|n| (0..8).map(move |_| vec![0xA5_u8; n * 256]));
     drop(std::hint::black_box(of_all_sizes.collect::<Vec<_>>()));
@@ -82,7 +83,7 @@ fn late_library() {
         })
         .collect();
     parked.wait();
-    // One that runs all the time.
+    // A goroutine that runs all the time.
     let opened = Arc::new(AtomicUsize::new(0));
     let busy = gort::go({
         let opened = opened.clone();
@@ -114,13 +115,13 @@ fn late_library() {
     }
     std::fs::remove_dir_all(library.parent().unwrap()).unwrap();
     if opened.load(Acquire) == 0 {
-        std::process::exit(0); // the others wait for it
+        std::process::exit(0); // Parked goroutines wait for this one.
     }
 }
 
-/// A library with initial-exec thread-locals, opened when goroutines exist, is refused in libc's
-/// own words; with room reserved, or where the room could not be taken, each goroutine sees the
-/// initial values, whatever it did at that moment.
+/// A library with initial-exec thread-locals that is opened when goroutines exist is refused with
+/// libc's message. If room is reserved, or where no room could be taken, every goroutine sees the
+/// initial values, whatever it was doing at that moment.
 #[test]
 fn initial_exec_thread_locals_of_late_libraries() {
     if scene().is_some() {
@@ -146,8 +147,7 @@ fn initial_exec_thread_locals_of_late_libraries() {
     }
 }
 
-/// More room than libc has is refused at the start, with both figures; and the start can be tried
-/// again.
+/// A start that reserves more room than libc has is refused with both numbers, and can be repeated.
 #[test]
 fn room_that_there_is_not() {
     if scene().is_some() {
@@ -163,8 +163,8 @@ fn room_that_there_is_not() {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// A frame of C without stack probes that begins in the stack and ends in its guard is reported as
-/// an overflow, up to the guard's whole width.
+/// A C frame without stack probes that begins in the stack and ends in the guard is reported as a
+/// stack overflow, up to the guard's full size.
 #[test]
 fn big_frames_of_c() {
     const STACK: i64 = 256 << 10;
@@ -175,7 +175,7 @@ fn big_frames_of_c() {
             let f = open(&library, "frame");
             std::fs::remove_dir_all(library.parent().unwrap()).unwrap();
             let Ok(f) = f else { panic!("{f:?}") };
-            // SAFETY: `frame` has this type; below its stack lies a guard.
+            // SAFETY: `frame` has this type; there is a guard below its stack.
             let h = gort::go(move || unsafe {
                 std::mem::transmute::<usize, extern "C" fn(i64) -> i64>(f)(bytes)
             });
@@ -201,30 +201,30 @@ static DESTROYED: AtomicUsize = AtomicUsize::new(0);
 static AGAIN: AtomicUsize = AtomicUsize::new(0);
 static KEYS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
-/// The first time it sets the value again, as destructors may: then there is another round.
+/// Sets the value again in the first round, as a destructor may; that causes another round.
 extern "C" fn destroy(value: *mut c_void) {
     if value as usize == 1 {
         AGAIN.fetch_add(1, SeqCst);
         let key = KEYS[0].load(SeqCst) as libc::pthread_key_t;
-        // SAFETY: a key of the test's; the value is a number.
+        // SAFETY: the key is the test's; the value is a number.
         unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(2)) };
     } else {
         DESTROYED.fetch_add(1, SeqCst);
     }
 }
 
-/// HelenOS/helenos#245: destructors of pthread keys run when slots are given up, in rounds; those
-/// of deleted keys do not.
+/// HelenOS/helenos#245: destructors of pthread keys run when slots are given up, in rounds. Those
+/// of deleted keys do not run.
 #[test]
 fn keys_of_given_up_slots() {
     if !child::is_played(|| {
         let key = |destructor: Option<unsafe extern "C" fn(*mut c_void)>| {
             let mut key = 0;
-            // SAFETY: a place for the key.
+            // SAFETY: `key` is a place for the key.
             assert_eq!(unsafe { libc::pthread_key_create(&mut key, destructor) }, 0);
             key
         };
-        // Beyond the first table of 32 as well.
+        // More keys than libc's first table has (32).
         let keys: Vec<_> = (0..40).map(|_| key(Some(destroy))).collect();
         KEYS[0].store(keys[0] as usize, SeqCst);
         let (first, last, plain, gone) = (keys[0], keys[39], key(None), key(Some(destroy)));
@@ -242,8 +242,8 @@ fn keys_of_given_up_slots() {
                         libc::pthread_setspecific(last, std::ptr::without_provenance(3));
                         libc::pthread_setspecific(plain, std::ptr::without_provenance(4));
                         libc::pthread_setspecific(gone, std::ptr::without_provenance(5));
-                        // libc's own memory for a thread, too: a message, and a name that it has to
-                        // make.
+                        // Also memory that libc allocates for a thread: an error message, and the
+                        // text of an unknown error.
                         libc::dlopen(c"/nowhere/at/all".as_ptr(), libc::RTLD_NOW);
                         libc::strsignal(12_345);
                     }
@@ -269,7 +269,7 @@ fn keys_of_given_up_slots() {
     }
 }
 
-/// What libc says of `pthread_self()` is what it says of the thread that the goroutine is on.
+/// libc's answers about `pthread_self()` are those about the thread that the goroutine is on.
 #[test]
 fn about_oneself() {
     gort::run(|| {
@@ -282,13 +282,13 @@ fn about_oneself() {
 }
 
 fn compare_with_the_kernel() {
-    // SAFETY: plain calls with places for the answers.
+    // SAFETY: plain calls; each result has a place.
     unsafe {
         let me = libc::pthread_self();
-        let (mut ours, mut kernels): (libc::cpu_set_t, libc::cpu_set_t) = std::mem::zeroed();
-        assert_eq!(libc::pthread_getaffinity_np(me, size_of::<libc::cpu_set_t>(), &mut ours), 0);
+        let (mut libcs, mut kernels): (libc::cpu_set_t, libc::cpu_set_t) = std::mem::zeroed();
+        assert_eq!(libc::pthread_getaffinity_np(me, size_of::<libc::cpu_set_t>(), &mut libcs), 0);
         assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut kernels), 0);
-        assert!(libc::CPU_EQUAL(&ours, &kernels));
+        assert!(libc::CPU_EQUAL(&libcs, &kernels));
         let (mut policy, mut param): (libc::c_int, libc::sched_param) = std::mem::zeroed();
         assert_eq!(libc::pthread_getschedparam(me, &mut policy, &mut param), 0);
         assert_eq!(policy, libc::sched_getscheduler(0));
@@ -301,7 +301,8 @@ fn compare_with_the_kernel() {
         assert!((ns(b) - ns(a)).abs() < 1_000_000_000, "{} {}", ns(a), ns(b));
         assert_eq!(libc::pthread_kill(me, 0), 0);
         assert_eq!(libc::pthread_detach(me), libc::EINVAL);
-        // A detached thread that joins itself: glibc looks first at the one, or (2.43) at the other.
+        // A detached thread that joins itself: the error depends on which of the two glibc checks
+        // first (2.43: the second).
         let joined = libc::pthread_join(me, std::ptr::null_mut());
         assert!([libc::EINVAL, libc::EDEADLK].contains(&joined), "{joined}");
     }
@@ -312,9 +313,9 @@ unsafe extern "C" {
     fn toupper(c: libc::c_int) -> libc::c_int;
 }
 
-/// What a character of Latin 1 is.
+/// libc's classification of a Latin 1 character (ä).
 fn look() -> (bool, libc::c_int) {
-    // SAFETY: any byte may be asked for.
+    // SAFETY: any byte is a valid argument.
     unsafe { (isalpha(0xe4) != 0, toupper(0xe4)) }
 }
 
@@ -326,15 +327,18 @@ fn another_locale() {
         all.into_iter().map(|h| h.join().unwrap()).collect()
     };
     assert!(many().into_iter().all(|seen| !seen.0));
-    // SAFETY: a name; nobody else asks for the locale meanwhile.
-    assert!(!unsafe { libc::setlocale(libc::LC_ALL, c"de_DE".as_ptr()) }.is_null(), "it was made");
+    // SAFETY: the name is valid; no other thread uses the locale meanwhile.
+    assert!(!unsafe { libc::setlocale(libc::LC_ALL, c"de_DE".as_ptr()) }.is_null(), "the locale exists");
     let in_a_thread = std::thread::spawn(look).join().unwrap();
     assert_eq!(in_a_thread, (true, 0xc4));
-    assert!(many().into_iter().all(|seen| seen == in_a_thread), "goroutines on used slots see the old one");
+    assert!(
+        many().into_iter().all(|seen| seen == in_a_thread),
+        "goroutines on used slots see the old locale"
+    );
 }
 
-/// After `setlocale` a goroutine that begins sees the new character classes, as a thread does,
-/// whether its slot is a used one or not.
+/// After `setlocale` a new goroutine sees the new character classes, as a new thread does, on a
+/// used slot and on a fresh one.
 #[test]
 fn character_classes_of_today() {
     if scene().is_some() {
@@ -352,7 +356,7 @@ fn character_classes_of_today() {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// Another goroutine's `pthread_t` is no thread to the kernel: a clear error code.
+/// Another goroutine's `pthread_t` is not a thread of the kernel: calls with it fail with an error.
 #[test]
 fn about_others() {
     gort::run(|| {
@@ -364,7 +368,7 @@ fn about_others() {
             assert!(held.recv().is_err());
         });
         let thread = rx.recv().unwrap() as libc::pthread_t;
-        // SAFETY: the other goroutine lives.
+        // SAFETY: the other goroutine is alive.
         unsafe {
             assert_eq!(libc::pthread_kill(thread, 0), libc::ESRCH);
             assert_eq!(libc::pthread_cancel(thread), libc::ESRCH);
@@ -374,8 +378,8 @@ fn about_others() {
     });
 }
 
-/// `pthread_exit` in a goroutine, from wherever, and `pthread_cancel` of oneself, end the process
-/// with a sentence and status 2.
+/// `pthread_exit` in a goroutine, and `pthread_cancel` of itself, end the process with a message
+/// and status 2.
 #[test]
 fn threads_end_otherwise() {
     match scene().as_deref() {

@@ -1,10 +1,10 @@
-//! Thread-locals that are larger than the smallest stack, and than what a stack used to be: they
-//! come on top of it, at any size that is asked for.
+//! Thread-locals that are larger than the smallest stack, and larger than a default stack. Their
+//! size is added to the stack, whatever size is asked for.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-/// Larger, too, than the stacks of the runtime's own threads, which have them as well.
+/// Also larger than the stacks of the runtime's own threads, which have them too.
 const BYTES: usize = 400 << 10;
 
 thread_local!(static BIG: RefCell<[u8; BYTES]> = const { RefCell::new([1; BYTES]) });
@@ -15,8 +15,8 @@ fn recurse(depth: usize) -> usize {
     if depth == 0 { 0 } else { recurse(depth - 1) + frame[depth % 16] - depth + 1 }
 }
 
-/// Goroutines with the smallest stack, and larger ones, each have all of their thread-locals, and
-/// as much stack as asked for; neighbours do not see each other's.
+/// Every goroutine has all thread-locals and as much stack as it asked for, with the smallest stack
+/// and with larger ones. Neighbours do not see each other's values.
 #[test]
 fn come_on_top_of_any_stack() {
     gort::run(|| {
@@ -33,7 +33,8 @@ fn come_on_top_of_any_stack() {
                         assert!(big.iter().all(|&b| b == 1), "the initial value");
                         big.fill(own);
                     });
-                    let frames = size.max(16 << 10) * 3 / 4 / 512; // a frame of `recurse` takes less than 512 bytes
+                    // A frame of `recurse` takes less than 512 bytes.
+                    let frames = size.max(16 << 10) * 3 / 4 / 512;
                     assert_eq!(recurse(frames), frames);
                     parked.done();
                     assert!(held.recv().is_err());

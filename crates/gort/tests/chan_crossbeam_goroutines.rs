@@ -1,12 +1,12 @@
-//! crossbeam-channel's own tests, with goroutines at both ends. `thread_locals.rs` is about the end of OS threads and is not
-//! among them.
+//! crossbeam-channel's own tests, with goroutines at both ends. `thread_locals.rs` is not among
+//! them: it tests the end of OS threads.
 
 #![allow(unreachable_pub, reason = "the shim stands in for crates, whose items are public")]
 
 #[path = "crossbeam/suite.rs"]
 mod suite;
 
-/// What the tests take for a thread.
+/// What the tests use as a thread.
 mod shim {
     pub use crate::suite::random::thread_rng;
     use gort::chan::{Receiver, Sender, bounded};
@@ -33,12 +33,12 @@ mod shim {
         }
     }
 
-    /// Runs `f` with the stack of a std thread.
+    /// Runs `f` with as much stack as a std thread has.
     pub fn with_2_mib(f: impl FnOnce() + Send + 'static) {
         gort::Builder::new().stack_size(2 << 20).spawn(f).unwrap().join().unwrap();
     }
 
-    /// crossbeam-utils' scope, by joining all that was spawned before it returns.
+    /// crossbeam-utils' scope: joins everything that was spawned before it returns.
     pub fn scope<'env, R>(f: impl FnOnce(&Scope<'env>) -> R) -> Result<R, Box<dyn Any + Send>> {
         let _loan = gort::lend_stack();
         let scope = Scope { handles: Arc::default(), env: PhantomData };
@@ -68,13 +68,13 @@ mod shim {
             let f: Box<dyn FnOnce() + Send + 'env> = Box::new(move || {
                 f(&Scope { handles, env: PhantomData });
             });
-            // SAFETY: `scope` does not return before the goroutine has been joined, so what it borrows lives.
+            // SAFETY: `scope` joins the goroutine before it returns, so what `f` borrows lives.
             let f: Box<dyn FnOnce() + Send + 'static> = unsafe { std::mem::transmute(f) };
             self.handles.lock().unwrap().push(gort::go(f));
         }
     }
 
-    /// Waits by receiving from a channel that the last `done` disconnects.
+    /// `wait` receives from a channel that the last `done` disconnects.
     #[derive(Clone)]
     pub struct WaitGroup(Arc<Mutex<Count>>);
 

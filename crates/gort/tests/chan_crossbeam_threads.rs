@@ -1,4 +1,4 @@
-//! crossbeam-channel's own tests, with OS threads at both ends, as they were written.
+//! crossbeam-channel's own tests, with OS threads at both ends, as in the original.
 
 #![allow(unreachable_pub, reason = "the shim stands in for crates, whose items are public")]
 
@@ -8,19 +8,20 @@ mod suite;
 #[path = "crossbeam/thread_locals.rs"]
 mod thread_locals;
 
-/// What the tests take for a thread.
+/// What the tests use as a thread.
 mod shim {
     pub use crate::suite::random::thread_rng;
     pub use core::prelude::v1::test;
     use std::sync::{Arc, Condvar, Mutex};
     pub use std::thread;
 
-    /// Runs `f`; a thread has 2 MiB of stack.
+    /// Runs `f`; a thread has 2 MiB of stack already.
     pub fn with_2_mib(f: impl FnOnce()) {
         f();
     }
 
-    /// crossbeam-utils' scope: `spawn` hands the scope to its closure, and a panic comes out as an error.
+    /// crossbeam-utils' scope: `spawn` passes the scope to its closure, and a panic is returned as
+    /// an error.
     pub fn scope<'env, R>(f: impl for<'s> FnOnce(&Scope<'s, 'env>) -> R) -> thread::Result<R> {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread::scope(|scope| f(&Scope(scope)))))
     }

@@ -1,4 +1,4 @@
-//! Channels, from the list of Go's own cases (GO-CASES A3, C and T).
+//! Channels: Go's own cases (GO-CASES A3, C and T).
 
 use gort::chan::{
     Receiver, RecvError, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded,
@@ -16,12 +16,12 @@ fn ms(n: u64) -> Duration {
 
 // ---- C1
 
-/// GO-CASES C1: what blocks, what does not, what a closed channel gives.
+/// GO-CASES C1: what blocks and what does not, and what a closed channel returns.
 #[test]
 fn c1_empty_and_full() {
     fn check(cap: usize) {
         let (s, r) = bounded::<i32>(cap);
-        // Nothing is there: receiving blocks, or takes the default.
+        // Empty: a receive blocks, or the default arm runs.
         assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
         assert_eq!(r.recv_timeout(ms(1)), Err(RecvTimeoutError::Timeout));
         select! {
@@ -32,7 +32,7 @@ fn c1_empty_and_full() {
             assert_eq!((s.len(), s.is_full()), (i, false));
             s.send(i as i32).unwrap();
         }
-        // It is full: sending blocks, or takes the default.
+        // Full: a send blocks, or the default arm runs.
         assert_eq!((r.len(), r.capacity()), (cap, Some(cap)));
         assert!(s.is_full());
         assert_eq!(s.try_send(-1), Err(TrySendError::Full(-1)));
@@ -41,7 +41,7 @@ fn c1_empty_and_full() {
             send(s, -3) -> _ => unreachable!(),
             default => {}
         }
-        // Closed: what is there comes in order, then the end, for ever.
+        // Closed: the messages come in order, then the error, as often as one asks.
         drop(s);
         assert!((0..cap).all(|i| r.recv() == Ok(i as i32)));
         for _ in 0..3 {
@@ -52,7 +52,7 @@ fn c1_empty_and_full() {
     run(|| (0..=200).step_by(7).chain([1, 2, 3]).for_each(check));
 }
 
-/// GO-CASES C1: a receiver that is blocked goes on when the channel is closed; a sender, too.
+/// GO-CASES C1: closing the channel wakes a blocked receiver, and a blocked sender.
 #[test]
 fn c1_close_wakes() {
     run(|| {
@@ -75,7 +75,7 @@ fn c1_close_wakes() {
     });
 }
 
-/// GO-CASES C1: the order of messages.
+/// GO-CASES C1: messages arrive in order.
 #[test]
 fn c1_in_order() {
     run(|| {
@@ -89,7 +89,7 @@ fn c1_in_order() {
     });
 }
 
-/// GO-CASES C1: four senders, four receivers: every value comes as often as it was sent.
+/// GO-CASES C1: with four senders and four receivers every value arrives as often as it was sent.
 #[test]
 fn c1_many_to_many() {
     run(|| {
@@ -136,7 +136,7 @@ fn c2_nonblocking_receive_race() {
     });
 }
 
-/// GO-CASES C8: many consumers, every item once.
+/// GO-CASES C8: with many consumers every item arrives once.
 #[test]
 fn c8_multi_consumer() {
     const WORKERS: usize = 23;
@@ -169,7 +169,7 @@ fn c8_multi_consumer() {
 
 // ---- T3, T4, T5
 
-/// GO-CASES T3: a chain of receivers that let each other go in order: each gets its own number.
+/// GO-CASES T3: a chain of receivers in which each lets the next go. Each gets its own number.
 #[test]
 fn t3_daisy_chain() {
     run(|| {
@@ -193,11 +193,11 @@ fn t3_daisy_chain() {
     });
 }
 
-/// Those who wait are served in the order in which they came, on both sides. When they came is only known if the
-/// machine let them, so one good try of five will do.
+/// Blocked receivers are served in the order in which they arrived, and so are blocked senders. On
+/// a busy machine they may arrive in another order, so one success in five tries is enough.
 #[test]
 fn waiters_are_served_in_order() {
-    /// Starts five, one after the other.
+    /// Starts five goroutines, one after the other.
     fn start<T: Send + 'static>(f: impl Fn(i32) -> T + Clone + Send + 'static) -> Vec<gort::JoinHandle<T>> {
         let one = |i| {
             let f = f.clone();
@@ -232,7 +232,7 @@ fn waiters_are_served_in_order() {
     });
 }
 
-/// GO-CASES T4: a chain of ten thousand, each copying from its right to its left.
+/// GO-CASES T4: a chain of ten thousand goroutines, each copying from its right to its left.
 #[test]
 fn t4_long_chain() {
     run(|| {
@@ -248,8 +248,8 @@ fn t4_long_chain() {
     });
 }
 
-/// GO-CASES T5: non-blocking sends and receives succeed once, and only once, the other side is there; the values are
-/// whole, whatever their size.
+/// GO-CASES T5: a non-blocking send or receive succeeds exactly once when the other side is there.
+/// The values arrive intact, whatever their size.
 #[test]
 fn t5_nonblocking() {
     fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
@@ -260,20 +260,20 @@ fn t5_nonblocking() {
             }
             sleep(Duration::from_micros(10));
         }
-        panic!("{what}: never succeeded")
+        panic!("{what} never succeeded")
     }
     fn check<T: Clone + PartialEq + std::fmt::Debug + Send + 'static>(value: T) {
         for cap in [0, 1] {
             let (s, r) = bounded::<T>(cap);
             assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
-            // A receiver that has parked is found by a non-blocking send.
+            // A non-blocking send finds a parked receiver.
             let receiver = {
                 let r = r.clone();
                 go(move || r.recv().unwrap())
             };
             until("send", || s.try_send(value.clone()).ok());
             assert_eq!(receiver.join().unwrap(), value);
-            // A sender that has parked is found by a non-blocking receive.
+            // A non-blocking receive finds a parked sender.
             (0..cap).for_each(|_| s.try_send(value.clone()).unwrap());
             assert_eq!(s.try_send(value.clone()), Err(TrySendError::Full(value.clone())));
             let sender = {
@@ -346,7 +346,8 @@ impl Rat {
     }
 }
 
-/// A power series as a goroutine that computes the next coefficient on demand, and ends when nobody asks any more.
+/// A power series: a goroutine that computes the next coefficient on demand, and ends when the
+/// demand channel is closed.
 struct Series {
     demand: Sender<()>,
     data: Receiver<Rat>,
@@ -402,7 +403,7 @@ impl Series {
         })
     }
 
-    /// Two of the same: whoever is behind finds what the other one has read already.
+    /// Two copies of the series. The copy that is behind gets what the other has read already.
     fn split(self) -> (Series, Series) {
         let ((d0, asked0), (given0, r0)) = (bounded(0), bounded(0));
         let ((d1, asked1), (given1, r1)) = (bounded(0), bounded(0));
@@ -416,7 +417,7 @@ impl Series {
                     recv(asked[1]) -> m => (1, m.is_ok()),
                 };
                 if !open {
-                    asked[me] = &off; // one of the two has gone
+                    asked[me] = &off; // This copy was dropped.
                     if std::ptr::eq(asked[1 - me], &off) {
                         return;
                     }
@@ -502,7 +503,8 @@ impl Series {
     }
 }
 
-/// GO-CASES T14: power series over demand channels: thousands of short-lived goroutines and selects.
+/// GO-CASES T14: power series over demand channels: thousands of short-lived goroutines and
+/// selects.
 #[test]
 fn t14_power_series() {
     fn ones() -> Series {
@@ -548,9 +550,9 @@ fn t15_zero_size() {
     });
 }
 
-// ---- what is ours
+// ---- Not among Go's cases
 
-/// Messages are dropped once: those that were received by the receiver, those left over with the channel.
+/// Each message is dropped once: a received one by the receiver, the rest with the channel.
 #[test]
 fn every_message_is_dropped_once() {
     struct Counted(Arc<AtomicUsize>);
@@ -569,7 +571,7 @@ fn every_message_is_dropped_once() {
                 drop(r.recv().unwrap());
                 assert_eq!(dropped.load(SeqCst), lost + i + 1);
             }
-            drop(r); // with what is left, although there is still a sender
+            drop(r); // Drops the messages that are left, although there is still a sender.
             assert_eq!(dropped.load(SeqCst), lost + sent);
             let error = s.send(Counted(dropped.clone())).unwrap_err();
             drop(s);
@@ -579,7 +581,7 @@ fn every_message_is_dropped_once() {
     });
 }
 
-/// A drop that uses the channel it comes out of finds no lock held.
+/// The drop of a message may use the message's channel: no lock is held then.
 #[test]
 fn a_message_may_use_its_channel_while_dropped() {
     struct Nosy(Sender<Nosy>);
@@ -623,7 +625,7 @@ fn threads_and_goroutines_mix() {
     });
 }
 
-/// Send and receive with deadlines, hammered: nothing is lost and nothing comes twice.
+/// Sends and receives with deadlines under load: no message is lost or doubled.
 #[test]
 fn deadlines_under_load() {
     run(|| {
@@ -668,14 +670,14 @@ fn deadlines_under_load() {
     });
 }
 
-/// Capacities that no machine has are refused when the channel is made.
+/// A capacity for which no machine has the memory is refused when the channel is made.
 #[test]
 #[should_panic = "a channel of capacity"]
 fn impossible_capacity() {
     let _ = bounded::<u64>(usize::MAX / 4);
 }
 
-/// What may go to other threads, as in crossbeam: handles of messages that may be sent.
+/// Handles are `Send` and `Sync` under the same conditions as crossbeam's.
 #[test]
 fn handles_may_be_shared() {
     fn check<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}

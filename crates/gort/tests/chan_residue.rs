@@ -1,4 +1,4 @@
-//! What is left behind: nothing. A process of its own, with an allocator that counts.
+//! Channels and timers leave no memory behind. A process of its own, with an allocator that counts.
 
 use gort::chan::{after, bounded, never, tick, unbounded};
 use gort::time::{Ticker, Timer};
@@ -11,7 +11,7 @@ struct Counting;
 
 static BYTES: AtomicIsize = AtomicIsize::new(0);
 
-// SAFETY: all is done by the system's allocator; the counter is beside it.
+// SAFETY: the system's allocator does everything; the counter is separate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size() as isize, Relaxed);
@@ -29,14 +29,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many bytes more are allocated after `f` than before.
+/// How many more bytes are allocated after `f` than before.
 fn growth<R>(f: impl FnOnce() -> R) -> (isize, R) {
     let before = BYTES.load(Relaxed);
     let result = f();
     (BYTES.load(Relaxed) - before, result)
 }
 
-/// One test, because the parts of it must not run beside each other.
+/// One test, because its parts must not run in parallel.
 #[test]
 fn nothing_is_left_behind() {
     let parts = || {
@@ -46,11 +46,12 @@ fn nothing_is_left_behind() {
         backlog();
         operations();
     };
-    // With a number of Ps of its own the runtime does not look at limits every second, which allocates.
+    // With a fixed number of Ps the runtime does not read limits every second, which allocates.
     gort::Runtime::builder().gomaxprocs(2).run(parts).unwrap();
 }
 
-/// GO-CASES T7: a hundred thousand selects with an arm that always loses, twice; the second time needs no memory.
+/// GO-CASES T7: two rounds of a hundred thousand selects with an arm that always loses. The second
+/// round needs no memory.
 fn losing_arms() {
     const N: usize = 100_000;
     let (s, r) = bounded::<usize>(0);
@@ -71,7 +72,7 @@ fn losing_arms() {
     assert!(bytes < 110_000, "{bytes} bytes more");
 }
 
-/// GO-CASES M18: timers that nobody refers to any more are gone, although their time has not come.
+/// GO-CASES M18: timers without references are freed before their time.
 fn timers() {
     let hour = Duration::from_secs(3600);
     let (bytes, ()) = growth(|| {
@@ -80,7 +81,7 @@ fn timers() {
             drop(tick(hour));
             drop(Timer::new(hour));
             drop(Ticker::new(hour));
-            // Also those that somebody has waited for.
+            // Also timers that a goroutine has waited for.
             select! {
                 recv(after(hour)) -> _ => unreachable!(),
                 recv(Timer::new(hour).receiver()) -> _ => unreachable!(),
@@ -91,7 +92,7 @@ fn timers() {
     assert!(bytes < 10_000, "{bytes} bytes more");
 }
 
-/// A channel in which nothing lies takes no memory for messages, whatever its capacity.
+/// An empty channel takes no memory for messages, whatever its capacity.
 fn idle_channels() {
     const N: usize = 1000;
     let (bytes, channels) = growth(|| {
@@ -102,7 +103,7 @@ fn idle_channels() {
     assert!(each <= 512, "{each} bytes each");
 }
 
-/// The memory of a backlog is given back when it has been received.
+/// The memory of a backlog is freed when the backlog has been received.
 fn backlog() {
     let (s, r) = unbounded();
     let (bytes, ()) = growth(|| (0..100_000u64).for_each(|i| s.send(i).unwrap()));
@@ -111,7 +112,7 @@ fn backlog() {
     assert!(bytes <= -790_000, "{bytes}");
 }
 
-/// Once warm, no operation allocates.
+/// No operation allocates after the first ones.
 fn operations() {
     let (s, r) = unbounded();
     let (bs, br) = bounded(16);

@@ -1,6 +1,8 @@
-//! Everything at once, at random: goroutines block, compute, pin, resize, panic, exit, wait for each other in every way; at the end each one
-//! is accounted for. `GORT_CHAOS_SECONDS` says for how long (3 by default), `GORT_CHAOS_SEED` plays a run again (its choices; who comes first
-//! is the machine's).
+//! Everything at once, at random: goroutines block, compute, lock their threads, change GOMAXPROCS,
+//! panic, exit and wait for each other in every way. At the end each one is accounted for.
+//!
+//! `GORT_CHAOS_SECONDS` says for how long (default: 3). `GORT_CHAOS_SEED` repeats the choices of a
+//! run, but not the scheduling.
 
 mod child;
 
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// How a goroutine ends; what its joiner must see.
+/// How a goroutine ends, and so what its joiner must see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Returns,
@@ -22,7 +24,7 @@ enum End {
 #[derive(Default)]
 struct Counts {
     begun: AtomicU64,
-    /// Counted by a destructor, so also for those that panic and exit.
+    /// Counted by a destructor, so also for goroutines that panic or exit.
     ended: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -47,7 +49,7 @@ struct World {
     until: Instant,
 }
 
-/// A small generator, so that a seed means the same everywhere (xorshift*).
+/// A small generator (xorshift*), so that a seed has the same meaning everywhere.
 struct Rng(u64);
 
 impl Rng {
@@ -68,7 +70,7 @@ fn spin(d: Duration) {
     while t.elapsed() < d {}
 }
 
-/// One step of a goroutine's life.
+/// One random step of a goroutine.
 fn step(world: &Arc<World>, rng: &mut Rng, depth: u32) {
     let us = |rng: &mut Rng, most| Duration::from_micros(rng.below(most));
     match rng.below(15) {
@@ -147,7 +149,7 @@ fn step(world: &Arc<World>, rng: &mut Rng, depth: u32) {
     }
 }
 
-/// Starts a goroutine with a life of its own.
+/// Starts a goroutine with random steps.
 fn start(world: &Arc<World>, seed: u64, depth: u32) -> (JoinHandle<u64>, End) {
     let mut rng = Rng(seed | 1);
     let end = match rng.below(10) {
@@ -185,7 +187,7 @@ fn check(handle: JoinHandle<u64>, end: End) {
         Err(e) => {
             let payload = e.into_panic();
             if !payload.is::<u64>() {
-                std::panic::resume_unwind(payload); // one of the assertions above
+                std::panic::resume_unwind(payload); // A failed assertion of a step.
             }
             End::Panics
         }
@@ -235,7 +237,8 @@ fn play_chaos() {
 fn chaos() {
     if let Some(scene) = scene() {
         let builder = gort::Runtime::builder();
-        // SAFETY: no goroutine here parks with anything of its thread at hand but under `lock_os_thread`.
+        // SAFETY: no goroutine here keeps state of its thread across a park, except under
+        // `lock_os_thread`.
         let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
         return builder.run(play_chaos).unwrap();
     }

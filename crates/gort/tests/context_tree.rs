@@ -33,7 +33,7 @@ fn cause(ctx: &Context) -> String {
     ctx.cause().map_or("none".into(), |cause| cause.to_string())
 }
 
-/// When `cancel` returns, everything below is done, and nothing above or beside.
+/// When `cancel` returns, everything below is done; contexts above and beside are not.
 // GO-CASES K1
 #[test]
 fn cancel_is_synchronous_and_goes_down_only() {
@@ -56,10 +56,10 @@ fn cancel_is_synchronous_and_goes_down_only() {
     assert_done(&sibling, ContextError::Canceled);
     let (late, _cancel) = parent.with_cancel();
     assert_done(&late, ContextError::Canceled);
-    cancel_parent.cancel(); // again: nothing
+    cancel_parent.cancel(); // No effect: it is cancelled already.
 }
 
-/// A child of a cancelled parent is born done; dropping a `Cancel` cancels nothing.
+/// A child of a cancelled parent is done from the start. Dropping a `Cancel` does not cancel.
 // GO-CASES K1
 #[test]
 fn dropping_cancel_does_not_cancel() {
@@ -74,7 +74,7 @@ fn dropping_cancel_does_not_cancel() {
     assert_live(&ctx);
 }
 
-/// Deadlines: in the past at once, never early, the earlier of two counts.
+/// A deadline in the past is done at once, no deadline is early, and of two the earlier one counts.
 // GO-CASES K2
 #[test]
 fn deadlines() {
@@ -110,7 +110,7 @@ fn deadlines() {
     });
 }
 
-/// Every row of the cause table: who was first wins, for both `err` and `cause`.
+/// Every row of the cause table: what happens first decides both `err` and `cause`.
 // GO-CASES K3
 #[test]
 fn causes() {
@@ -138,7 +138,7 @@ fn causes() {
     cancel.cancel_cause("too late");
     assert_eq!(cause(&ctx), "context canceled");
 
-    // Parent first, then child; and the other way round.
+    // The parent first, then the child; then the other way round.
     let (parent, cancel_parent) = background().with_cancel();
     let (child, cancel_child) = parent.with_cancel();
     cancel_parent.cancel_cause("parent");
@@ -178,8 +178,7 @@ fn causes() {
         assert_done(&ctx, DeadlineExceeded);
         assert_eq!(cause(&ctx), "already over");
 
-        // A timeout under a parent, who was first: the parent, the timeout, and a parent that was done
-        // before.
+        // A timeout below a parent that is cancelled first, second, or before the child exists.
         let (parent, cancel_parent) = background().with_cancel();
         let (child, _cancel) = parent.with_timeout_cause(HOUR, "too slow");
         cancel_parent.cancel_cause("parent");
@@ -194,7 +193,7 @@ fn causes() {
         let (child, _cancel) = parent.with_timeout_cause(Duration::ZERO, "too slow");
         assert_done(&child, Canceled);
         assert_eq!(cause(&child), "parent");
-        // The parent's earlier timeout, with its cause.
+        // The parent's timeout is earlier; its cause counts.
         let (parent, _cancel) = background().with_timeout_cause(soon, "outer");
         let (child, _cancel2) = parent.with_timeout_cause(HOUR, "inner");
         let _ = child.done().recv();
@@ -202,7 +201,7 @@ fn causes() {
     });
 }
 
-/// Values pass `without_cancel`, nothing else does.
+/// Only values pass `without_cancel`.
 // GO-CASES K3 (WithoutCancel)
 #[test]
 fn without_cancel_keeps_values_only() {
@@ -245,7 +244,7 @@ fn after_func_runs_once() {
         for _ in 0..2 {
             let (runs, gate, ran) = (runs.clone(), gate.clone(), ran.clone());
             ctx.with_value(1).after_func(move || {
-                gate.wait(); // `cancel` returns although we are here
+                gate.wait(); // `cancel` returns before this function does.
                 runs.fetch_add(1, SeqCst);
                 ran.done();
             });
@@ -266,14 +265,14 @@ fn after_func_runs_once() {
         nap(Duration::from_millis(1));
         assert_eq!(runs.load(SeqCst), 2);
 
-        // At once, if it is done already.
+        // At once, if the context is done already.
         ran.add(1);
         let also = ran.clone();
         let started = ctx.after_func(move || also.done());
         ran.wait();
         assert!(!started.stop());
 
-        // Nothing ends the background.
+        // The background is never done.
         let (dropped, never) = (Arc::new(()), Context::background());
         let held = dropped.clone();
         let after = never.after_func(move || drop(held));
@@ -283,8 +282,8 @@ fn after_func_runs_once() {
     });
 }
 
-/// A function that waits for a parent's cancellation runs although everything else of its context was
-/// dropped.
+/// A function that waits for a parent's cancellation runs even if everything else of its context
+/// was dropped.
 // GO-CASES K4
 #[test]
 fn after_func_outlives_its_context() {
@@ -341,7 +340,8 @@ fn simultaneous_cancels() {
     });
 }
 
-/// When `cancel` returns, all below is done, even if another `cancel` is on its way through the same tree.
+/// When `cancel` returns, everything below is done, even if another `cancel` is on its way through
+/// the same tree.
 // GO-CASES K1, K5
 #[test]
 fn a_second_cancel_waits_for_the_first() {
@@ -381,7 +381,8 @@ fn interlocked_cancels() {
     });
 }
 
-/// Random layers of everything: values are found, and the whole ends by a cancel or by a deadline.
+/// Random layers of values, timeouts and cancels. Values are found, and a cancel or a deadline ends
+/// the whole chain.
 // GO-CASES K7
 #[test]
 fn random_layers() {
@@ -448,7 +449,7 @@ fn random_layers() {
     });
 }
 
-/// Whoever sees `err` finds `done` closed, and the other way round.
+/// When `err` is set, `done` is closed, and the other way round.
 // GO-CASES K8
 #[test]
 fn err_and_done_come_together() {
@@ -478,7 +479,7 @@ fn err_and_done_come_together() {
     });
 }
 
-/// A line of contexts far longer than a stack is deep can be made, cancelled and dropped.
+/// A chain of contexts that is much longer than a stack is deep can be made, cancelled and dropped.
 #[test]
 fn long_lines() {
     run(|| {
@@ -492,13 +493,13 @@ fn long_lines() {
         assert_done(&leaf, ContextError::Canceled);
         assert_eq!(leaf.value::<i32>(), Some(&19_998));
         drop((ctx, leaf));
-        // And one that is never cancelled.
+        // A chain that is never cancelled.
         let mut ctx = Context::background();
         for _ in 0..20_000 {
             ctx = ctx.with_cancel().0;
         }
         drop(ctx);
-        // And one that only a function keeps, until its root goes.
+        // A chain that only a function keeps, until its root is dropped.
         let (root, _cancel) = Context::background().with_cancel();
         let mut ctx = root.clone();
         for _ in 0..20_000 {
@@ -514,7 +515,7 @@ fn long_lines() {
     });
 }
 
-/// Texts.
+/// The text forms of contexts and errors.
 // GO-CASES K11
 #[test]
 fn texts() {
@@ -537,7 +538,7 @@ fn texts() {
     assert!(!ContextError::Canceled.is_timeout());
 }
 
-/// `done` wakes whoever waits for it, goroutines and threads, also through values.
+/// `done` wakes all waiters, goroutines and threads, also through values.
 #[test]
 fn done_wakes_all() {
     run(|| {
@@ -564,8 +565,9 @@ fn done_wakes_all() {
     });
 }
 
-/// A blocking call that the context gives up: the caller goes on at once, the call is counted until it is over, its panic and result are
-/// nobody's. One that has not begun never does. One that is in time gives its result, or its panic.
+/// A blocking call that the context abandons: the caller goes on at once. The call counts until it
+/// is over, and its result or panic is dropped. A call that has not begun never begins. A call that
+/// is in time gives its result, or its panic.
 #[test]
 fn blocking_calls_are_abandoned() {
     gort::run(|| {

@@ -1,9 +1,9 @@
-//! The examples run, and say so. `cargo test` has built them beside this test.
+//! The examples run and print what they promise. `cargo test` has built them beside this test.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Each example, its arguments here, and words that it says.
+/// The examples, their arguments in this test, and a text that each prints.
 const EXAMPLES: &[(&str, &[&str], &str)] = &[
     ("hello", &[], "42, done"),
     ("million", &["20000"], "20000 goroutines parked in"),
@@ -36,7 +36,7 @@ fn examples_run() {
     }
 }
 
-/// None is forgotten in the list.
+/// The list has every example.
 #[test]
 fn all_examples_are_run() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");

@@ -1,5 +1,5 @@
-//! A forked child that has not called `exec`: the runtime is dead in it, plain code works, and
-//! whatever it does to what it has from gort, the parent does not notice. Each scene has a process
+//! A forked child that has not called `exec`. The runtime does not work in it; plain code does. The
+//! child may do anything to gort's objects without effect on the parent. Each scene has a process
 //! of its own.
 
 mod child;
@@ -16,15 +16,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// How long a child may live before it counts as one that hangs.
+/// After how many seconds a child counts as a hang.
 const SECONDS: u32 = 40;
 
-/// A panic left `f`.
+/// The status that says that `f` panicked.
 const PANICKED: i32 = 101;
 
-/// Runs `f` in a forked child; gives its exit status, or the signal that ended it, negative.
+/// Runs `f` in a forked child. Returns its exit status, or the negative number of the signal that
+/// ended it.
 fn forked(f: impl FnOnce()) -> i32 {
-    // SAFETY: what the child may do is what is tested here.
+    // SAFETY: what the child may do is what this tests.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: `alarm` and `_exit` take numbers.
@@ -41,7 +42,7 @@ fn end_of(pid: i32) -> i32 {
     assert!(pid > 0, "{}", std::io::Error::last_os_error());
     let mut status = 0;
     loop {
-        // SAFETY: a place for the status.
+        // SAFETY: `status` is a place for the status.
         if gort::blocking(|| unsafe { libc::waitpid(pid, &mut status, 0) }) == pid {
             break;
         }
@@ -49,7 +50,7 @@ fn end_of(pid: i32) -> i32 {
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
 }
 
-/// Sockets of all kinds that goroutines of this process wait at.
+/// Sockets of all kinds, with goroutines of this process waiting for them.
 struct Sockets {
     listener: TcpListener,
     here: TcpStream,
@@ -71,7 +72,7 @@ impl Sockets {
         Sockets { listener, here, there, spare, udp, unix, unix_there }
     }
 
-    /// Each socket wakes the goroutine that waits at it.
+    /// Checks that each socket wakes the goroutine that waits for it.
     fn work(&self) {
         let ended = AtomicBool::new(false);
         gort::scope(|s| {
@@ -90,7 +91,7 @@ impl Sockets {
                 if ended.load(SeqCst) {
                     break;
                 }
-                assert!(begun.elapsed() < Duration::from_secs(30), "one was not woken");
+                assert!(begun.elapsed() < Duration::from_secs(30), "a goroutine was not woken");
                 gort::sleep(Duration::from_millis(2));
                 match i {
                     0 => (&self.there).write_all(b"x").unwrap(),
@@ -105,7 +106,7 @@ impl Sockets {
     }
 }
 
-/// A child that drops, closes and changes its parent's sockets takes nothing from the parent.
+/// A child that drops, closes and changes its parent's sockets has no effect on the parent.
 #[test]
 fn the_parent_does_not_notice() {
     if is_played(|| {
@@ -151,7 +152,7 @@ fn the_parent_does_not_notice() {
     ends_well("the_parent_does_not_notice", "2");
 }
 
-/// The same with a child that was made past libc: no handler of `pthread_atfork` was called in it.
+/// The same for a child that was made without libc, so no `pthread_atfork` handler has run.
 #[test]
 fn nor_where_the_child_was_made_past_libc() {
     if is_played(|| {
@@ -174,7 +175,7 @@ fn nor_where_the_child_was_made_past_libc() {
     ends_well("nor_where_the_child_was_made_past_libc", "1");
 }
 
-/// `f` panics with the sentence, in a child.
+/// Checks that `f` panics with the message in a child.
 fn is_refused(what: &str, f: impl FnOnce()) {
     let end = forked(|| {
         let payload = catch_unwind(AssertUnwindSafe(f)).expect_err(what);
@@ -196,7 +197,7 @@ fn all_is_refused() {
     let group = gort::sync::WaitGroup::new();
     group.add(1);
     let once = gort::sync::OnceLock::<u8>::new();
-    // Long enough not to have passed before the child asks: what is over already needs no runtime.
+    // Long enough not to have passed when the child asks: a wait that is over needs no runtime.
     let hour = Duration::from_secs(3600);
     let sleeper = std::cell::Cell::new(Some(gort::go(move || gort::sleep(hour))));
     let address = sockets.listener.local_addr().unwrap();
@@ -249,8 +250,8 @@ fn all_is_refused() {
     assert_eq!(&byte, b"d", "the child has read it");
 }
 
-/// What needs a runtime panics with a sentence in the child, instead of waiting for ever or doing
-/// something to the parent: in the child of a goroutine, of one inside `blocking`, and of a plain
+/// Whatever needs the runtime panics with a message in the child. It neither blocks for ever nor
+/// affects the parent. The child is that of a goroutine, of a `blocking` call, or of a plain
 /// thread.
 #[test]
 fn what_needs_a_runtime_is_refused() {
@@ -271,8 +272,8 @@ fn what_needs_a_runtime_is_refused() {
     ends_well("what_needs_a_runtime_is_refused", "2");
 }
 
-/// Files, threads, processes, and what of gort does not wait, work in the child; `exit`, `exec` and
-/// another fork too.
+/// Files, threads, processes, and what of gort does not block, work in the child. So do `exit`,
+/// `exec` and another fork.
 #[test]
 fn plain_code_works() {
     if is_played(|| {
@@ -312,17 +313,17 @@ fn plain_code_works() {
     ends_well("plain_code_works", "2");
 }
 
-/// As [`forked`], for a child: it waits in the system call.
+/// As [`forked`], called in a child: the grandchild counts as a forked child too.
 fn forked_in_child(f: impl FnOnce()) -> i32 {
     forked(|| {
         f();
-        let payload = catch_unwind(gort::yield_now).expect_err("it is a child too");
+        let payload = catch_unwind(gort::yield_now).expect_err("this is a child too");
         assert!(payload.downcast_ref::<String>().unwrap().contains("in a forked child"));
     })
 }
 
-/// A goroutine that goes on to its end in a child has nobody to give its result to: that is said,
-/// and the child ends.
+/// A goroutine that comes to its end in a child has no joiner there: a message says so, and the
+/// child ends.
 #[test]
 fn a_goroutine_that_ends_in_a_child_is_an_error() {
     let ends: [(&str, fn()); 3] =
@@ -330,7 +331,7 @@ fn a_goroutine_that_ends_in_a_child_is_an_error() {
     let scene = child::scene();
     if let Some((_, end)) = ends.iter().find(|(name, _)| scene.as_deref() == Some(name)) {
         gort::run(|| {
-            // SAFETY: the child goes on to its end.
+            // SAFETY: the child goes on to the end of the goroutine.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
                 return end();
@@ -347,8 +348,8 @@ fn a_goroutine_that_ends_in_a_child_is_an_error() {
     }
 }
 
-/// Whatever other threads were doing at that moment, with whichever lock of gort's: a child that
-/// drops what it has comes to its end.
+/// A child that drops everything ends, whatever the other threads were doing at the fork, and
+/// whichever of gort's locks they held.
 #[test]
 fn forked_in_the_middle_of_others_work() {
     if is_played(|| {
@@ -379,10 +380,11 @@ fn forked_in_the_middle_of_others_work() {
             let ended = gort::go(|| vec![1]);
             let goes_on = gort::go(|| gort::sleep(Duration::from_millis(1)));
             let timer = gort::time::Timer::new(Duration::from_secs(60));
-            // SAFETY: what the child drops is its own copy.
+            // SAFETY: the child drops its own copies.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
-                // SAFETY: they take numbers; and the sockets that others hold are gone with them.
+                // SAFETY: `alarm` and `_exit` take numbers; the threads that share the sockets do
+                // not exist in the child.
                 unsafe {
                     libc::alarm(SECONDS);
                     let sockets = std::ptr::read(Arc::as_ptr(&sockets));
@@ -404,7 +406,7 @@ fn forked_in_the_middle_of_others_work() {
     ends_well("forked_in_the_middle_of_others_work", "4");
 }
 
-/// `Command` forks where it cannot spawn: with a closure to run in the child.
+/// `Command` forks if it cannot spawn: here because of a closure to run in the child.
 #[test]
 fn commands_work_with_and_without_a_fork() {
     if is_played(|| {
@@ -414,7 +416,7 @@ fn commands_work_with_and_without_a_fork() {
                     let mut command = Command::new("sh");
                     command.args(["-c", &format!("echo {i}; exit {}", i % 3)]);
                     if i % 2 == 0 {
-                        // SAFETY: it does nothing.
+                        // SAFETY: the closure does nothing.
                         unsafe { command.pre_exec(|| Ok(())) };
                     }
                     let output = command.output().unwrap();
@@ -425,7 +427,7 @@ fn commands_work_with_and_without_a_fork() {
             .collect();
         all.into_iter().for_each(|h| h.join().unwrap());
         let mut fails = Command::new("true");
-        // SAFETY: it only fails.
+        // SAFETY: the closure only returns an error.
         unsafe { fails.pre_exec(|| Err(std::io::ErrorKind::Other.into())) };
         assert!(fails.status().is_err());
         Sockets::new().work();
@@ -435,7 +437,7 @@ fn commands_work_with_and_without_a_fork() {
     ends_well("commands_work_with_and_without_a_fork", "2");
 }
 
-/// Before the runtime was started there is nothing to be dead: a child starts its own.
+/// A child of a fork before the start has no dead runtime, and starts its own.
 #[test]
 fn forked_before_the_start() {
     if child::scene().is_some() {

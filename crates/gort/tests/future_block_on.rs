@@ -1,4 +1,4 @@
-//! `block_on`: any future, from any depth, woken from anywhere.
+//! `block_on` with any future, at any depth, woken from anywhere.
 
 mod sync_common;
 
@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use sync_common::*;
 
-/// Ready as soon as `fire` was called; counts its polls.
+/// A future that is ready once `fire` was called. It counts its polls.
 #[derive(Default, Clone)]
 struct Flag(Arc<FlagState>);
 
@@ -43,7 +43,7 @@ impl Future for Flag {
     }
 }
 
-/// What is ready is polled once; borrowed and thread-bound futures will do.
+/// A ready future is polled once. Futures may borrow, and need not be `Send`.
 #[test]
 fn ready_futures() {
     run(|| {
@@ -55,7 +55,7 @@ fn ready_futures() {
     assert_eq!(block_on(async { 5 }), 5); // on a plain thread
 }
 
-/// Woken from goroutines and from threads, with no polls in vain.
+/// Futures are woken from goroutines and from threads, without useless polls.
 #[test]
 fn woken_from_anywhere() {
     run(|| {
@@ -70,7 +70,7 @@ fn woken_from_anywhere() {
     });
 }
 
-/// A wake while the future is being polled is not lost; many of them are one.
+/// A wake during a poll is not lost, and several wakes cause one poll.
 #[test]
 fn a_wake_during_the_poll_counts() {
     run(|| {
@@ -86,7 +86,7 @@ fn a_wake_during_the_poll_counts() {
         }));
         assert_eq!((output, polls), ("done", 3));
 
-        // From another thread, which we wait for within the poll.
+        // The wake comes from another thread, for which the poll waits.
         let mut polls = 0;
         block_on(poll_fn(|cx| {
             polls += 1;
@@ -101,7 +101,7 @@ fn a_wake_during_the_poll_counts() {
     });
 }
 
-/// Two wakes while parked are one poll.
+/// Two wakes of a parked goroutine cause one poll.
 #[test]
 fn spurious_polls_are_few() {
     run(|| {
@@ -117,13 +117,13 @@ fn spurious_polls_are_few() {
         });
         block_on(flag.clone());
         task.join().unwrap();
-        // One, if the waker was used before the first had looked whether it is set.
+        // One, if both wakes came before the goroutine looked at the flag.
         assert!((1..=2).contains(&flag.0.polls.load(SeqCst)));
     });
 }
 
-/// Wakers may be used long after their `block_on` has returned, and by anybody, without disturbing a later
-/// one.
+/// A waker may be used long after its `block_on` has returned, by any goroutine or thread, without
+/// affecting a later one.
 #[test]
 fn stale_wakers_are_harmless() {
     run(|| {
@@ -159,7 +159,7 @@ fn stale_wakers_are_harmless() {
         }
         stop.store(true, SeqCst);
         hammer.into_iter().for_each(Task::join);
-        // One wait that nobody's stale waker ends.
+        // A wait that no stale waker may end.
         let flag = Flag::default();
         let other = flag.clone();
         let task = gort::go(move || {
@@ -173,7 +173,7 @@ fn stale_wakers_are_harmless() {
     });
 }
 
-/// Inside a future, plain code that blocks on a future, and so on.
+/// Inside a future, plain code blocks on another future, and so on.
 // PEERS: tokio, `block_on` inside the runtime hangs or panics: nested at any depth, 1 000 times
 #[test]
 fn nests_to_any_depth() {
@@ -204,7 +204,7 @@ async fn yield_once() {
     .await
 }
 
-/// Inside a future, gort's own blocking calls park as everywhere, and a wake that comes meanwhile is kept.
+/// gort's blocking calls park inside a future as elsewhere. A wake that comes meanwhile is kept.
 #[test]
 fn futures_may_park() {
     run(|| {
@@ -224,7 +224,7 @@ fn futures_may_park() {
     });
 }
 
-/// A panic in the future is the caller's.
+/// A panic in the future continues in the caller.
 #[test]
 fn panics_pass() {
     run(|| {
@@ -239,7 +239,7 @@ fn panics_pass() {
     });
 }
 
-/// Other people's futures: channels and combinators of the async world, between goroutines and threads.
+/// Futures of other crates, channels and combinators, between goroutines and threads.
 #[test]
 fn futures_of_other_crates() {
     run(|| {

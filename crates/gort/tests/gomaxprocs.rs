@@ -1,4 +1,4 @@
-//! GOMAXPROCS follows what the machine allows (GO-CASES B). Each scene has a process of its own.
+//! GOMAXPROCS follows the limits of the system (GO-CASES B). Each scene has a process of its own.
 
 mod child;
 
@@ -23,7 +23,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 fn run_on_one_cpu() {
-    // SAFETY: a set of our own.
+    // SAFETY: a CPU set of this function's own.
     unsafe {
         let mut now: libc::cpu_set_t = std::mem::zeroed();
         assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut now), 0);
@@ -34,7 +34,7 @@ fn run_on_one_cpu() {
     }
 }
 
-/// Affinity bounds it, and the log line that one can ask for says both numbers.
+/// Affinity limits GOMAXPROCS, and the optional log line has both numbers.
 #[test]
 fn affinity_bounds_it() {
     if scene().is_some() {
@@ -45,8 +45,8 @@ fn affinity_bounds_it() {
     assert!(text.contains("gort: GOMAXPROCS=1 (affinity 1 CPUs, cgroup limit "), "{text}");
 }
 
-/// A number in the environment wins, nonsense is ignored; the environment's number is not followed by updates, but a call for the default
-/// is.
+/// A number in the environment wins; anything else is ignored. Updates do not change the
+/// environment's number, but asking for the default does.
 #[test]
 fn the_environment_wins() {
     if let Some(scene) = scene() {
@@ -65,7 +65,7 @@ fn the_environment_wins() {
     }
 }
 
-/// What the environment says and nobody can read is said, and ignored.
+/// An environment variable that cannot be parsed is reported and ignored.
 #[test]
 fn what_cannot_be_read_is_said() {
     if scene().is_some() {
@@ -83,7 +83,7 @@ fn what_cannot_be_read_is_said() {
     }
 }
 
-/// That nobody can be told is no reason to end.
+/// An error of the write to stderr does not end the process.
 #[test]
 fn a_full_disk_behind_stderr_ends_nothing() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
@@ -91,7 +91,8 @@ fn a_full_disk_behind_stderr_ends_nothing() {
     assert!(child.env("GORT_SWAP", "soon").stderr(full).status().unwrap().success());
 }
 
-/// Up and down under full load, with nothing lost; the metrics tell what it took.
+/// GOMAXPROCS goes up and down under full load. Nothing is lost, and the metrics have the
+/// durations.
 #[test]
 fn resizing_under_load_loses_nothing() {
     if scene().is_some() {
@@ -147,7 +148,7 @@ fn resizing_under_load_loses_nothing() {
     ends_well("resizing_under_load_loses_nothing", &[("GOMAXPROCS", "2")]);
 }
 
-/// A control group of this test's own, with the `cpu` controller of version 1 or 2; removed at the end.
+/// A control group for this test, with the `cpu` controller of version 1 or 2. Removed at the end.
 struct Group {
     dir: PathBuf,
     v1: bool,
@@ -168,7 +169,7 @@ impl Group {
         Err("no control group with the cpu controller can be made here".into())
     }
 
-    /// In hundredths of a CPU; `None` for no limit.
+    /// Sets the limit, in hundredths of a CPU; `None` means no limit.
     fn limit(&self, percent: Option<u32>) {
         let (file, text) = match (self.v1, percent) {
             (true, limit) => ("cpu.cfs_quota_us", limit.map_or("-1".into(), |p| (p * 1000).to_string())),
@@ -186,7 +187,8 @@ impl Drop for Group {
     }
 }
 
-/// A real quota, as a container has it: read at the start, followed while the program is busy, not followed after a number was said.
+/// A real quota, as a container has it: read at the start and followed while the program is busy,
+/// but not once a number was set.
 #[test]
 fn a_real_quota() {
     if let Some(scene) = scene() {
@@ -206,7 +208,7 @@ fn a_real_quota() {
             until("down", || gort::gomaxprocs() == 1);
             group.limit(None);
             until("no limit", || gort::gomaxprocs() == gort::num_cpu());
-            // A number that was said stays.
+            // A number that was set stays.
             gort::set_gomaxprocs(3);
             group.limit(Some(100));
             gort::sleep(Duration::from_millis(2500));

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::time::Duration;
 use sync_common::*;
 
-/// Without errors, `wait` is fine; the first error stays, however often one waits.
+/// Without errors `wait` returns `Ok`. The first error stays, however often `wait` is called.
 // GO-CASES A4 errgroup: first non-nil error returned by Wait
 #[test]
 fn the_first_error_wins() {
@@ -61,7 +61,7 @@ fn an_error_cancels_the_context() {
     });
 }
 
-/// When `wait` returns, the context is done, too; the parent is not.
+/// When `wait` returns, the group's context is done; the parent's is not.
 // GO-CASES A4 errgroup: ctx cancelled when Wait returns (cause Canceled)
 #[test]
 fn wait_cancels_the_context() {
@@ -91,8 +91,8 @@ fn nested_groups_share_the_error() {
     });
 }
 
-/// Never more tasks at once than the limit allows; `try_go` refuses; 0 refuses all; no limit again at the
-/// end.
+/// The limit bounds the tasks that run at once. `try_go` refuses beyond it, and always if it is 0.
+/// The limit can be removed again.
 // GO-CASES A4 errgroup: SetLimit, TryGo
 #[test]
 fn limits() {
@@ -148,7 +148,7 @@ fn limits() {
     });
 }
 
-/// The limit stays while somebody works.
+/// The limit cannot be changed while tasks are active.
 // GO-CASES A4 errgroup: changing limit while active
 #[test]
 fn changing_the_limit_while_active_panics() {
@@ -171,7 +171,7 @@ fn changing_the_limit_while_active_panics() {
     });
 }
 
-/// A panic ends the group like an error, and goes on in the waiter.
+/// A panic cancels the group like an error, and continues in the waiter.
 // GO-CASES A4 errgroup: panics (deliberately other than Go, as std's scope)
 #[test]
 fn a_panic_goes_on_in_the_waiter() {
@@ -189,7 +189,7 @@ fn a_panic_goes_on_in_the_waiter() {
         assert_eq!(ctx.cause().unwrap().to_string(), "a goroutine of the group panicked");
         let again = catch_unwind(AssertUnwindSafe(|| group.wait())).unwrap_err();
         assert_eq!(message(&*again), "a goroutine of the group panicked");
-        group.set_limit(1); // nothing is active any more
+        group.set_limit(1); // No task is active any more.
     });
 }
 
@@ -206,7 +206,7 @@ fn a_panic_beats_an_error() {
     });
 }
 
-/// A task that ends by `goexit` has just finished.
+/// A task that ends by `goexit` counts as finished without an error.
 #[test]
 fn goexit_is_no_error() {
     run(|| {

@@ -1,5 +1,5 @@
 //! Guards that belong to one goroutine and are kept in a thread-local, which belongs to the slot
-//! (in shared mode, to the thread): a goroutine that drops them later is not affected. Each scene
+//! (in shared mode, to the thread). A later goroutine that drops them is not affected. Each scene
 //! has a process of its own.
 
 mod child;
@@ -17,7 +17,7 @@ fn keep(guard: impl Any) {
     KEPT.with(|kept| kept.borrow_mut().push(Box::new(guard)));
 }
 
-/// Drops what an earlier goroutine has kept; whether there was something.
+/// Drops what an earlier goroutine has kept. Returns whether there was something.
 fn drop_kept() -> bool {
     let kept = KEPT.with(|kept| std::mem::take(&mut *kept.borrow_mut()));
     !kept.is_empty()
@@ -27,11 +27,11 @@ fn is_shared() -> bool {
     child::scene().as_deref() == Some("shared")
 }
 
-/// The thread id by which libc tells owners of locks apart: the goroutine's own, or the thread's
-/// while locked to that.
+/// The thread id by which libc identifies the owner of a lock: the goroutine's own, or the thread's
+/// while locked to it.
 fn libcs_tid() -> i32 {
     let mutex = UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER);
-    // SAFETY: a mutex of our own; glibc notes the owner in its third word.
+    // SAFETY: a mutex of this function's own; glibc stores the owner in its third word.
     unsafe {
         let mut attr: libc::pthread_mutexattr_t = std::mem::zeroed();
         libc::pthread_mutexattr_init(&mut attr);
@@ -48,8 +48,8 @@ fn kernels_tid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Starts goroutines one after the other, on the one P, until one finds what was kept there. That
-/// one goes on with `f`. None does in shared mode if the thread has ended.
+/// Starts goroutines one after the other on the only P, until one finds what was kept. That one
+/// goes on with `f`. In shared mode none does if the thread has ended.
 fn by_the_next(f: fn()) -> bool {
     (0..100).any(|_| {
         let next = gort::go(move || {
@@ -63,8 +63,8 @@ fn by_the_next(f: fn()) -> bool {
     })
 }
 
-/// An `OsThreadLock` that was kept locks nobody else and unlocks nobody, and no block gets a
-/// thread's id from it.
+/// An `OsThreadLock` that was kept neither locks nor unlocks a later goroutine, and no block gets a
+/// thread's id because of it.
 #[test]
 fn a_kept_lock_is_not_the_next_ones() {
     if is_played(|| {
@@ -83,7 +83,7 @@ fn a_kept_lock_is_not_the_next_ones() {
             }
             assert_eq!(libcs_tid(), own);
         });
-        assert!(found || is_shared(), "nobody had the slot again");
+        assert!(found || is_shared(), "no goroutine had the slot again");
     }) {
         return;
     }
@@ -110,8 +110,8 @@ fn a_kept_lock_does_not_unlock() {
     ends_well("a_kept_lock_does_not_unlock", "1");
 }
 
-/// A result that is dropped by its own goroutine runs user code later than all else: what it locks
-/// does not stay in the block.
+/// A goroutine drops its own result after everything else. If that user code locks the thread, the
+/// lock does not stay in the block.
 #[test]
 fn locked_by_the_last_destructor() {
     struct Locks;
@@ -128,14 +128,14 @@ fn locked_by_the_last_destructor() {
             gort::sleep(Duration::from_millis(1));
         }
         let found = by_the_next(|| assert!(is_shared() || libcs_tid() != kernels_tid()));
-        assert!(found || is_shared(), "nobody had the slot again");
+        assert!(found || is_shared(), "no goroutine had the slot again");
     }) {
         return;
     }
     ends_well("locked_by_the_last_destructor", "1");
 }
 
-/// A `NoPreempt` that was kept keeps nobody else from being preempted.
+/// A `NoPreempt` that was kept does not stop the preemption of a later goroutine.
 #[test]
 fn a_kept_no_preempt_is_not_the_next_ones() {
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -145,19 +145,19 @@ fn a_kept_no_preempt_is_not_the_next_ones() {
             let stop = gort::go(|| STOP.store(true, SeqCst));
             let begun = Instant::now();
             while !STOP.load(SeqCst) {
-                assert!(begun.elapsed() < Duration::from_secs(50), "is not preempted");
+                assert!(begun.elapsed() < Duration::from_secs(50), "not preempted");
                 std::hint::spin_loop();
             }
             stop.join().unwrap();
         });
-        assert!(found, "nobody had the slot again");
+        assert!(found, "no goroutine had the slot again");
     }) {
         return;
     }
     ends_well("a_kept_no_preempt_is_not_the_next_ones", "1");
 }
 
-/// Slots that are given back run destructors, and so do threads that end: guards that are kept
+/// A slot that is given back runs destructors, and so does a thread that ends. Guards that are kept
 /// there do no harm.
 #[test]
 fn kept_where_a_slot_or_a_thread_ends() {
@@ -194,7 +194,7 @@ fn kept_where_a_slot_or_a_thread_ends() {
     ends_well("kept_where_a_slot_or_a_thread_ends", "2");
 }
 
-/// A plain thread's guards are its own, and do nothing.
+/// Guards of a plain thread are its own, and do nothing.
 #[test]
 fn on_plain_threads() {
     let scene = child::scene();

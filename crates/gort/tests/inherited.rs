@@ -1,4 +1,4 @@
-//! What a process inherits and the runtime relies on: masks, ignored signals, limits. And what a
+//! What a process inherits and the runtime depends on: masks, ignored signals, limits. And what a
 //! child of a goroutine inherits: nothing that the runtime has set for itself. Each scene has a
 //! process of its own.
 
@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// A goroutine that computes is stopped, on the one P, for one that ends it.
+/// A CPU-bound goroutine on the only P is preempted for a goroutine that ends it.
 fn a_hog_is_stopped() {
     static STOP: AtomicBool = AtomicBool::new(false);
     let stop = gort::go(|| {
@@ -19,7 +19,7 @@ fn a_hog_is_stopped() {
     });
     let begun = Instant::now();
     while !STOP.load(SeqCst) {
-        assert!(begun.elapsed() < Duration::from_secs(50), "is not preempted");
+        assert!(begun.elapsed() < Duration::from_secs(50), "not preempted");
         std::hint::spin_loop();
     }
     stop.join().unwrap();
@@ -30,7 +30,7 @@ fn on_one_p(f: fn()) {
 }
 
 fn block_all() {
-    // SAFETY: a set of our own.
+    // SAFETY: a signal set of this function's own.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut set);
@@ -38,17 +38,17 @@ fn block_all() {
     }
 }
 
-/// Executes in a forked child, which is asked for the lines of /proc/self/status with these names.
+/// Runs grep in a forked child, for the lines of /proc/self/status with these names.
 fn status_of_a_forked_child(names: &str) -> String {
     let mut grep = Command::new("grep");
     grep.args(["-E", names, "/proc/self/status"]);
-    // SAFETY: does nothing; with it `Command` forks, and does not spawn.
+    // SAFETY: the closure does nothing; because of it `Command` forks and does not spawn.
     unsafe { grep.pre_exec(|| Ok(())) };
     String::from_utf8(grep.output().unwrap().stdout).unwrap()
 }
 
-/// The daemon's pattern: all signals are blocked as the runtime starts. Goroutines are preempted
-/// all the same, and a forked child that executes something has the mask of the process.
+/// The daemon's pattern: all signals are blocked when the runtime starts. Goroutines are preempted
+/// nevertheless, and a forked child that calls `exec` has the mask of the process.
 #[test]
 fn all_signals_are_blocked() {
     if scene().is_some() {
@@ -68,10 +68,10 @@ fn all_signals_are_blocked() {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// An overflow is reported also where SIGSEGV is blocked in the process.
+/// An overflow is reported even if SIGSEGV is blocked in the process.
 #[test]
 fn an_overflow_is_reported_under_a_mask() {
-    #[allow(unconditional_recursion)] // that is what overflows the stack
+    #[allow(unconditional_recursion)] // This overflows the stack.
     fn dive(n: u64) -> u64 {
         std::hint::black_box(dive(std::hint::black_box(n + 1))) + 1
     }
@@ -84,7 +84,7 @@ fn an_overflow_is_reported_under_a_mask() {
     assert!(end.text.contains("fatal error: stack overflow"), "{}", end.text);
 }
 
-/// SIGURG is ignored by inheritance: goroutines are preempted, and forked children ignore it too.
+/// SIGURG is ignored by inheritance. Goroutines are preempted, and forked children ignore it too.
 #[test]
 fn sigurg_is_ignored() {
     if scene().is_some() {
@@ -99,7 +99,7 @@ fn sigurg_is_ignored() {
         return;
     }
     let mut child = command("sigurg_is_ignored", "scene");
-    // SAFETY: `signal` is for such closures.
+    // SAFETY: `signal` may be called in such a closure.
     unsafe {
         child.pre_exec(|| {
             libc::signal(libc::SIGURG, libc::SIG_IGN);
@@ -109,12 +109,12 @@ fn sigurg_is_ignored() {
     assert!(child.status().unwrap().success());
 }
 
-/// With no room for pending signals the kernel forgets the sender of one.
+/// If no signals may be queued, the kernel does not record the sender of a signal.
 #[test]
 fn no_signals_may_be_pending() {
     if scene().is_some() {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: a limit of our own.
+        // SAFETY: a limit of this process.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &none) }, 0);
         return on_one_p(a_hog_is_stopped);
     }
@@ -122,7 +122,7 @@ fn no_signals_may_be_pending() {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// What a child inherits, as it sees it.
+/// What a child inherits, in its own view.
 fn seen_by_a_child() -> String {
     let script = "cat /proc/self/timerslack_ns; grep -E 'SigBlk|Cpus_allowed:' /proc/self/status; \
                   cut -d' ' -f18,19,40,41 /proc/self/stat";
@@ -163,8 +163,8 @@ fn children_inherit_nothing_of_an_m() {
     }
 }
 
-/// A child that is to die with the thread that made it lives as long as its goroutine is locked to
-/// that.
+/// A child with a parent-death signal lives as long as its goroutine is locked to the thread that
+/// made it.
 #[test]
 fn pdeathsig_waits_for_the_locked_goroutine() {
     if child::is_played(|| {
@@ -174,7 +174,7 @@ fn pdeathsig_waits_for_the_locked_goroutine() {
             let lock = gort::lock_os_thread();
             let mut sleeps = Command::new("sleep");
             sleeps.arg("1000").stdin(std::process::Stdio::null());
-            // SAFETY: takes numbers.
+            // SAFETY: `prctl` takes numbers.
             unsafe {
                 sleeps.pre_exec(|| {
                     assert_eq!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), 0);
@@ -183,7 +183,7 @@ fn pdeathsig_waits_for_the_locked_goroutine() {
             };
             made.send(sleeps.spawn().unwrap()).unwrap();
             let _ = ended.recv();
-            std::mem::forget(lock); // the thread ends with the goroutine
+            std::mem::forget(lock); // The thread ends with the goroutine.
         });
         let mut sleeps = pid.recv().unwrap();
         for _ in 0..20 {
@@ -200,18 +200,18 @@ fn pdeathsig_waits_for_the_locked_goroutine() {
     child::ends_well_in_both_modes("pdeathsig_waits_for_the_locked_goroutine", "2");
 }
 
-/// Below an M's signal stack nobody can write.
+/// The memory below an M's signal stack is not accessible.
 #[test]
 fn signal_stacks_are_guarded() {
     if child::is_played(|| {
         let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
-        // SAFETY: asks, into a place of our own.
+        // SAFETY: a query, with a place for the result.
         assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &mut stack) }, 0);
         assert_eq!(stack.ss_flags & libc::SS_DISABLE, 0);
         let (_reads, writes) = std::io::pipe().unwrap();
         for below in [1, 4096, 20_000] {
             let at = stack.ss_sp.wrapping_byte_sub(below);
-            // SAFETY: the kernel looks whether it may read there.
+            // SAFETY: the kernel checks whether it may read there.
             let n = unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&writes), at, 1) };
             let error = std::io::Error::last_os_error().raw_os_error();
             assert_eq!((n, error), (-1, Some(libc::EFAULT)), "{below} bytes below");
@@ -222,10 +222,10 @@ fn signal_stacks_are_guarded() {
     child::ends_well_in_both_modes("signal_stacks_are_guarded", "1");
 }
 
-/// Something closes all descriptors that it does not know: one error says so, at once, whichever
-/// thread finds out.
+/// Code of the process closes all descriptors that it does not know. One error reports that at
+/// once, whichever thread finds out.
 #[test]
-fn somebody_closes_all_descriptors() {
+fn all_descriptors_are_closed() {
     if let Some(scene) = scene() {
         return gort::run(|| {
             gort::sleep(Duration::from_millis(5));
@@ -244,18 +244,18 @@ fn somebody_closes_all_descriptors() {
         });
     }
     for scene in ["sleeps", "computes"] {
-        let end = play("somebody_closes_all_descriptors", scene, &[("GOMAXPROCS", "2")]);
+        let end = play("all_descriptors_are_closed", scene, &[("GOMAXPROCS", "2")]);
         assert_eq!(end.code, Some(2), "{scene}: {}", end.text);
         let said = "fatal error: the gort runtime cannot wait for I/O and time any more";
         assert_eq!(end.text.matches(said).count(), 1, "{scene}: {}", end.text);
     }
 }
 
-/// A start that the system has refused can be tried again, with other settings too.
+/// A start that the system has refused can be repeated, also with other settings.
 #[test]
 fn a_start_that_failed_can_be_repeated() {
     if scene().is_some() {
-        // Root has no such limit, so become nobody first; a process that cannot is not root.
+        // Root has no such limit, so this becomes another user; a process that cannot is not root.
         // SAFETY: plain system calls.
         let before = unsafe {
             libc::setuid(65534);
@@ -265,11 +265,12 @@ fn a_start_that_failed_can_be_repeated() {
         };
         let set = |n| {
             let limit = libc::rlimit { rlim_cur: n, ..before };
-            // SAFETY: a limit of our own.
+            // SAFETY: a limit of this process.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) }, 0);
         };
         let threads = std::fs::read_dir("/proc/self/task").unwrap().count() as u64;
-        // It takes two threads at least: the second one fails when the first one is there.
+        // The runtime needs at least two threads. With one more allowed, the second one fails after
+        // the first has started.
         for more in [0, 1, 1] {
             set(threads + more);
             let started = gort::Runtime::builder().gomaxprocs(2).stack_size(64 << 10).run(|| ());

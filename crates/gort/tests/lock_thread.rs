@@ -1,5 +1,5 @@
-//! `lock_os_thread`: what a goroutine does to its thread's kernel state stays there and ends with it (GO-CASES S22 to S27). Each scene has
-//! a process of its own.
+//! `lock_os_thread`: what a goroutine does to its thread's kernel state stays there and ends with
+//! it (GO-CASES S22 to S27). Each scene has a process of its own.
 
 mod child;
 
@@ -25,7 +25,7 @@ fn until(done: impl Fn() -> bool) {
 }
 
 fn blocks_usr1() -> bool {
-    // SAFETY: asks only, into a set of our own.
+    // SAFETY: only asks, into a set of this function's own.
     unsafe {
         let mut now: libc::sigset_t = std::mem::zeroed();
         libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut now);
@@ -34,7 +34,7 @@ fn blocks_usr1() -> bool {
 }
 
 fn cpus() -> usize {
-    // SAFETY: asks only, into a set of our own.
+    // SAFETY: only asks, into a set of this function's own.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set), 0);
@@ -42,12 +42,12 @@ fn cpus() -> usize {
     }
 }
 
-/// What a thread has that a new thread inherits.
+/// The state that a new thread inherits from its parent.
 fn state_of_thread() -> (std::path::PathBuf, bool, usize) {
     (std::env::current_dir().unwrap(), blocks_usr1(), cpus())
 }
 
-/// Changes all of it, for this thread alone.
+/// Changes all of that state, for this thread alone.
 fn taint() {
     // SAFETY: plain system calls; `unshare` keeps the directory from the other threads.
     unsafe {
@@ -66,10 +66,11 @@ fn taint() {
     assert_eq!(cpus(), 1);
 }
 
-/// GO-CASES S24: threads that are made while a locked goroutine has changed its own, and by it, are as those at the start; and when it
-/// ends locked, nobody else ever sees its thread.
+/// GO-CASES S24: threads that are started while, or by, a locked goroutine that has changed its
+/// thread's state have the state of the process's start. When that goroutine ends locked, no other
+/// goroutine ever runs on its thread.
 #[test]
-fn s24_a_tainted_thread_is_nobodys_parent() {
+fn s24_a_tainted_thread_is_no_parent() {
     if is_played(|| {
         let clean = state_of_thread();
         let (tell, told) = gort::chan::bounded(0);
@@ -78,7 +79,8 @@ fn s24_a_tainted_thread_is_nobodys_parent() {
             move || {
                 std::mem::forget(gort::lock_os_thread());
                 taint();
-                // It makes others, each on a thread of its own, all at once.
+                // Starts goroutines that are all locked at the same time, each to a thread of its
+                // own.
                 let all_there = Arc::new(gort::sync::Barrier::new(20));
                 let children: Vec<_> = (0..20)
                     .map(|_| {
@@ -91,7 +93,7 @@ fn s24_a_tainted_thread_is_nobodys_parent() {
                     })
                     .collect();
                 children.into_iter().for_each(|c| c.join().unwrap());
-                // The others' Ps are handed on by this thread too.
+                // This thread also hands its P on.
                 gort::blocking(|| std::thread::sleep(Duration::from_millis(5)));
                 tell.send(tid()).unwrap();
             }
@@ -114,11 +116,11 @@ fn s24_a_tainted_thread_is_nobodys_parent() {
     }) {
         return;
     }
-    ends_well("s24_a_tainted_thread_is_nobodys_parent", "1");
+    ends_well("s24_a_tainted_thread_is_no_parent", "1");
 }
 
-/// GO-CASES S23: a goroutine that ends locked, or whose guard was dropped by unwinding (also when that is caught), takes its
-/// thread with it; the main goroutine never runs there.
+/// GO-CASES S23: a goroutine that ends locked, or whose guard was dropped by unwinding (caught or
+/// not), takes its thread with it. The main goroutine never runs there.
 #[test]
 fn s23_the_thread_ends_with_its_goroutine() {
     if is_played(|| {
@@ -145,7 +147,7 @@ fn s23_the_thread_ends_with_its_goroutine() {
             let (tell, told) = gort::chan::bounded(1);
             let h = gort::go(move || {
                 tell.send(tid()).unwrap();
-                // The first park may have moved it, so ask where it is locked.
+                // The first park may move the goroutine, so the id is taken where it is locked.
                 let _outer = Tid(tell);
                 end();
             });
@@ -161,7 +163,7 @@ fn s23_the_thread_ends_with_its_goroutine() {
     ends_well("s23_the_thread_ends_with_its_goroutine", "2");
 }
 
-/// Tells on drop which thread this is.
+/// Sends the id of the thread on which it is dropped.
 struct Tid(gort::chan::Sender<i32>);
 
 impl Drop for Tid {
@@ -170,7 +172,8 @@ impl Drop for Tid {
     }
 }
 
-/// GO-CASES S25, S27: first locks and locked ends beside the number of Ps changing for ever, with goroutines that compute.
+/// GO-CASES S25, S27: goroutines lock for the first time and end locked while the number of Ps
+/// changes all the time, beside CPU-bound goroutines.
 #[test]
 fn s27_locked_ends_beside_resizing() {
     if is_played(|| {
@@ -199,17 +202,18 @@ fn s27_locked_ends_beside_resizing() {
     ends_well("s27_locked_ends_beside_resizing", "4");
 }
 
-/// A priority-inheriting mutex belongs to a thread id in the kernel: while locked, it works, contended too.
+/// A priority-inheriting mutex belongs to a kernel thread id. It works while the goroutine is
+/// locked, also under contention.
 #[test]
 fn priority_inheriting_mutexes_work_while_locked() {
     struct Pi(std::cell::UnsafeCell<libc::pthread_mutex_t>);
     // SAFETY: a mutex.
     unsafe impl Sync for Pi {}
-    // SAFETY: it does not move: it is in an Arc.
+    // SAFETY: it does not move, since it is in an Arc.
     unsafe impl Send for Pi {}
     if is_played(|| {
         let pi = Arc::new(Pi(std::cell::UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER)));
-        // SAFETY: initialised once, before anybody uses it.
+        // SAFETY: initialised once, before any use.
         unsafe {
             let mut attr: libc::pthread_mutexattr_t = std::mem::zeroed();
             assert_eq!(libc::pthread_mutexattr_init(&mut attr), 0);

@@ -1,4 +1,5 @@
-//! GO-CASES N9 to N14, D25, and what PEERS asks of listeners: the end of sockets, and the limits of the system.
+//! GO-CASES N9 to N14, D25, and the PEERS row about listeners: the end of sockets, and the limits
+//! of the system.
 
 mod child;
 mod net_support;
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// GO-CASES N9: the peer's close is the end of the stream for a read in flight.
+/// GO-CASES N9: the peer's close ends a read in flight with the end of the stream.
 #[test]
 fn n9_close_of_the_peer_unblocks() {
     fn check<C: Conn>((a, b): (C, C)) {
@@ -30,8 +31,8 @@ fn n9_close_of_the_peer_unblocks() {
     });
 }
 
-/// GO-CASES N9, N10: a close ends what is in flight and in line, and what comes later, in the same words, on every kind
-/// of socket. Closing again does nothing.
+/// GO-CASES N9, N10: a close ends calls in flight, queued calls and later calls with the same
+/// error, on every kind of socket. A second close has no effect.
 #[test]
 fn n10_close_unblocks() {
     fn check<S: Send + Sync + 'static>(
@@ -85,7 +86,7 @@ fn n10_close_unblocks() {
     });
 }
 
-/// After a close every method says so.
+/// After a close every method returns the error of a closed socket.
 #[test]
 fn n10_all_methods_after_close() {
     gort::run(|| {
@@ -103,13 +104,14 @@ fn n10_all_methods_after_close() {
         assert_closed(a.read(&mut []));
         assert_closed(a.write(b""));
         assert_closed(a.into_std());
-        // The peer sees the end at once, though the handle still existed.
+        // The peer sees the end at once, although the handle still exists.
         assert_eq!(b.read(&mut [0]).unwrap(), 0);
     });
 }
 
-/// A close frees the port before it returns, even with an `accept` in flight, though the handle is still there. Alone
-/// in its process: what another test forks holds the listener until it executes.
+/// A close frees the port before it returns, even with an `accept` in flight and the handle still
+/// there. In a process of its own: a forked child of another test holds the listener until it calls
+/// `exec`.
 #[test]
 fn close_frees_the_port() {
     if !in_child("close_frees_the_port", |_| {}) {
@@ -128,9 +130,10 @@ fn close_frees_the_port() {
     });
 }
 
-/// A borrowed descriptor stays sound over a close: the number is not given to a stranger while the handle exists.
+/// A borrowed descriptor stays valid after a close: its number is not reused while the handle
+/// exists.
 #[test]
-fn descriptor_stays_ours_after_close() {
+fn a_descriptor_is_not_reused_after_close() {
     gort::run(|| {
         let (a, _b) = tcp_pair();
         let borrowed = a.as_fd();
@@ -138,14 +141,14 @@ fn descriptor_stays_ours_after_close() {
         let strangers: Vec<OwnedFd> =
             (0..20).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect();
         assert!(strangers.iter().all(|f| f.as_raw_fd() != borrowed.as_raw_fd()));
-        // What is under the number now is no socket.
+        // The number now refers to something that is not a socket.
         let e = rustix::net::recv(borrowed, &mut [0; 1], rustix::net::RecvFlags::DONTWAIT).unwrap_err();
         assert_eq!(e, rustix::io::Errno::NOTSOCK);
         drop(OwnedFd::from(a));
     });
 }
 
-/// Many goroutines close and use one socket at once; each call ends, closed or not.
+/// Many goroutines close and use one socket at once; each call ends.
 #[test]
 fn n14_close_race() {
     gort::run(|| {
@@ -186,7 +189,8 @@ fn n14_close_race() {
     });
 }
 
-/// GO-CASES N11: half-closing ends reads in flight and makes writes fail; a read of nothing returns at once.
+/// GO-CASES N11: a half-close ends reads in flight and makes writes fail. An empty read returns at
+/// once.
 #[test]
 fn n11_shutdown() {
     gort::run(|| {
@@ -199,13 +203,13 @@ fn n11_shutdown() {
         a.shutdown(Shutdown::Read).unwrap();
         assert_eq!(h.join().unwrap().unwrap(), 0);
         a.shutdown(Shutdown::Write).unwrap();
-        // No SIGPIPE: the test would not come any further.
+        // A SIGPIPE would end the test here.
         assert_eq!(a.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
         assert_eq!(b.read(&mut [0]).unwrap(), 0);
     });
 }
 
-/// A write to a peer that is gone is an error, never a SIGPIPE, in all ways of writing.
+/// Every way of writing to a peer that is gone returns an error and raises no SIGPIPE.
 #[test]
 fn no_sigpipe() {
     if !in_child("no_sigpipe", |_| {}) {
@@ -213,7 +217,7 @@ fn no_sigpipe() {
     }
     fn check<C: Conn + std::io::Write>((mut a, b): (C, C)) {
         drop(b);
-        // The first write to a TCP peer that is gone only provokes its reset.
+        // The first write to a TCP peer that is gone only causes its reset.
         let e = loop {
             if let Err(e) = Conn::write(&a, b"x") {
                 break e;
@@ -226,7 +230,7 @@ fn no_sigpipe() {
         assert_eq!(e.kind(), ErrorKind::BrokenPipe);
     }
     gort::run(|| {
-        // SAFETY: the default disposition, for which no handler of ours runs.
+        // SAFETY: the default disposition runs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         check(tcp_pair());
         check(UnixStream::pair().unwrap());
@@ -236,10 +240,11 @@ fn no_sigpipe() {
     });
 }
 
-/// GO-CASES N14: a hundred readers that wait cost no thread more than a hundred goroutines that wait for anything else.
+/// GO-CASES N14: a hundred waiting readers need no more threads than a hundred goroutines that wait
+/// for something else.
 #[test]
 fn n14_waiting_readers_hold_no_threads() {
-    // Signed: some may end meanwhile.
+    // Signed, because some threads may end meanwhile.
     fn threads() -> isize {
         std::fs::read_dir("/proc/self/task").unwrap().count() as isize
     }
@@ -277,20 +282,21 @@ fn d25_refused_connection() {
     });
 }
 
-/// When descriptors run out, `accept` says so to its caller, and serves on once there are some again.
+/// If descriptors run out, `accept` returns the error, and works again when some are free.
 #[test]
 fn accept_without_descriptors() {
     if !in_child("accept_without_descriptors", |_| {}) {
         return;
     }
-    // Who follows the limits of control groups opens files now and then, and so has descriptors to give back.
+    // A fixed number of Ps: a runtime that follows cgroup limits opens files now and then, and so
+    // would have descriptors to give back.
     let runtime = gort::Runtime::builder().gomaxprocs(2);
     let scene = || {
         let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
         // SAFETY: `limit` is a valid rlimit.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
         let (listener, addr) = listen();
-        // What is queued in the kernel costs this process one descriptor per client only.
+        // A connection that the kernel has queued needs only the client's descriptor here.
         let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
         let mut hoard = Vec::new();
         let e = loop {
@@ -303,7 +309,7 @@ fn accept_without_descriptors() {
         for _ in 0..3 {
             assert_eq!(listener.accept().unwrap_err().raw_os_error(), Some(libc::EMFILE));
         }
-        // A server's loop: it backs off and goes on.
+        // The loop of a server: it backs off and goes on.
         let (refused, was_refused) = gort::chan::unbounded();
         let server = gort::go(move || {
             let mut served = 0;
@@ -335,7 +341,7 @@ fn accept_without_descriptors() {
     runtime.run(scene).unwrap();
 }
 
-/// The longest queue that the listener's kernel side allows.
+/// The longest queue that the kernel allows this listener.
 fn backlog_of(listener: &impl AsFd) -> usize {
     // SAFETY: tcp_info is plain numbers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
@@ -351,11 +357,11 @@ fn backlog_of(listener: &impl AsFd) -> usize {
         )
     };
     assert_eq!(r, 0);
-    info.tcpi_sacked as usize // for a listener: the queue's limit
+    info.tcpi_sacked as usize // For a listener: the limit of its queue.
 }
 
-/// PEERS, listen backlog: it is the system's, and 2 000 clients (or as many as the system queues) connect before the
-/// server accepts the first.
+/// PEERS, listen backlog: it is the system's limit, and 2 000 clients (or as many as the system
+/// queues) connect before the server accepts the first.
 #[test]
 fn backlog_of_the_system() {
     if !in_child("backlog_of_the_system", |_| {}) {
@@ -392,7 +398,7 @@ fn backlog_of_the_system() {
     });
 }
 
-/// More Unix clients than a listener's queue holds wait without a thread and all get through.
+/// Unix clients that do not fit into a listener's queue wait without a thread, and all are served.
 #[test]
 fn unix_connect_waits_for_the_queue() {
     gort::run(|| {
@@ -419,7 +425,7 @@ fn unix_connect_waits_for_the_queue() {
     });
 }
 
-/// A connection that lingers holds its own thread as it is closed, or dropped, and not the one P.
+/// Closing or dropping a connection that lingers blocks its thread, but not the only P.
 #[test]
 fn a_lingering_close_holds_no_p() {
     if child::is_played(|| {
@@ -451,7 +457,7 @@ fn a_lingering_close_holds_no_p() {
                 ticks += 1;
             }
             let took = closer.join().unwrap();
-            assert!(took >= Duration::from_millis(1900), "{way}: it has not waited: {took:?}");
+            assert!(took >= Duration::from_millis(1900), "{way}: it has not lingered: {took:?}");
             assert!(ticks >= 200, "{way}: {ticks} sleeps of a millisecond meanwhile");
             drop(peer);
         }

@@ -1,4 +1,4 @@
-//! GO-CASES N15: what any connection must do, run over Unix streams and TCP in both directions.
+//! GO-CASES N15: what every connection must do, over Unix streams and TCP in both directions.
 
 mod net_support;
 
@@ -28,7 +28,7 @@ fn flood(to: &impl Conn) {
     while to.write(&[b'x'; 1024]).is_ok() {}
 }
 
-/// Something goes there and comes back; needs an echo at the other end.
+/// Something goes there and comes back. Needs an echo at the other end.
 fn roundtrip(c: &impl Conn) {
     c.set_deadline(None).unwrap();
     let sent: Vec<u8> = (0..=255).collect();
@@ -38,7 +38,7 @@ fn roundtrip(c: &impl Conn) {
     assert_eq!(back, sent);
 }
 
-/// Reads away what interrupted writes have left on the way, up to a mark. Needs an echo at the other end.
+/// Reads what interrupted writes have left, up to a mark. Needs an echo at the other end.
 fn resync<C: Conn>(c: &Arc<C>) {
     let mark: Vec<u8> = (0..64).map(|i| i * 3 + 1).collect();
     let writer = c.clone();
@@ -66,7 +66,7 @@ fn random_bytes(n: usize) -> Vec<u8> {
     (0..n).map(|_| next()).collect()
 }
 
-/// A mebibyte goes over and comes back unharmed.
+/// A mebibyte arrives at the other end, and comes back, without a change.
 fn basic_io<C: Conn>((a, b): (C, C)) {
     let data = Arc::new(random_bytes(1 << 20));
     let (a, b) = (Arc::new(a), Arc::new(b));
@@ -91,7 +91,7 @@ fn basic_io<C: Conn>((a, b): (C, C)) {
     h2.join().unwrap();
 }
 
-/// A number goes to and fro, one more each time, up to a thousand.
+/// A number goes back and forth up to a thousand; each side adds one.
 fn ping_pong<C: Conn>((a, b): (C, C)) {
     let player = |c: C, first: bool| {
         move || {
@@ -107,7 +107,7 @@ fn ping_pong<C: Conn>((a, b): (C, C)) {
                     break;
                 }
             }
-            c // stays open until both are done
+            c // Stays open until both are done.
         }
     };
     let a = gort::go(player(a, true));
@@ -115,7 +115,7 @@ fn ping_pong<C: Conn>((a, b): (C, C)) {
     let _both = (a.join().unwrap(), b.join().unwrap());
 }
 
-/// Many goroutines read with deadlines of a millisecond that each moves on.
+/// Many goroutines read with deadlines of a millisecond; each of them sets the deadline again.
 fn racy_read<C: Conn>((a, b): (C, C)) {
     let a = Arc::new(a);
     let flooding = gort::go(move || flood(&b));
@@ -138,7 +138,7 @@ fn racy_read<C: Conn>((a, b): (C, C)) {
     flooding.join().unwrap();
 }
 
-/// Many goroutines write with deadlines of a millisecond that each moves on.
+/// Many goroutines write with deadlines of a millisecond; each of them sets the deadline again.
 fn racy_write<C: Conn>((a, b): (C, C)) {
     let a = Arc::new(a);
     let discarding = gort::go(move || discard(&b));
@@ -161,7 +161,7 @@ fn racy_write<C: Conn>((a, b): (C, C)) {
     discarding.join().unwrap();
 }
 
-/// A read deadline does not touch writes.
+/// A read deadline does not affect writes.
 fn read_timeout<C: Conn>((a, b): (C, C)) {
     let discarding = gort::go(move || discard(&b));
     a.set_read_deadline(past()).unwrap();
@@ -171,7 +171,7 @@ fn read_timeout<C: Conn>((a, b): (C, C)) {
     discarding.join().unwrap();
 }
 
-/// A write deadline does not touch reads.
+/// A write deadline does not affect reads.
 fn write_timeout<C: Conn>((a, b): (C, C)) {
     let flooding = gort::go(move || flood(&b));
     a.set_write_deadline(past()).unwrap();
@@ -181,7 +181,7 @@ fn write_timeout<C: Conn>((a, b): (C, C)) {
     flooding.join().unwrap();
 }
 
-/// After a deadline in the past, and its removal, the connection is as good as before.
+/// After a deadline in the past was removed, the connection works as before.
 fn past_timeout<C: Conn>((a, b): (C, C)) {
     let echo = gort::go(move || copy(&b, &b));
     roundtrip(&a);
@@ -193,7 +193,7 @@ fn past_timeout<C: Conn>((a, b): (C, C)) {
     echo.join().unwrap();
 }
 
-/// A deadline that is set while reads and writes are in flight ends them.
+/// A deadline in the past ends the reads and writes in flight.
 fn present_timeout<C: Conn>((a, _b): (C, C)) {
     let a = Arc::new(a);
     let setter = a.clone();
@@ -215,7 +215,7 @@ fn present_timeout<C: Conn>((a, _b): (C, C)) {
     [h, h1, h2].into_iter().for_each(|h| h.join().unwrap());
 }
 
-/// A deadline in the future ends what is then in flight, and later the connection still works.
+/// A deadline in the future ends what is in flight then; afterwards the connection still works.
 fn future_timeout<C: Conn>((a, b): (C, C)) {
     let a = Arc::new(a);
     a.set_deadline(in_ms(100)).unwrap();
@@ -240,7 +240,7 @@ fn future_timeout<C: Conn>((a, b): (C, C)) {
     echo.join().unwrap();
 }
 
-/// A close ends what is in flight, and not as a missed deadline, though deadlines are set.
+/// A close ends what is in flight with its own error, even if deadlines are set.
 fn close_timeout<C: Conn>((a, b): (C, C)) {
     let a = Arc::new(a);
     let echo = gort::go(move || copy(&b, &b));
@@ -271,7 +271,7 @@ fn close_timeout<C: Conn>((a, b): (C, C)) {
     [h, h1, h2, echo].into_iter().for_each(|h| h.join().unwrap());
 }
 
-/// All methods from a hundred goroutines each, at once.
+/// A hundred goroutines for each method, all at once.
 fn concurrent_methods<C: Conn>((a, b): (C, C)) {
     let a = Arc::new(a);
     let echo = gort::go(move || copy(&b, &b));
@@ -296,7 +296,7 @@ fn concurrent_methods<C: Conn>((a, b): (C, C)) {
     echo.join().unwrap();
 }
 
-/// Half-closed, it is read to the end, and the other way still works.
+/// After a half-close the data is read to the end, and the other direction still works.
 fn half_close<C: Conn>((a, b): (C, C)) {
     a.write_all(b"last words").unwrap();
     a.shutdown_write().unwrap();
@@ -311,7 +311,8 @@ fn half_close<C: Conn>((a, b): (C, C)) {
     assert_eq!(&words[..5], b"reply");
 }
 
-/// Readers keep up with a peer that writes bits and pieces, pauses, and goes: nothing is waited for that is there.
+/// Readers get what is there without waiting for more, from a peer that writes pieces, pauses and
+/// closes.
 fn bits_and_pieces<C: Conn>((a, b): (C, C)) {
     let data = random_bytes(100_000);
     let sent = data.clone();
@@ -343,8 +344,8 @@ fn bits_and_pieces<C: Conn>((a, b): (C, C)) {
     h.join().unwrap();
 }
 
-/// Deadlines and a third party that moves them interrupt reader and writer all the time; no byte is lost or doubled, and
-/// nobody hangs.
+/// Deadlines that a third goroutine moves interrupt the reader and the writer all the time. No byte
+/// is lost or doubled, and no goroutine hangs.
 fn deadlines_lose_nothing<C: Conn>((a, b): (C, C)) {
     let data = Arc::new(random_bytes(200_000));
     let (a, b) = (Arc::new(a), Arc::new(b));

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// A listener whose queue is full, so that further connections are not answered. The streams fill the queue.
+/// A listener whose queue is full, so further connections are not answered. The streams fill the
+/// queue.
 fn deaf_listener() -> (std::net::TcpListener, Vec<std::net::TcpStream>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&listener, 0).unwrap();
@@ -22,8 +23,8 @@ fn deaf_listener() -> (std::net::TcpListener, Vec<std::net::TcpStream>) {
     (listener, fill)
 }
 
-/// GO-CASES N1: a connection that is not answered fails in time and never early; zero is an error, as std's; a huge
-/// time-out works.
+/// GO-CASES N1: a connection that is not answered fails in time and never early. Zero is an error,
+/// as in std; a huge timeout works.
 #[test]
 fn n1_connect_timeout() {
     gort::run(|| {
@@ -43,8 +44,8 @@ fn n1_connect_timeout() {
     });
 }
 
-/// GO-CASES N2: a deadline in the past fails `accept` though a connection is queued, also the second time; after it is
-/// taken away the connection is there.
+/// GO-CASES N2: a deadline in the past fails `accept` although a connection is queued, also the
+/// second time. When it is removed, `accept` returns the connection.
 #[test]
 fn n2_accept_deadline() {
     gort::run(|| {
@@ -73,7 +74,7 @@ fn n2_accept_deadline() {
     });
 }
 
-/// GO-CASES N2: a deadline that was taken away does not end an `accept` that began after.
+/// GO-CASES N2: a deadline that was removed does not end a later `accept`.
 #[test]
 fn n2_accept_without_deadline_must_not_return() {
     gort::run(|| {
@@ -94,8 +95,8 @@ fn n2_accept_without_deadline_must_not_return() {
     });
 }
 
-/// GO-CASES N3: a deadline in the past wins over data that is there, and sticks; one in the future lets the data through
-/// first.
+/// GO-CASES N3: a deadline in the past wins over data that is there, and stays. A deadline in the
+/// future lets the data through first.
 fn n3_stream<C: Conn>((a, b): (C, C)) {
     b.write_all(b"data").unwrap();
     let mut buf = [0; 4];
@@ -127,7 +128,7 @@ fn n3_past_deadline_wins_unix() {
     gort::run(|| n3_stream(UnixStream::pair().unwrap()));
 }
 
-/// GO-CASES N3, the same for datagrams.
+/// GO-CASES N3: the same for datagrams.
 #[test]
 fn n3_past_deadline_wins_datagrams() {
     gort::run(|| {
@@ -160,8 +161,8 @@ fn n3_past_deadline_wins_datagrams() {
     });
 }
 
-/// GO-CASES N4: a write deadline does not end a read, nor a read deadline a write; and after close, the error is not a
-/// time-out.
+/// GO-CASES N4: a write deadline does not end a read, nor a read deadline a write. After a close
+/// the error is not a timeout.
 #[test]
 fn n4_deadlines_keep_to_their_side() {
     gort::run(|| {
@@ -218,7 +219,7 @@ fn n5_never_early() {
     });
 }
 
-/// GO-CASES N6: deadlines of a nanosecond to a second all end a transfer that would not end.
+/// GO-CASES N6: every deadline from a nanosecond to a second ends a transfer that would not end.
 #[test]
 fn n6_various_deadlines() {
     gort::run(|| {
@@ -274,7 +275,7 @@ fn stream_count_reached() -> bool {
     COUNT.fetch_add(1, Relaxed) + 1 == VARIOUS_NS.len()
 }
 
-/// GO-CASES N7: a deadline that is moved on again and again does not end a slow conversation.
+/// GO-CASES N7: a deadline that is moved again and again does not end a slow conversation.
 #[test]
 fn n7_prolonged_deadline() {
     gort::run(|| {
@@ -297,7 +298,7 @@ fn n7_prolonged_deadline() {
     });
 }
 
-/// GO-CASES N7: a read in flight whose deadline is moved on, over and over, ends after the last one only.
+/// GO-CASES N7: a read in flight whose deadline is moved repeatedly ends after the last one only.
 #[test]
 fn n7_deadline_moved_under_a_read() {
     gort::run(|| {
@@ -317,7 +318,7 @@ fn n7_deadline_moved_under_a_read() {
             a.set_read_deadline(Some(last)).unwrap();
         }
         let ended = h.join().unwrap();
-        // A pause may have been longer than the 50 ms on a busy machine; then an earlier deadline was right.
+        // On a busy machine a pause may exceed 50 ms; then an earlier deadline was right to end it.
         assert!(ended >= began + Duration::from_millis(50));
         if ended < last {
             println!("the machine was slow: ended {:?} before the last deadline", last - ended);
@@ -325,7 +326,8 @@ fn n7_deadline_moved_under_a_read() {
     });
 }
 
-/// GO-CASES N7: deadlines are moved every few microseconds under a thousand reads and writes; nothing hangs.
+/// GO-CASES N7: deadlines move every few microseconds during a thousand reads and writes. Nothing
+/// hangs.
 #[test]
 fn n7_deadline_race() {
     gort::run(|| {
@@ -364,7 +366,8 @@ fn n7_deadline_race() {
     });
 }
 
-/// GO-CASES N7: many goroutines set ever earlier deadlines on many connections; the earliest counts.
+/// GO-CASES N7: many goroutines set earlier and earlier deadlines on many connections; the earliest
+/// counts.
 #[test]
 fn n7_concurrent_set_deadline() {
     gort::run(|| {
@@ -387,7 +390,7 @@ fn n7_concurrent_set_deadline() {
             c.set_deadline(in_ms(5)).unwrap();
         }
         for c in conns.iter() {
-            // The peer is gone, so the end comes, or the deadline first.
+            // The peer is gone, so the read sees the end, or the deadline first.
             match c.read(&mut [0]) {
                 Ok(n) => assert_eq!(n, 0),
                 Err(e) => assert_eq!(e.kind(), ErrorKind::TimedOut),
@@ -398,7 +401,8 @@ fn n7_concurrent_set_deadline() {
     });
 }
 
-/// A deadline that has passed fails an operation that begins after it, even if its timer has not had its turn, and data is there.
+/// An operation that begins after its deadline fails, even if the timer has not fired yet and data
+/// is there.
 #[test]
 fn a_passed_deadline_needs_no_timer() {
     gort::run(|| {
@@ -416,7 +420,8 @@ fn a_passed_deadline_needs_no_timer() {
     });
 }
 
-/// GO-CASES N8: a deadline in the past from another goroutine ends a read, on each kind of socket.
+/// GO-CASES N8: a deadline in the past that another goroutine sets ends a read on each kind of
+/// socket.
 #[test]
 fn n8_deadline_interrupts_a_read() {
     fn check(read: impl FnOnce() -> std::io::Result<usize> + Send + 'static, set: impl FnOnce()) {
@@ -450,7 +455,7 @@ fn n8_deadline_interrupts_a_read() {
     });
 }
 
-/// A socket in line for a lock that another read holds is let go by the deadline too.
+/// The deadline also ends a read that waits behind another read.
 #[test]
 fn deadline_ends_reads_in_line() {
     gort::run(|| {
@@ -468,7 +473,7 @@ fn deadline_ends_reads_in_line() {
     });
 }
 
-/// std's time-outs count for each call anew, are never early, and do not stick.
+/// std's timeouts apply to each call anew, are never early, and do not stay.
 #[test]
 fn read_timeout_of_each_call() {
     gort::run(|| {
@@ -487,7 +492,7 @@ fn read_timeout_of_each_call() {
         assert_eq!(a.set_read_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(a.set_write_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
 
-        // Two reads at once: each has its own, also the one in line.
+        // Two reads at once: each has its own timeout, also the one that waits behind the other.
         let a = Arc::new(a);
         let second = a.clone();
         let h = gort::go(move || assert_timeout(second.read(&mut [0])));
@@ -505,7 +510,7 @@ fn read_timeout_of_each_call() {
     });
 }
 
-/// The earlier of time-out and deadline ends the call; the deadline sticks, the time-out does not.
+/// The earlier of timeout and deadline ends the call. The deadline stays, the timeout does not.
 #[test]
 fn timeout_beside_deadline() {
     gort::run(|| {
@@ -521,7 +526,8 @@ fn timeout_beside_deadline() {
     });
 }
 
-/// A datagram to a Unix socket whose queue is full waits, keeps deadlines, and goes when there is room.
+/// A datagram to a Unix socket with a full queue waits, obeys deadlines, and is sent when there is
+/// room.
 #[test]
 fn full_datagram_queue() {
     gort::run(|| {

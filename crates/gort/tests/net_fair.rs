@@ -1,4 +1,4 @@
-//! Many connections that all have something to say, and one P: each gets its share.
+//! Many connections that are always ready, and one P: each gets its share.
 
 mod child;
 
@@ -10,13 +10,13 @@ use std::os::fd::AsRawFd;
 
 /// More than a ring of goroutines.
 const CONNECTIONS: usize = 400;
-/// Messages of all together, and how many of them each gets at least.
+/// The total of messages; and how many of them each connection gets at least.
 const MESSAGES: usize = 100 * CONNECTIONS;
 const LEAST: usize = 20;
 
-/// Whoever is readied by I/O is not overtaken again and again by those who come later.
+/// Goroutines woken by I/O are not overtaken again and again by those that were woken later.
 #[test]
-fn everybody_is_answered() {
+fn every_connection_is_answered() {
     if is_played(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -32,17 +32,15 @@ fn everybody_is_answered() {
         });
         let counts = gort::blocking(|| ask_all(addr));
         let least = *counts.iter().min().unwrap();
-        assert!(
-            least >= LEAST,
-            "one has {least} of {MESSAGES} answers, of {CONNECTIONS} who ask: {counts:?}"
-        );
+        assert!(least >= LEAST, "one of {CONNECTIONS} has {least} of {MESSAGES} answers: {counts:?}");
     }) {
         return;
     }
-    ends_well_in_both_modes("everybody_is_answered", "1");
+    ends_well_in_both_modes("every_connection_is_answered", "1");
 }
 
-/// A plain thread on which every connection asks again as soon as it has its answer; how many answers each had.
+/// The client: a plain thread on which every connection sends its next request as soon as it has an
+/// answer. Returns how many answers each connection had.
 fn ask_all(addr: std::net::SocketAddr) -> Vec<usize> {
     let mut streams: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
@@ -59,9 +57,9 @@ fn ask_all(addr: std::net::SocketAddr) -> Vec<usize> {
     let mut counts = vec![0; CONNECTIONS];
     streams.iter_mut().for_each(|stream| stream.write_all(b"x").unwrap());
     while counts.iter().sum::<usize>() < MESSAGES {
-        // SAFETY: the array is ours for the length of the call.
+        // SAFETY: the array is exclusively borrowed during the call.
         let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 10_000) };
-        assert!(ready > 0, "nobody answers");
+        assert!(ready > 0, "no answer");
         for ((stream, fd), count) in streams.iter_mut().zip(&fds).zip(&mut counts) {
             if fd.revents == 0 {
                 continue;

@@ -1,4 +1,4 @@
-//! std's shapes: what code that was written for `std::net` and `std::os::unix::net` finds.
+//! Compatibility with `std::net` and `std::os::unix::net`.
 
 mod net_support;
 
@@ -13,8 +13,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Several addresses are tried in turn, names are looked up, nonsense is an error. Alone in its process, so that no
-/// forked child keeps the closed listener.
+/// Several addresses are tried in turn, names are looked up, nonsense is an error. In a process of
+/// its own, so that no forked child keeps the closed listener.
 #[test]
 fn connect_tries_all_addresses() {
     if !in_child("connect_tries_all_addresses", |_| {}) {
@@ -37,7 +37,7 @@ fn connect_tries_all_addresses() {
     });
 }
 
-/// A name goes through the system's resolver; `localhost` may first be ::1, where nobody listens.
+/// A name goes through the system's resolver. `localhost` may be ::1 first, where nothing listens.
 #[test]
 fn names_are_looked_up() {
     gort::run(|| {
@@ -74,7 +74,7 @@ fn tcp_over_ipv6() {
     });
 }
 
-/// Options are kept by the kernel and read back.
+/// The kernel keeps options, and they can be read back.
 #[test]
 fn tcp_options() {
     gort::run(|| {
@@ -112,7 +112,7 @@ fn linger_zero_resets() {
     });
 }
 
-/// A reset that came together with data, both before the first read, is not missed after the data was read.
+/// A reset that arrived with data, before the first read, is seen after the data was read.
 #[test]
 fn reset_behind_data_is_seen() {
     gort::run(|| {
@@ -129,7 +129,7 @@ fn reset_behind_data_is_seen() {
     });
 }
 
-/// Urgent data splits a read in two; what lies behind its mark is not waited for.
+/// Urgent data splits a read in two. The data after its mark is returned without waiting.
 #[test]
 fn urgent_data_does_not_hide_what_follows() {
     gort::run(|| {
@@ -152,7 +152,7 @@ fn urgent_data_does_not_hide_what_follows() {
     });
 }
 
-/// Gathered writes and scattered reads, by value and by reference.
+/// Vectored writes and reads, by value and by reference.
 #[test]
 fn vectored() {
     fn check<C: Conn + Read + Write>((mut a, mut b): (C, C)) {
@@ -177,7 +177,7 @@ fn vectored() {
     });
 }
 
-/// `peek` leaves the data; what is read after is the same.
+/// `peek` leaves the data: a later read returns the same.
 #[test]
 fn peek_leaves_the_data() {
     gort::run(|| {
@@ -227,7 +227,7 @@ fn clones() {
     });
 }
 
-/// Sockets go from std to us and back, and through descriptors.
+/// Sockets convert from std's to gort's and back, and through descriptors.
 #[test]
 fn conversions() {
     gort::run(|| {
@@ -241,12 +241,12 @@ fn conversions() {
         let (server, _) = listener.accept().unwrap();
         let h = gort::go(move || {
             let mut buf = [0; 4];
-            server.read_exact(&mut buf).unwrap(); // parks: it is in non-blocking mode
+            server.read_exact(&mut buf).unwrap(); // Parks: the socket is non-blocking.
             server.write_all(&buf).unwrap();
         });
         pause_ms(5);
         client.write_all(b"over").unwrap();
-        // Back with std, it blocks again: the echo may come later.
+        // As a std socket it blocks again: the echo may come later.
         let mut client: std::net::TcpStream = client.try_into().unwrap();
         let mut buf = [0; 4];
         gort::blocking(|| client.read_exact(&mut buf)).unwrap();
@@ -265,7 +265,7 @@ fn conversions() {
     });
 }
 
-/// In non-blocking mode, calls fail with WouldBlock instead of waiting, as std's.
+/// In non-blocking mode calls fail with WouldBlock instead of waiting, as in std.
 #[test]
 fn nonblocking() {
     gort::run(|| {
@@ -286,7 +286,8 @@ fn nonblocking() {
     });
 }
 
-/// Several goroutines accept on one listener, and several read one UDP socket; each client is served once.
+/// Several goroutines accept on one listener, and several read one UDP socket. Each client is
+/// served once.
 #[test]
 fn many_on_one_socket() {
     gort::run(|| {
@@ -333,7 +334,7 @@ fn many_on_one_socket() {
     });
 }
 
-/// UDP: cut off at the buffer's end, empty datagrams, peek, options, multicast.
+/// UDP: truncation at the buffer's end, empty datagrams, peek, options, multicast.
 #[test]
 fn udp() {
     gort::run(|| {
@@ -373,7 +374,7 @@ fn udp() {
     });
 }
 
-/// A connected UDP socket hears that nobody listens at the other end.
+/// A connected UDP socket reports that nothing listens at the other end.
 #[test]
 fn udp_refused() {
     gort::run(|| {
@@ -385,7 +386,7 @@ fn udp_refused() {
     });
 }
 
-/// Unix addresses: paths, abstract names, none.
+/// Unix addresses: paths, abstract names, unnamed.
 #[test]
 fn unix_addresses() {
     use std::os::linux::net::SocketAddrExt;
@@ -450,7 +451,7 @@ fn plain_threads() {
     assert_eq!(&h.join().unwrap(), b"abc");
 }
 
-/// What may go where.
+/// Sockets are `Send`, `Sync` and small.
 #[test]
 fn send_sync_and_small() {
     fn check<T: Send + Sync + 'static>() {
@@ -464,7 +465,8 @@ fn send_sync_and_small() {
     check::<UnixDatagram>();
 }
 
-/// A wait for data leaves it where it is; it sees what came before it, the end, a deadline, a close.
+/// `wait_readable` leaves the data. It returns for data that came before it, for the end, for a
+/// deadline and for a close.
 #[test]
 fn waits_for_data_without_a_buffer() {
     gort::run(|| {
@@ -510,8 +512,8 @@ fn waits_for_data_without_a_buffer() {
     });
 }
 
-/// What does not wait says so, behind another goroutine in the same direction too; and edges that
-/// it has used up or left are no loss to those that wait.
+/// The `try_` methods do not wait, even if another goroutine uses the same direction. Readiness
+/// that they use up or leave is not lost for the goroutines that wait.
 #[test]
 fn tries_do_not_wait() {
     gort::run(|| {
@@ -523,7 +525,7 @@ fn tries_do_not_wait() {
         would_block(a.try_read(&mut buf));
         assert_eq!(a.try_read(&mut []).unwrap(), 0, "as a read");
         gort::scope(|s| {
-            // Somebody waits to read.
+            // A goroutine waits to read.
             let reader = s.go(|| {
                 let mut first = [0; 2];
                 a.read_exact(&mut first).unwrap();
@@ -536,7 +538,7 @@ fn tries_do_not_wait() {
             assert_eq!(b.try_write(b"ab").unwrap(), 2);
             assert_eq!(reader.join().unwrap(), *b"ab");
         });
-        // Tries and waits by turns, with data that came before the one and after the other.
+        // Tries and waits in turn, with data that came before the one and after the other.
         for i in 0..200u8 {
             assert_eq!(b.try_write(&[i; 3]).unwrap(), 3);
             let mut got = [0; 8];
@@ -565,7 +567,7 @@ fn tries_do_not_wait() {
             while gort::metrics::snapshot().io_waiters == 0 {
                 gort::yield_now();
             }
-            // Behind the other one; or there is room again, and it has not begun.
+            // The other goroutine is first; or there is room again, and it has not begun yet.
             match a.try_write(&[7]) {
                 Ok(n) => sent += n,
                 Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
@@ -577,7 +579,7 @@ fn tries_do_not_wait() {
         });
         drop(b);
         assert_eq!(a.read(&mut buf).unwrap(), 0);
-        assert_eq!(a.try_read(&mut buf).unwrap(), 0, "the end is no wait");
+        assert_eq!(a.try_read(&mut buf).unwrap(), 0, "the end is there without waiting");
         a.close();
         assert_eq!(a.try_read(&mut buf).unwrap_err().kind(), ErrorKind::NotConnected);
         assert_eq!(a.try_write(b"x").unwrap_err().kind(), ErrorKind::NotConnected);

@@ -1,5 +1,5 @@
-//! What the users of other runtimes suffer from, where no other suite has it; the whole list is `docs/peers.md`. Each scene is played
-//! in a process of its own: they set GOMAXPROCS and limits.
+//! Known problems of other runtimes that no other test file covers; `docs/peers.md` has the whole
+//! list. Each scene runs in a process of its own, because the scenes set GOMAXPROCS and limits.
 
 mod child;
 
@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// Plays this test's scene with `env` and expects that it ends well.
+/// Plays this test's scene with `env` and checks that it succeeds.
 fn ends_well(test: &str, env: &[(&str, &str)]) {
     let end = play(test, "scene", env);
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// tokio's LIFO slot cannot be stolen from: whom a hog has just made ready waits for it. Here the hog ends only when that one
-/// has run, on the other P.
+/// tokio's LIFO slot cannot be stolen from, so a task that a CPU-bound one has just woken waits for
+/// it. Here the CPU-bound goroutine ends only when the woken one has run, on the other P.
 #[test]
-fn whom_a_hog_readies_runs() {
+fn a_goroutine_that_a_hog_wakes_runs() {
     if scene().is_some() {
         return gort::run(|| {
             for _ in 0..100 {
@@ -40,11 +40,11 @@ fn whom_a_hog_readies_runs() {
             }
         });
     }
-    ends_well("whom_a_hog_readies_runs", &[("GOMAXPROCS", "2")]);
+    ends_well("a_goroutine_that_a_hog_wakes_runs", &[("GOMAXPROCS", "2")]);
 }
 
-/// tokio's `spawn_blocking` stalls at 60 000 to 100 000 calls: 100 000 goroutines block at once, as many of them as the limit
-/// lets; the others park.
+/// tokio's `spawn_blocking` stalls at 60 000 to 100 000 calls. Here 100 000 goroutines call
+/// `blocking` at once: as many are inside as the limit allows, the others park.
 #[test]
 fn a_hundred_thousand_blocking_calls() {
     if scene().is_some() {
@@ -74,7 +74,7 @@ fn a_hundred_thousand_blocking_calls() {
     ends_well("a_hundred_thousand_blocking_calls", &[("GORT_BLOCKING_LIMIT", "16"), ("GOMAXPROCS", "1")]);
 }
 
-/// A thread that cannot be made is said, with what to do; tokio's `spawn_blocking` hangs.
+/// If a thread cannot be created, a message says so and what to do; tokio's `spawn_blocking` hangs.
 #[test]
 fn no_more_threads_is_said() {
     if scene().is_some() {
@@ -88,7 +88,8 @@ fn no_more_threads_is_said() {
                     go(move || blocking(|| (&*held).read_exact(&mut [0]).unwrap()))
                 })
                 .collect();
-            gort::sleep(Duration::from_secs(10)); // it is said long before; without the limit all of them are inside by then
+            // The message comes long before; without the limit all goroutines are inside by then.
+            gort::sleep(Duration::from_secs(10));
             hold.write_all(&[0; 50]).unwrap();
             calls.into_iter().for_each(|call| call.join().unwrap());
         });
@@ -99,10 +100,10 @@ fn no_more_threads_is_said() {
     assert!(end.text.contains("ulimit -u") && end.text.contains("[syscall]"), "{}", end.text);
 }
 
-/// The system gives this process no more threads.
+/// Makes the system refuse more threads for this process.
 fn no_more_threads() {
-    // Root has no such limit, so become nobody first; whoever cannot is not root.
-    // SAFETY: plain system calls, for the whole process by libc.
+    // Root has no such limit, so this becomes another user; a process that cannot is not root.
+    // SAFETY: plain system calls, which libc applies to the whole process.
     unsafe {
         libc::setuid(65534);
         let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
@@ -110,8 +111,8 @@ fn no_more_threads() {
     }
 }
 
-/// A thread that cannot be made is survived where those that there are come free: calls that block end, goroutines that compute
-/// take turns on the threads they have.
+/// If a thread cannot be created, the runtime goes on with the threads it has: calls that block
+/// end, and CPU-bound goroutines take turns.
 #[test]
 fn no_more_threads_is_survived() {
     if scene().is_some() {
@@ -136,8 +137,9 @@ fn no_more_threads_is_survived() {
     assert_eq!(end.text.matches("the system refuses another OS thread").count(), 1, "{}", end.text);
 }
 
-/// Loom's carriers: more goroutines are held in foreign code than there are Ps, and wait for what another one will do, which holds a
-/// lock meanwhile; that one goes on. (Also may's: a database driver that blocks stops all workers.)
+/// Loom's carriers: more goroutines than Ps are in foreign code and wait for another goroutine,
+/// which holds a lock meanwhile. That goroutine goes on. (Also may: a database driver that blocks
+/// stops all workers.)
 #[test]
 fn a_lock_holder_runs_beside_blocked_ones() {
     if scene().is_some() {
@@ -172,8 +174,9 @@ fn a_lock_holder_runs_beside_blocked_ones() {
     ends_well("a_lock_holder_runs_beside_blocked_ones", &[("GOMAXPROCS", "2")]);
 }
 
-/// rayon in goroutines, more of them than its threads and gort's together: its pool's threads are foreign ones, who waits for them keeps its
-/// own thread and is stopped like anybody who computes.
+/// rayon in goroutines, more of them than rayon and gort have threads together. The threads of
+/// rayon's pool are foreign threads. A goroutine that waits for them keeps its own thread, and is
+/// preempted like a CPU-bound goroutine.
 #[test]
 fn rayon_inside_goroutines() {
     use rayon::prelude::*;

@@ -1,4 +1,5 @@
-//! Goroutines that compute are stopped by a signal, and nothing notices but the clock. Each scene has a process of its own.
+//! CPU-bound goroutines are preempted by a signal, which nothing but the clock shows. Each scene
+//! has a process of its own.
 
 mod child;
 
@@ -21,14 +22,14 @@ fn preemptions() -> u64 {
     gort::metrics::snapshot().preemptions
 }
 
-/// Comes back when `done` says so, however long that takes (the scene's patience ends a hang).
+/// Returns when `done` is true. It has no limit: the scene's time limit ends a hang.
 fn until(done: impl Fn() -> bool) {
     while !done() {
         gort::sleep(Duration::from_millis(1));
     }
 }
 
-/// Goroutines that only compute, and how far they came, until they are told to stop.
+/// CPU-bound goroutines that run until they are told to stop, with a count of each one's progress.
 struct Hogs {
     stop: Arc<AtomicBool>,
     turns: Arc<Vec<AtomicU64>>,
@@ -52,12 +53,13 @@ impl Hogs {
         Hogs { stop, turns, all }
     }
 
-    /// Waits until each has computed since this call.
+    /// Waits until each has run since this call.
     fn wait_for_a_turn_each(&self) {
         self.wait_for_a_turn(|_| true);
     }
 
-    /// As [`wait_for_a_turn_each`](Self::wait_for_a_turn_each), of those whose turns until now are `awaited`.
+    /// As [`wait_for_a_turn_each`](Self::wait_for_a_turn_each), for those whose count so far is
+    /// `awaited`.
     fn wait_for_a_turn(&self, awaited: fn(u64) -> bool) {
         let before: Vec<u64> = self.turns.iter().map(|t| t.load(Relaxed)).collect();
         until(|| self.turns.iter().zip(&before).all(|(t, &b)| !awaited(b) || t.load(Relaxed) != b));
@@ -94,7 +96,7 @@ fn s9_busy_waiting_for_each_other() {
     ends_well("s9_busy_waiting_for_each_other", &[("GOMAXPROCS", "1")]);
 }
 
-/// GO-CASES S10, S16: fewer Ps while all of them compute.
+/// GO-CASES S10, S16: the number of Ps goes down while goroutines compute on all of them.
 #[test]
 fn s10_resizing_beside_hogs() {
     if scene().is_some() {
@@ -111,7 +113,8 @@ fn s10_resizing_beside_hogs() {
     ends_well("s10_resizing_beside_hogs", &[("GOMAXPROCS", "3")]);
 }
 
-/// GO-CASES S11: an empty loop, an arithmetic one, one with calls; the program goes on and ends beside them.
+/// GO-CASES S11: an empty loop, an arithmetic loop and one with calls. The program goes on and ends
+/// beside them.
 #[test]
 fn s11_loops_without_any_call() {
     if scene().is_some() {
@@ -154,7 +157,7 @@ fn leaf(n: u32) -> u32 {
     n.wrapping_add(1)
 }
 
-/// GO-CASES S12: loops of system calls that are over at once.
+/// GO-CASES S12: loops of system calls that return at once.
 #[test]
 fn s12_system_call_loops() {
     if scene().is_some() {
@@ -197,7 +200,7 @@ fn s13_allocating_loops_are_fair() {
     ends_well("s13_allocating_loops_are_fair", &[("GOMAXPROCS", "1")]);
 }
 
-/// GO-CASES S28: stays in `blocking` that are long to the scheduler and short to the clock give the P up like anybody.
+/// GO-CASES S28: calls of `blocking` of 10 µs to 1 ms give up their P like any other call.
 #[test]
 fn s28_short_stays_are_preempted() {
     if scene().is_some() {
@@ -222,7 +225,8 @@ fn s28_short_stays_are_preempted() {
     ends_well("s28_short_stays_are_preempted", &[("GOMAXPROCS", "2")]);
 }
 
-/// `asyncpreemptoff=1`: nobody is stopped by a signal; those who call gort still share.
+/// `asyncpreemptoff=1`: no goroutine is preempted by a signal. Goroutines that call gort still
+/// share.
 #[test]
 fn it_can_be_switched_off() {
     if scene().is_some() {
@@ -236,26 +240,25 @@ fn it_can_be_switched_off() {
     ends_well("it_can_be_switched_off", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "asyncpreemptoff=1")]);
 }
 
-/// A goroutine that starts many others and computes on does not keep them waiting: it has its turns
-/// among theirs.
+/// A goroutine that starts many others and computes on does not keep them waiting: they take turns.
 #[test]
 fn one_that_starts_many_does_not_outrun_them() {
     const STARTED: usize = 10_000;
-    /// Turns of one slice each in which the others are done; each of theirs is shorter by far.
+    /// Turns of one slice each in which the others must be done; theirs are much shorter.
     const PREEMPTIONS: u64 = 200;
     if scene().is_some() {
         return gort::run(|| {
             for _ in 0..3 {
                 let done = Arc::new(AtomicUsize::new(0));
                 let seen = {
-                    let _guard = gort::no_preempt(); // no other one runs until all are there
+                    let _guard = gort::no_preempt(); // No other goroutine runs until all exist.
                     for _ in 0..STARTED {
                         let done = done.clone();
                         drop(gort::go(move || done.fetch_add(1, SeqCst)));
                     }
                     preemptions()
                 };
-                // Only we compute, so it is we that are stopped.
+                // Only this goroutine computes, so it is the one that is preempted.
                 while preemptions() < seen + PREEMPTIONS && done.load(SeqCst) < STARTED {}
                 assert_eq!(done.load(SeqCst), STARTED);
             }
@@ -264,9 +267,9 @@ fn one_that_starts_many_does_not_outrun_them() {
     ends_well("one_that_starts_many_does_not_outrun_them", &[("GOMAXPROCS", "1")]);
 }
 
-/// Who starts many lets them run in between, but not while it must not be preempted.
+/// A goroutine that starts many lets them run in between, except while it must not be preempted.
 #[test]
-fn who_starts_many_is_not_far_ahead() {
+fn starting_many_does_not_run_far_ahead() {
     fn start_and_count(n: usize, ahead: &mut usize) {
         for _ in 0..n {
             drop(gort::go(|| ()));
@@ -282,20 +285,21 @@ fn who_starts_many_is_not_far_ahead() {
                 start_and_count(20_000, &mut ahead);
                 assert_eq!(ahead, before + 20_000);
             } else {
-                // Without a pause it would be all of them; with it some thousands, or, where others keep our thread off while we pause, more.
+                // Without a pause all of them would exist at once. With it there are some
+                // thousands, or more if this thread does not get the processor back for a while.
                 start_and_count(500_000, &mut ahead);
-                assert!(ahead < 400_000, "{ahead} were there at once");
+                assert!(ahead < 400_000, "{ahead} existed at once");
             }
         });
     }
     for scene in ["free", "no_preempt"] {
         let env = [("GOMAXPROCS", "1"), ("GORT_DEBUG", "asyncpreemptoff=1")];
-        let end = play("who_starts_many_is_not_far_ahead", scene, &env);
+        let end = play("starting_many_does_not_run_far_ahead", scene, &env);
         assert_eq!(end.code, Some(0), "{}", end.text);
     }
 }
 
-/// Under `no_preempt` a goroutine is not stopped; when the guard is gone it is.
+/// Under `no_preempt` a goroutine is not preempted; when the guard is gone, it is.
 #[test]
 fn no_preempt_keeps_going() {
     if scene().is_some() {
@@ -321,9 +325,10 @@ fn no_preempt_keeps_going() {
     ends_well("no_preempt_keeps_going", &[("GOMAXPROCS", "1")]);
 }
 
-/// A goroutine that may not be preempted waits, with the only P, for a lock of one that was stopped: that one gets its turn.
+/// A goroutine that must not be preempted waits, with the only P, for a lock of a preempted
+/// goroutine, which gets its turn.
 #[test]
-fn no_preempt_waits_for_one_who_was_stopped() {
+fn no_preempt_waits_for_a_preempted_owner() {
     if scene().is_some() {
         return gort::run(|| {
             let lock = Arc::new(Mutex::new(()));
@@ -335,13 +340,13 @@ fn no_preempt_waits_for_one_who_was_stopped() {
                     move || {
                         let _guard = lock.lock().unwrap();
                         locked.store(true, SeqCst);
-                        // Until it has been stopped once, with the lock.
+                        // Until it has been preempted once while it has the lock.
                         while preemptions() == seen {
                             std::hint::spin_loop();
                         }
                     }
                 });
-                // We come back when the owner is stopped.
+                // Continues here when the owner is preempted.
                 while !locked.load(SeqCst) {
                     gort::yield_now();
                 }
@@ -351,11 +356,12 @@ fn no_preempt_waits_for_one_who_was_stopped() {
             }
         });
     }
-    ends_well("no_preempt_waits_for_one_who_was_stopped", &[("GOMAXPROCS", "1")]);
+    ends_well("no_preempt_waits_for_a_preempted_owner", &[("GOMAXPROCS", "1")]);
 }
 
-/// Far more goroutines than threads may be held freely compute for ever, with a lock of std's that is often held by one who is stopped: the others
-/// wait, he gets his turn. Meanwhile whom time readies goes on.
+/// Far more CPU-bound goroutines than may be held with their threads, and a std lock whose owner is
+/// often preempted. The others wait, and the owner gets its turn. A goroutine woken by a timer runs
+/// meanwhile.
 #[test]
 fn more_hogs_than_threads_may_be_held() {
     if scene().is_some() {
@@ -378,7 +384,7 @@ fn more_hogs_than_threads_may_be_held() {
                     })
                 })
                 .collect();
-            // Until the bound is reached, and for some time at it.
+            // Until the limit is reached, and for some time after.
             let mut most = 0;
             let mut looks_at_bound = 0;
             while looks_at_bound < 100 {
@@ -395,10 +401,11 @@ fn more_hogs_than_threads_may_be_held() {
     ends_well("more_hogs_than_threads_may_be_held", &[("GOMAXPROCS", "2"), ("GORT_DEBUG", "sliceus=500")]);
 }
 
-/// Far more goroutines than threads may be held want to compute, and most have not begun. Those who have run before do not wait behind them: sleepers
-/// whose time comes at once, two who take turns, one that only yields. Counted in preemptions, the clock of such a program.
+/// Far more CPU-bound goroutines than may be held with their threads, and most have not begun.
+/// Goroutines that have run before do not wait behind them: sleepers that are due at once, two that
+/// take turns, one that only yields. The clock of such a program is the number of preemptions.
 #[test]
-fn who_has_run_goes_on_in_a_crowd() {
+fn goroutines_that_have_run_go_on_in_a_crowd() {
     const SLEEPERS: usize = 50;
     const SLEEPS: usize = 5;
     const TURNS: usize = 200;
@@ -416,7 +423,7 @@ fn who_has_run_goes_on_in_a_crowd() {
                     f();
                 })
             };
-            // How long they sleep does not matter, only that they are due together.
+            // The length of the sleep does not matter, only that they are due together.
             let mut all: Vec<_> = (0..SLEEPERS)
                 .map(|_| begin(Box::new(|| (0..SLEEPS).for_each(|_| gort::sleep(Duration::from_millis(3))))))
                 .collect();
@@ -451,14 +458,15 @@ fn who_has_run_goes_on_in_a_crowd() {
             until(|| gort::metrics::snapshot().preempted >= 400);
             let begin = preemptions();
             drop(gate);
-            // Deadlines that are due together are kept too, though each is a goroutine that begins.
+            // Deadlines that are due together are kept too, although each starts a goroutine.
             let background = gort::context::Context::background();
             let deadlines: Vec<_> =
                 (0..DEADLINES).map(|_| background.with_timeout(Duration::from_millis(2))).collect();
             until(|| deadlines.iter().all(|(context, _)| context.err().is_some()));
             all.into_iter().for_each(|h| h.join().unwrap());
             let took = preemptions() - begin;
-            // Nor do those who compute starve, while two yield without end: all who have begun go on, and more begin.
+            // CPU-bound goroutines do not starve either while two yield without end: all that have
+            // begun go on, and more begin.
             let count_begun = || hogs.turns.iter().filter(|t| t.load(Relaxed) != 0).count();
             let begun = count_begun();
             hogs.wait_for_a_turn(|until_now| until_now != 0);
@@ -466,21 +474,26 @@ fn who_has_run_goes_on_in_a_crowd() {
             stop.store(true, Relaxed);
             yielders.into_iter().for_each(|h| h.join().unwrap());
             hogs.end();
-            // Each turn is a visit of its own at most, and every second preemption is one.
+            // Each turn takes one visit at most, and every second preemption is a visit.
             let turns = SLEEPERS * SLEEPS + TURNS + 2 * TURNS + DEADLINES;
             assert!(took < 8 * turns as u64, "{took} preemptions for {turns} turns");
         });
     }
-    ends_well("who_has_run_goes_on_in_a_crowd", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=500")]);
+    ends_well(
+        "goroutines_that_have_run_go_on_in_a_crowd",
+        &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=500")],
+    );
 }
 
-/// Nor do they wait who were queued before it was crowded, behind those who are to begin: in the global queue, where a plain thread has put it, and in
-/// the ring, where somebody has pushed it out of `next`. Counted as above; each would take some thousand preemptions, or for ever.
+/// Goroutines that were queued before the crowd do not wait behind the goroutines that are to
+/// begin: one in the global queue, where a plain thread has put it, and one in the ring, where it
+/// was moved from `next`. Counted as above; otherwise each would take some thousand preemptions, or
+/// for ever.
 #[test]
-fn who_was_queued_before_the_crowd_goes_on() {
+fn goroutines_queued_before_a_crowd_run() {
     if scene().is_some() {
         return gort::run(|| {
-            // Waits for a word, and says how many preemptions there had been when it went on.
+            // Waits for a message, and returns how many preemptions there had been when it went on.
             let waiter = || {
                 let (word, waits) = gort::chan::bounded::<()>(0);
                 let waiter = gort::go(move || waits.recv().map(|()| preemptions()).unwrap());
@@ -509,13 +522,11 @@ fn who_was_queued_before_the_crowd_goes_on() {
             assert!(took < 600, "{took} preemptions in the ring");
         });
     }
-    ends_well(
-        "who_was_queued_before_the_crowd_goes_on",
-        &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=2000")],
-    );
+    ends_well("goroutines_queued_before_a_crowd_run", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=2000")]);
 }
 
-/// The smallest stacks, nearly full, are stopped like any: the handler is on a stack of its own.
+/// Goroutines on the smallest stacks, nearly full, are preempted too: the handler has its own
+/// stack.
 #[test]
 fn small_stacks_are_preempted() {
     #[inline(never)]
@@ -525,7 +536,7 @@ fn small_stacks_are_preempted() {
             return deep(left - 1, until) + frame[7];
         }
         let mut turns = 0;
-        // One that comes late has a turn, too.
+        // A goroutine that begins late has a turn, too.
         loop {
             turns += 1;
             if Instant::now() >= until {
@@ -536,7 +547,7 @@ fn small_stacks_are_preempted() {
     }
     if scene().is_some() {
         return gort::run(|| {
-            // On a busy machine the time may be over before anybody was stopped: then again.
+            // On a busy machine the time may end before a preemption; then it repeats.
             loop {
                 let until = Instant::now() + Duration::from_millis(200);
                 let all: Vec<_> = (0..6)
@@ -552,7 +563,7 @@ fn small_stacks_are_preempted() {
     ends_well("small_stacks_are_preempted", &[("GOMAXPROCS", "1")]);
 }
 
-/// System calls that block the thread outside `blocking` go on after the signal as if nothing had been.
+/// System calls that block the thread outside `blocking` continue after the signal.
 #[test]
 fn interrupted_system_calls_go_on() {
     if scene().is_some() {
@@ -570,7 +581,7 @@ fn interrupted_system_calls_go_on() {
                     }
                 }
             });
-            // Until somebody was stopped, which may take longer on a busy machine.
+            // Until there was a preemption, which may take longer on a busy machine.
             let mut rounds = 0;
             while rounds < 3 || preemptions() == 0 {
                 let t = Instant::now();
@@ -587,7 +598,8 @@ fn interrupted_system_calls_go_on() {
     ends_well("interrupted_system_calls_go_on", &[("GOMAXPROCS", "2")]);
 }
 
-/// A goroutine that blocks the signal on its thread is left alone; the others go on, and it too when it lets the signal in.
+/// A goroutine that blocks the signal on its thread is preempted only when it unblocks the signal.
+/// The other goroutines go on meanwhile.
 #[test]
 fn a_masked_signal_comes_late() {
     if scene().is_some() {
@@ -610,7 +622,7 @@ fn a_masked_signal_comes_late() {
 }
 
 fn mask(how: i32) {
-    // SAFETY: plain calls on a set of our own.
+    // SAFETY: plain calls with a signal set of this function's own.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigaddset(&mut set, libc::SIGURG);
@@ -639,7 +651,7 @@ fn an_earlier_handler_is_called() {
             hogs.wait_for_a_turn_each();
             assert!(preemptions() > 0);
             assert_eq!(FOREIGN.load(SeqCst), 0);
-            // SAFETY: to ourselves, and there is a handler.
+            // SAFETY: to this process, which has a handler.
             unsafe { libc::kill(libc::getpid(), libc::SIGURG) };
             until(|| FOREIGN.load(SeqCst) != 0);
             hogs.end();
@@ -648,13 +660,15 @@ fn an_earlier_handler_is_called() {
     ends_well("an_earlier_handler_is_called", &[("GOMAXPROCS", "1")]);
 }
 
-/// A handler that somebody installs later is left in place and gets none of gort's signals; that is said once.
+/// A handler that is installed later stays in place and gets none of gort's signals. A message says
+/// so once.
 #[test]
 fn a_later_handler_is_said() {
     if scene().is_some() {
         return gort::run(|| {
             install_foreign();
-            // Each has a clock of its own: while the first computes the second waits, and is to run itself.
+            // Each has a time of its own: the second one waits while the first computes, and must
+            // run too.
             let compute = || {
                 let until = Instant::now() + Duration::from_secs(1);
                 while Instant::now() < until {}
@@ -672,7 +686,7 @@ thread_local! {
     static BORROWED: RefCell<u64> = const { RefCell::new(0) };
 }
 
-/// One who unwinds: the drops of its frames are counted.
+/// Counts drops while unwinding.
 struct Counted<'a>(&'a AtomicU64);
 
 impl Drop for Counted<'_> {
@@ -690,13 +704,14 @@ fn unwind_through(depth: u32, drops: &AtomicU64) {
     unwind_through(depth - 1, drops);
 }
 
-/// Goroutines allocate, lock std's mutexes, print, unwind, take backtraces, borrow thread-locals and write vectored, stopped every
-/// millisecond; sums over everything come out right. `GORT_STRESS_SECONDS` says for how long, 2 by default.
+/// Goroutines allocate, lock std's mutexes, print, unwind, take backtraces, borrow thread-locals
+/// and do vectored writes while they are preempted every millisecond. Sums over everything are
+/// right. `GORT_STRESS_SECONDS` says for how long (default: 2).
 #[test]
 fn stress() {
     if let Some(scene) = scene() {
         let builder = gort::Runtime::builder();
-        // SAFETY: no goroutine below parks with anything of its thread at hand.
+        // SAFETY: no goroutine below keeps state of its thread across a park.
         let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
         return builder.run(play_stress).unwrap();
     }
@@ -760,7 +775,7 @@ fn play_stress() {
     let (mut rounds, mut printed, mut sent) = (0, 0, 0);
     for hog in hogs {
         let (r, p, s) = hog.join().unwrap();
-        assert!(r > 0, "one of them never had its turn");
+        assert!(r > 0, "one of them never had a turn");
         (rounds, printed, sent) = (rounds + r, printed + p, sent + s);
     }
     drop((out, sink));
@@ -770,6 +785,6 @@ fn play_stress() {
     assert_eq!(drops.load(Relaxed), rounds * 21);
     let stopped = preemptions();
     println!("{rounds} rounds, {stopped} preemptions");
-    // The machine may be busy: there are many more on an idle one.
+    // On an idle machine there are many more; this one may be busy.
     assert!(stopped > 10 * seconds, "{stopped} preemptions in {seconds} s");
 }

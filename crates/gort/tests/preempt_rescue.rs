@@ -1,4 +1,4 @@
-//! A goroutine is stopped while it owns the allocator's lock, and the runtime itself needs that lock.
+//! A goroutine is preempted while it owns the allocator's lock, and the runtime needs that lock.
 
 mod child;
 
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// An allocator with one lock that is nobody's but the thread's who took it, as malloc's are.
+/// An allocator with one lock, which belongs to the thread that took it, as malloc's locks do.
 struct OneLock {
     lock: std::sync::Mutex<()>,
 }
 
-/// Who allocates as much computes for a while, with the lock.
+/// An allocation of this size computes for a while under the lock.
 const SLOW: usize = 12_345;
 
 static SLOW_ONES: AtomicU64 = AtomicU64::new(0);
@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for OneLock {
 #[global_allocator]
 static ALLOC: OneLock = OneLock { lock: std::sync::Mutex::new(()) };
 
-/// `n` goroutines that keep the lock for long, and have the scheduler need memory.
+/// `n` goroutines that keep the lock for long, and make the scheduler allocate.
 fn play(n: usize, rounds: usize) {
     let before = SLOW_ONES.load(Relaxed);
     let all: Vec<_> = (0..n)
@@ -48,7 +48,7 @@ fn play(n: usize, rounds: usize) {
             gort::go(move || {
                 for _ in 0..rounds {
                     drop(std::hint::black_box(Vec::<u8>::with_capacity(SLOW)));
-                    // Large closures are boxed, each goroutine needs a descriptor and a stack.
+                    // Large closures are boxed, and each goroutine needs a descriptor and a stack.
                     let children: Vec<_> = (0..20).map(|i| gort::go(move || [i; 100].len())).collect();
                     for child in children {
                         assert_eq!(child.join().unwrap(), 100);
@@ -62,15 +62,19 @@ fn play(n: usize, rounds: usize) {
     assert_eq!(SLOW_ONES.load(Relaxed) - before, (n * rounds) as u64);
 }
 
-/// All go on, though the scheduler needs memory (stacks, threads, descriptors) while the owner of the lock is stopped; also where those that
-/// are let go on first come to wait for that lock themselves.
+/// All goroutines go on, although the scheduler needs memory (stacks, threads, descriptors) while
+/// the owner of the lock is preempted, and even if the goroutines that continue first wait for that
+/// lock themselves.
 #[test]
 fn the_owner_of_the_allocators_lock_gets_its_turn() {
     gort::Runtime::builder()
         .gomaxprocs(2)
         .run(|| {
             play(4, 8);
-            assert!(gort::metrics::snapshot().preemptions > 0, "nobody was stopped, so this shows nothing");
+            assert!(
+                gort::metrics::snapshot().preemptions > 0,
+                "there was no preemption, so this shows nothing"
+            );
             gort::set_gomaxprocs(1);
             play(6, 2);
             gort::set_gomaxprocs(4);
@@ -79,8 +83,9 @@ fn the_owner_of_the_allocators_lock_gets_its_turn() {
         .unwrap();
 }
 
-/// The same where hundreds were stopped before the owner, and most of those that are queued need a thread of their own: while none can be made, those who
-/// were stopped take turns, rather than that each waits for a thread and for sysmon's patience.
+/// The same when hundreds were preempted before the owner, and most queued goroutines need a thread
+/// of their own. While no thread can be made, the preempted goroutines take turns; they do not each
+/// wait for a thread and for sysmon's delay.
 #[test]
 fn the_owner_of_the_allocators_lock_gets_its_turn_in_a_crowd() {
     const ROUNDS: u64 = 10;

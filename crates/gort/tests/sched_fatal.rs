@@ -1,7 +1,8 @@
-//! How a process ends (GO-CASES A2): deadlocks, exits, and what is no deadlock.
+//! How a process ends (GO-CASES A2): deadlocks, exits, and what is not a deadlock.
 //!
-//! A deadlock is only certain where no foreign thread is in the process, and libtest has one: so this test has a `main` of its own.
-//! Without arguments it runs all checks; with a scene in the environment it plays that.
+//! A deadlock is certain only if the process has no foreign thread. libtest has one, so this test
+//! has a `main` of its own. Without arguments it runs all checks; with a scene in the environment
+//! it plays that scene.
 
 mod child;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 const DEADLOCK: &str = "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine ";
 const NO_GOROUTINES: &str = "fatal error: no goroutines (main called goexit) - deadlock!";
 
-/// What is played in a child, and what its end must be.
+/// A scene for a child, and the check of how the child ended.
 struct Case {
     name: &'static str,
     scene: fn(),
@@ -20,17 +21,17 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    // GO-CASES D1: the main goroutine waits for what cannot come.
+    // GO-CASES D1: the main goroutine waits for a message that cannot come.
     Case {
         name: "d1_simple_deadlock",
         scene: || gort::run(wait_for_ever),
         check: |end| fatal(end, &[DEADLOCK, "[chan receive]:\n"]),
     },
-    // As D1, in a process that must not be looked into, by one that has no rights there.
+    // As D1, in a process without rights that must not be inspected.
     Case {
         name: "deadlock_where_nobody_may_look",
         scene: || {
-            // SAFETY: plain system calls. A process that cannot become nobody is not root.
+            // SAFETY: plain system calls. A process that cannot change its user is not root.
             unsafe {
                 libc::setuid(65534);
                 assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 0), 0);
@@ -39,7 +40,7 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &[DEADLOCK]),
     },
-    // As D1, from a sleep that ends: the detector was asleep too.
+    // As D1, after a sleep during which the detector was asleep too.
     Case {
         name: "d1_deadlock_later",
         scene: || {
@@ -50,7 +51,7 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &[DEADLOCK]),
     },
-    // GO-CASES D3: a deadlocked goroutine that is locked to its thread says so.
+    // GO-CASES D3: a deadlocked goroutine that is locked to its thread is listed as locked.
     Case {
         name: "d3_locked_deadlock",
         scene: || {
@@ -61,7 +62,7 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &[DEADLOCK, "[chan receive, locked to thread]:\n"]),
     },
-    // GO-CASES D4: both are listed, the locked child too.
+    // GO-CASES D4: both goroutines are listed, the locked child too.
     Case {
         name: "d4_locked_child_deadlock",
         scene: || {
@@ -91,11 +92,11 @@ const CASES: &[Case] = &[
             );
         },
     },
-    // As D4, and the child's stack is swapped out: the report has its frames all the same.
+    // As D4, with the child's stack swapped out: the report still has its frames.
     Case {
         name: "swapped_child_deadlock",
         scene: || {
-            // SAFETY: nothing of a goroutine's stack is given to others.
+            // SAFETY: no goroutine lends its stack to another thread.
             let builder = unsafe { gort::Runtime::builder().swap_idle_stacks(Duration::ZERO) };
             let ended = builder.run(|| {
                 gort::Builder::new().name("the child").spawn(wait_for_ever).unwrap();
@@ -118,7 +119,7 @@ const CASES: &[Case] = &[
             );
         },
     },
-    // GO-CASES D5: the main goroutine calls goexit, and then nobody is left.
+    // GO-CASES D5: the main goroutine calls goexit, and no goroutine is left.
     Case {
         name: "d5_goexit_deadlock",
         scene: || {
@@ -130,7 +131,7 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &[NO_GOROUTINES]),
     },
-    // GO-CASES D6: those that are still there go on first.
+    // GO-CASES D6: the goroutines that are left go on first.
     Case {
         name: "d6_goexit_exit",
         scene: || {
@@ -156,7 +157,7 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &["caught", NO_GOROUTINES]),
     },
-    // Locks that wait for each other.
+    // Two goroutines that wait for each other's locks.
     Case {
         name: "abba_on_two_mutexes",
         scene: || {
@@ -176,7 +177,7 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &[DEADLOCK, "[sync.Mutex.Lock]:\n"]),
     },
-    // A foreign thread could still send; when it has ended, nobody can.
+    // A foreign thread could still send. When it has ended, nothing can.
     Case {
         name: "deadlock_after_the_last_foreign_thread",
         scene: || {
@@ -197,7 +198,7 @@ const CASES: &[Case] = &[
             fatal(end, &["gort: program exceeds 10-thread limit\nfatal error: thread exhaustion"]);
         },
     },
-    // GO-CASES D27: `run` returns and the process ends, whoever is still there.
+    // GO-CASES D27: `run` returns and the process ends, although goroutines are left.
     Case {
         name: "d27_main_returns",
         scene: || {
@@ -206,19 +207,19 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, "main returned"),
     },
-    // The matrix of GO-CASES A2, what is no deadlock: somebody sleeps,
+    // The matrix of GO-CASES A2, cases that are no deadlock: a goroutine sleeps.
     Case {
         name: "alive_sleep",
         scene: || gort::run(|| gort::sleep(Duration::from_millis(400))),
         check: |end| ended_well(end, ""),
     },
-    // a timer is waited for,
+    // A goroutine waits for a timer.
     Case {
         name: "alive_timer",
         scene: || gort::run(|| assert!(chan::after(Duration::from_millis(400)).recv().is_ok())),
         check: |end| ended_well(end, ""),
     },
-    // somebody is inside `blocking`,
+    // A goroutine is inside `blocking`.
     Case {
         name: "alive_blocking",
         scene: || {
@@ -233,7 +234,7 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, ""),
     },
-    // somebody waits for I/O (here the peer is another process),
+    // A goroutine waits for I/O; the peer is another process.
     Case {
         name: "alive_io",
         scene: || {
@@ -248,7 +249,7 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, ""),
     },
-    // a foreign thread is there that could send.
+    // A foreign thread could send.
     Case {
         name: "alive_foreign_thread",
         scene: || {
@@ -263,7 +264,7 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, ""),
     },
-    // Who calls `start` is foreign: it may yet do something.
+    // The thread that called `start` is foreign and could still act.
     Case {
         name: "alive_starter",
         scene: || {
@@ -273,7 +274,7 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, ""),
     },
-    // The main goroutine has ended, and its caller has not come to see that yet.
+    // The main goroutine has ended, and the thread in `run` has not noticed yet.
     Case {
         name: "alive_slow_caller",
         scene: || {
@@ -291,7 +292,7 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, "came back"),
     },
-    // GO-CASES A2's listener that nobody waits on: that is a deadlock.
+    // GO-CASES A2: a listener without a waiting goroutine does not prevent a deadlock.
     Case {
         name: "idle_listener_is_no_excuse",
         scene: || {
@@ -302,7 +303,7 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &[DEADLOCK]),
     },
-    // Too early.
+    // `go` before the start.
     Case {
         name: "go_before_run_says_what_to_do",
         scene: || drop(gort::go(|| ())),
@@ -312,7 +313,7 @@ const CASES: &[Case] = &[
             assert!(end.text.contains("inside gort::run"), "{}", end.text);
         },
     },
-    // Too late.
+    // Settings after the start.
     Case {
         name: "settings_too_late",
         scene: || {
@@ -325,7 +326,7 @@ const CASES: &[Case] = &[
         },
         check: |end| ended_well(end, "runs already"),
     },
-    // Nonsense.
+    // Settings that are invalid.
     Case {
         name: "settings_that_cannot_be",
         scene: || {
@@ -339,7 +340,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// Waits for ever, with nothing that could end it.
+/// Waits for ever, with nothing that could end the wait.
 fn wait_for_ever() {
     let (_tx, rx) = chan::bounded::<()>(0);
     let _ = rx.recv();

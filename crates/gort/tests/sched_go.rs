@@ -1,5 +1,5 @@
-//! The scheduler, after Go's own cases (`docs/go-cases.md`, A1) and the contract of `ARCHITECTURE.md`. Scenes with a GOMAXPROCS of their
-//! own run in child processes.
+//! The scheduler: Go's own cases (`docs/go-cases.md`, A1) and the contract of `ARCHITECTURE.md`.
+//! Tests that need their own GOMAXPROCS run in child processes.
 
 mod child;
 
@@ -11,20 +11,20 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long something that must happen may take before it counts as a hang.
+/// After how long a wait counts as a hang.
 const HANG: Duration = Duration::from_secs(60);
 
 fn tid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Plays this test's scene with `env` and expects that it ends well.
+/// Plays this test's scene with `env` and checks that it succeeds.
 fn ends_well(test: &str, env: &[(&str, &str)]) {
     let end = play(test, "scene", env);
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// Waits until `done`, letting others run.
+/// Yields until `done` is true.
 #[track_caller]
 fn until(done: impl Fn() -> bool) {
     let start = Instant::now();
@@ -34,7 +34,7 @@ fn until(done: impl Fn() -> bool) {
     }
 }
 
-/// GO-CASES S1: GOMAXPROCS changes for ever beside goroutines that respawn themselves.
+/// GO-CASES S1: GOMAXPROCS changes all the time beside goroutines that respawn themselves.
 #[gort::test]
 fn s1_gomaxprocs_beside_respawning_goroutines() {
     fn generation(stop: Arc<AtomicBool>, ended: chan::Sender<()>) {
@@ -55,7 +55,8 @@ fn s1_gomaxprocs_beside_respawning_goroutines() {
     rx.recv().unwrap();
 }
 
-/// GO-CASES S2: one that looks and yields sees the message; also when it is locked to its thread.
+/// GO-CASES S2: a goroutine that polls and yields sees the message, also when it is locked to its
+/// thread.
 #[test]
 fn s2_yield_progress() {
     if scene().is_some() {
@@ -79,12 +80,12 @@ fn s2_yield_progress() {
     ends_well("s2_yield_progress", &[("GOMAXPROCS", "1")]);
 }
 
-/// Two that take turns on one P are soon on two, when another has ended its work there: whoever looks for work just when none is queued
-/// is told.
+/// Two goroutines that take turns on one P soon run on two, when another goroutine has ended on the
+/// other P. A thread that looks for work when nothing is queued yet is woken for them.
 #[test]
 fn two_that_yield_are_not_overlooked() {
     if scene().is_some() {
-        // On a machine that is busy with others a round takes long, and a few of them are enough.
+        // On a busy machine a round takes long, and a few rounds are enough.
         let start = Instant::now();
         let rounds = (0..2_000).take_while(|_| start.elapsed() < Duration::from_secs(10));
         return gort::run(|| rounds.for_each(|_| take_turns_beside_one_that_ends()));
@@ -98,7 +99,7 @@ fn take_turns_beside_one_that_ends() {
     let (c, t, a) = (computes.clone(), turns.clone(), apart.clone());
     let other = gort::go(move || {
         c.store(true, SeqCst);
-        // (They may get apart while this one is stopped.)
+        // (The two may get apart while this goroutine is preempted.)
         while t.load(SeqCst) < 100 && !a.load(SeqCst) {
             std::hint::spin_loop();
         }
@@ -111,14 +112,14 @@ fn take_turns_beside_one_that_ends() {
         let (threads, turns, apart) = (threads.clone(), turns.clone(), apart.clone());
         move || {
             for turn in 0.. {
-                assert!(turn < 20_000_000, "overlooked");
+                assert!(turn < 20_000_000, "the other P takes no work");
                 threads[i].store(i64::from(tid()), SeqCst);
                 let of_other = threads[1 - i].load(SeqCst);
                 if of_other != 0 && of_other != i64::from(tid()) {
                     apart.store(true, SeqCst);
                 }
                 if apart.load(SeqCst) {
-                    return; // the other too, wherever it is by then
+                    return; // The other one returns too, wherever it is then.
                 }
                 turns.fetch_add(1, SeqCst);
                 gort::yield_now();
@@ -130,12 +131,14 @@ fn take_turns_beside_one_that_ends() {
     other.join().unwrap();
 }
 
-/// Who joins a child that waits for its turn behind others, all of them older, has that run first; and nobody starves by it.
+/// A goroutine that joins a child lets that child run first, even if older ones are queued before
+/// it. The older ones do not starve.
 #[test]
 fn a_join_prefers_the_last_child() {
     if scene().is_some() {
         return gort::run(|| {
-            // What is stopped in the middle goes behind, on a machine that is busy with others; so once is enough.
+            // On a busy machine a preempted goroutine goes to the end of the queue, so once is
+            // enough.
             let once = (0..1_000).any(|_| {
                 let order = Arc::new(Mutex::new(Vec::new()));
                 let child = |i: usize| {
@@ -148,14 +151,14 @@ fn a_join_prefers_the_last_child() {
                 assert_eq!(order.iter().collect::<HashSet<_>>().len(), 3);
                 *order == [2, 1, 0]
             });
-            assert!(once, "always another");
+            assert!(once, "never in the order of the joins");
 
             let stop = Arc::new(AtomicBool::new(false));
             let s = stop.clone();
             let other = gort::go(move || s.store(true, SeqCst));
             let start = Instant::now();
             while !stop.load(SeqCst) {
-                assert!(start.elapsed() < HANG, "the other starves");
+                assert!(start.elapsed() < HANG, "the other goroutine starves");
                 let [a, b] = [0, 1].map(|_| gort::go(|| ()));
                 b.join().unwrap();
                 a.join().unwrap();
@@ -166,7 +169,8 @@ fn a_join_prefers_the_last_child() {
     ends_well("a_join_prefers_the_last_child", &[("GOMAXPROCS", "1")]);
 }
 
-/// GO-CASES S3, S23: a goroutine that ends locked takes its thread with it, and nobody else gets that thread.
+/// GO-CASES S3, S23: a goroutine that ends locked takes its thread with it; no other goroutine gets
+/// that thread.
 #[gort::test]
 fn s3_locked_to_the_end() {
     let thread = gort::go(|| {
@@ -203,7 +207,8 @@ fn unwinding_through_the_lock_keeps_it() {
     until(|| !std::path::Path::new(&format!("/proc/self/task/{thread}")).exists());
 }
 
-/// GO-CASES S4: GOMAXPROCS goroutines run at the same time: they pass a token by spinning, without any gort call.
+/// GO-CASES S4: GOMAXPROCS goroutines run at the same time. They pass a token by spinning, without
+/// any gort call.
 #[test]
 fn s4_parallelism() {
     const P: i64 = 4;
@@ -231,7 +236,8 @@ fn s4_parallelism() {
     ends_well("s4_parallelism", &[("GOMAXPROCS", "4")]);
 }
 
-/// GO-CASES S5: the same when the others are spawned by spawned ones, after workers have parked, beside a listener.
+/// GO-CASES S5: the same, with goroutines that were spawned by spawned ones, after workers have
+/// parked, beside a listener.
 #[test]
 fn s5_parallelism_nested() {
     const P: i64 = 4;
@@ -269,7 +275,7 @@ fn s5_parallelism_nested() {
     ends_well("s5_parallelism_nested", &[("GOMAXPROCS", "4")]);
 }
 
-/// GO-CASES S6: a locked goroutine sends, its M handing over each time.
+/// GO-CASES S6: a locked goroutine sends; its M hands its P over each time.
 #[gort::test]
 fn s6_block_locked() {
     let (tx, rx) = chan::bounded(0);
@@ -280,7 +286,7 @@ fn s6_block_locked() {
     assert_eq!(rx.iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
 }
 
-/// GO-CASES S7: a timer fires beside two that send without end.
+/// GO-CASES S7: a timer fires beside two goroutines that send without end.
 #[gort::test]
 fn s7_timer_fairness() {
     let (tx, rx) = chan::bounded(0);
@@ -306,7 +312,7 @@ fn s7_timer_fairness() {
     drop(done_tx);
 }
 
-/// GO-CASES S8: timers fire although their Ps keep going through blocking calls.
+/// GO-CASES S8: timers fire although their Ps are always busy with blocking calls.
 #[gort::test]
 fn s8_timers_beside_blocking_calls() {
     let (tx, rx) = chan::bounded(0);
@@ -329,7 +335,8 @@ fn s8_timers_beside_blocking_calls() {
     both.into_iter().for_each(|h| h.join().unwrap());
 }
 
-/// GO-CASES S12, PEERS: with one P, loops of blocking calls do not keep others from running.
+/// GO-CASES S12, PEERS: with one P, loops of blocking calls do not keep other goroutines from
+/// running.
 #[test]
 fn s12_blocking_loops_are_fair() {
     if scene().is_some() {
@@ -347,7 +354,7 @@ fn s12_blocking_loops_are_fair() {
     ends_well("s12_blocking_loops_are_fair", &[("GOMAXPROCS", "1")]);
 }
 
-/// GO-CASES S14: the count is what a dump shows.
+/// GO-CASES S14: the count is the number of goroutines in a dump.
 #[test]
 fn s14_num_goroutine_and_dump() {
     if scene().is_some() {
@@ -373,7 +380,8 @@ fn s14_num_goroutine_and_dump() {
     ends_well("s14_num_goroutine_and_dump", &[]);
 }
 
-/// GO-CASES S15, PEERS (may): with one P, a pair that plays ping-pong keeps nobody else from starting.
+/// GO-CASES S15, PEERS (may): with one P, a pair that plays ping-pong does not keep other
+/// goroutines from starting.
 #[test]
 fn s15_ping_pong_hog() {
     if scene().is_some() {
@@ -398,8 +406,8 @@ fn s15_ping_pong_hog() {
     ends_well("s15_ping_pong_hog", &[("GOMAXPROCS", "1")]);
 }
 
-/// The same when a thread sends goroutines through the global queue all the time: each of those begins a new time slice, and the
-/// pair must not get one with it.
+/// The same when a thread sends goroutines through the global queue all the time. Each of those
+/// begins a new time slice, which the pair must not get.
 #[test]
 fn ping_pong_hog_with_visitors() {
     if scene().is_some() {
@@ -425,9 +433,10 @@ fn ping_pong_hog_with_visitors() {
                     }
                 }
             });
-            gort::sleep(Duration::from_millis(5)); // all of them are at it
-            // No timers from here on: whom they ready goes before the pair, and breaks it up.
-            let all: Vec<_> = (0..100).map(|i| gort::go(move || i)).collect(); // no more than the ring holds
+            gort::sleep(Duration::from_millis(5)); // By then all of them are running.
+            // No timers from here on: a goroutine that a timer wakes runs before the pair, and
+            // breaks it up. The ring holds more than these hundred.
+            let all: Vec<_> = (0..100).map(|i| gort::go(move || i)).collect();
             all.into_iter().for_each(|g| assert!(g.join().is_ok()));
             stop.store(true, SeqCst);
             gort::blocking(|| visits.join()).unwrap();
@@ -436,13 +445,13 @@ fn ping_pong_hog_with_visitors() {
     ends_well("ping_pong_hog_with_visitors", &[("GOMAXPROCS", "1")]);
 }
 
-/// GO-CASES S32: a signal every millisecond ends no wait early and keeps none from ending: not the poll of the timers, nor the futex of a
-/// plain thread, nor that of an M.
+/// GO-CASES S32: a signal every millisecond neither ends a wait early nor keeps one from ending:
+/// not the poll of the timers, nor the futex of a plain thread, nor that of an M.
 #[test]
 fn s32_spurious_wakeups() {
     extern "C" fn nothing(_: i32) {}
     if scene().is_some() {
-        // SAFETY: the handler does nothing; without SA_RESTART each signal interrupts the system call it meets.
+        // SAFETY: the handler does nothing. Without SA_RESTART a signal interrupts the system call.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as *const () as usize;
@@ -519,7 +528,7 @@ fn s26_many_that_end_locked() {
     all.into_iter().enumerate().for_each(|(i, h)| assert_eq!(h.join().unwrap(), i));
 }
 
-/// GO-CASES S28: short blocking calls on all Ps, and everybody gets through.
+/// GO-CASES S28: short blocking calls on all Ps; every goroutine gets through.
 #[gort::test]
 fn s28_short_blocking_calls() {
     let all: Vec<_> = [10, 100, 1000]
@@ -549,7 +558,7 @@ fn s30_big_gomaxprocs() {
     ends_well("s30_big_gomaxprocs", &[("GOMAXPROCS", "1024")]);
 }
 
-/// Never more than GOMAXPROCS goroutines run at once, those coming out of `blocking` included.
+/// Never more than GOMAXPROCS goroutines run at once, including those that come out of `blocking`.
 #[test]
 fn never_more_than_gomaxprocs() {
     if scene().is_some() {
@@ -562,7 +571,8 @@ fn never_more_than_gomaxprocs() {
                         let running = running.clone();
                         gort::go(move || {
                             for k in 0..100 {
-                                // One that is stopped in between does not run, but is counted here.
+                                // A goroutine that is preempted here would be counted without
+                                // running.
                                 let guard = gort::no_preempt();
                                 let now = running.fetch_add(1, SeqCst) + 1;
                                 assert!(now <= procs, "{now} run on {procs} Ps");
@@ -587,7 +597,7 @@ fn never_more_than_gomaxprocs() {
     ends_well("never_more_than_gomaxprocs", &[("GOMAXPROCS", "2")]);
 }
 
-/// With one P: a call that blocks the thread does not hold up the others.
+/// With one P, a call that blocks the thread does not hold up other goroutines.
 #[test]
 fn blocking_hands_the_p_off() {
     if scene().is_some() {
@@ -606,7 +616,7 @@ fn blocking_hands_the_p_off() {
     ends_well("blocking_hands_the_p_off", &[("GOMAXPROCS", "1")]);
 }
 
-/// More goroutines inside `blocking` than the limit park; all get through, and never more are inside.
+/// Goroutines beyond the limit of `blocking` park. All get through, and never more are inside.
 #[test]
 fn blocking_limit() {
     if scene().is_some() {
@@ -633,8 +643,8 @@ fn blocking_limit() {
     ends_well("blocking_limit", &[]);
 }
 
-/// The limit changes while goroutines are inside and wait: a higher one lets more in at once, a lower one lets nobody in
-/// until enough have left, none lets all in.
+/// The limit changes while goroutines are inside and wait. A higher limit lets more in at once, a
+/// lower one lets none in until enough have left, and no limit lets all in.
 #[test]
 fn the_blocking_limit_changes() {
     if scene().is_some() {
@@ -666,7 +676,7 @@ fn the_blocking_limit_changes() {
             assert_eq!(gort::set_blocking_limit(1), 5);
             (0..4).for_each(|_| go_on.send(()).unwrap());
             stays(1);
-            go_on.send(()).unwrap(); // one leaves, one comes
+            go_on.send(()).unwrap(); // One leaves, and another one enters.
             until(|| entered.load(SeqCst) == 6);
             stays(1);
             assert_eq!(gort::set_blocking_limit(0), 1);
@@ -679,10 +689,11 @@ fn the_blocking_limit_changes() {
     ends_well("the_blocking_limit_changes", &[]);
 }
 
-/// A storm of blocking calls with a limit: few threads. Without one: a thread each, and they end again.
+/// Many blocking calls at once need few threads if there is a limit. Without a limit each needs a
+/// thread, and those end again.
 #[test]
 fn threads_of_a_storm() {
-    /// The most threads, and how many did not idle as a rule (the median).
+    /// The largest number of threads, and the median of those that are not idle.
     fn storm() -> (usize, usize) {
         let all: Vec<_> = (0..1000)
             .map(|_| {
@@ -705,26 +716,29 @@ fn threads_of_a_storm() {
             until(|| gort::metrics::snapshot().threads <= baseline);
             let (most, busy) = storm();
             assert!(busy <= baseline, "{busy} threads are busy");
-            // One that has given its P away and not come to rest yet is missing for a moment: then a new one is made.
+            // A thread that has handed its P off and is not idle yet is briefly missing, so another
+            // one is made.
             assert!(most <= 64, "{most} threads");
             gort::set_blocking_limit(0);
             storm();
             let start = Instant::now();
-            // Those of the runtime and the one that waits in `run`.
+            // The runtime's threads, and the one that waits in `run`.
             until(|| os_threads() <= gort::gomaxprocs() + 5);
             println!("back after {:?}", start.elapsed());
         });
     }
-    // Those who are stopped hold threads of their own; here nobody computes, but a loaded machine may make it seem so.
+    // Preempted goroutines hold threads. No goroutine computes here, but on a loaded machine it may
+    // seem so.
     ends_well("threads_of_a_storm", &[("GOMAXPROCS", "2"), ("GORT_DEBUG", "asyncpreemptoff=1")]);
 }
 
-/// Threads of this process but for those of the test harness.
+/// The threads of this process, without those of the test harness.
 fn os_threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count() - 1
 }
 
-/// Inside `blocking` the goroutine is a thread: gort's waits work there, and what they wake runs elsewhere.
+/// Inside `blocking` the goroutine may use gort's waits, as a thread may. What they wake runs
+/// elsewhere.
 #[gort::test]
 fn gort_calls_inside_blocking() {
     let (tx, rx) = chan::bounded(0);
@@ -743,7 +757,7 @@ fn gort_calls_inside_blocking() {
     assert_eq!(h.join().unwrap(), 4950);
 }
 
-/// Goroutines that have not run yet are queued while others are woken in the middle of parking: nobody is lost.
+/// New goroutines are queued while others are woken in the middle of parking. None is lost.
 #[test]
 fn fresh_goroutines_beside_contended_parks() {
     if is_played(|| {
@@ -768,7 +782,7 @@ fn fresh_goroutines_beside_contended_parks() {
     ends_well_in_both_modes("fresh_goroutines_beside_contended_parks", "2");
 }
 
-/// Threads come down after a burst of blocking calls.
+/// The number of threads falls after many blocking calls at once.
 #[test]
 fn threads_come_down() {
     if scene().is_some() {
@@ -791,7 +805,7 @@ fn threads_come_down() {
     ends_well("threads_come_down", &[]);
 }
 
-/// An idle process makes no wake-ups: its threads' context switches stand still.
+/// An idle process has no wake-ups: its threads' context switches do not increase.
 #[test]
 fn idle_means_idle() {
     fn switches() -> u64 {
@@ -822,7 +836,8 @@ fn idle_means_idle() {
     ends_well("idle_means_idle", &[]);
 }
 
-/// `run` from many threads at once, from a goroutine, again and again; it borrows, and panics pass.
+/// `run` works from many threads at once, from a goroutine, and repeatedly. It may borrow, and
+/// panics pass through it.
 #[test]
 fn run_many_times() {
     let words = vec!["a".to_string(), "b".to_string()];
@@ -841,7 +856,7 @@ fn run_many_times() {
     assert_eq!(*caught.unwrap_err().downcast::<i32>().unwrap(), 42);
 }
 
-/// A panic ends one goroutine; `join` tells; the others go on.
+/// A panic ends one goroutine; `join` reports it; the others go on.
 #[gort::test]
 fn panics_are_isolated() {
     let h = gort::go(|| std::panic::resume_unwind(Box::new("boom")));
@@ -856,7 +871,7 @@ fn panics_are_isolated() {
 
 type JoinResult<T> = Result<T, gort::JoinError>;
 
-/// GO-CASES D10: goexit runs the destructors of the frames it leaves.
+/// GO-CASES D10: goexit runs the destructors of the frames that it leaves.
 #[gort::test]
 fn d10_goexit_runs_destructors() {
     struct Sends(chan::Sender<()>);
@@ -874,7 +889,8 @@ fn d10_goexit_runs_destructors() {
     assert!(h.join().map(|never: ()| never).unwrap_err().is_goexit());
 }
 
-/// Results go to who joins, and are dropped when nobody does, small and large ones.
+/// A result goes to the goroutine that joins, or is dropped if there is none, for small and large
+/// results.
 #[gort::test]
 fn results_are_dropped_once() {
     struct Counts<const N: usize>(Arc<AtomicUsize>, [u8; N]);
@@ -910,7 +926,8 @@ fn results_are_dropped_once() {
     check::<1000>();
 }
 
-/// `scope` as std's: it borrows, waits for all, and a panic that nobody heard comes out at the end.
+/// `scope` as in std: it borrows and waits for all. A panic of a goroutine that was not joined
+/// continues at the end.
 #[gort::test]
 fn scopes() {
     let mut words = vec![1, 2, 3];
@@ -939,7 +956,7 @@ fn scopes() {
         });
     }));
     assert!(caught.is_err() && ended.load(SeqCst));
-    // Joined, the panic was heard; goexit is none.
+    // A joined panic does not come again, and goexit is not a panic.
     gort::scope(|s| {
         assert!(
             s.go(|| std::panic::resume_unwind(Box::new(1)))
@@ -959,7 +976,7 @@ gort::goroutine_local! {
     static LOUD: Loud = Loud(RefCell::new(None));
 }
 
-/// Uses another value when it is dropped.
+/// A local that uses another local when it is dropped.
 struct Loud(RefCell<Option<chan::Sender<u32>>>);
 
 impl Drop for Loud {
@@ -971,7 +988,8 @@ impl Drop for Loud {
     }
 }
 
-/// `goroutine_local!`: fresh for each, also on a stack that was used before; dropped at the end; inherited where asked for.
+/// A `goroutine_local!` is new in each goroutine, also on a used stack. It is dropped at the end,
+/// and inherited if so declared.
 #[gort::test]
 fn goroutine_locals() {
     let (tx, rx) = chan::bounded(1);
@@ -985,7 +1003,7 @@ fn goroutine_locals() {
         })
         .join()
         .unwrap();
-        // In its destructor COUNT is there: the old value or, if that was dropped first, a fresh one.
+        // In its destructor COUNT exists: the old value or, if that was dropped first, a new one.
         assert!([8, 2].contains(&rx.recv().unwrap()));
     }
     TRAIL.with_borrow_mut(|t| t.push(1));
@@ -1030,7 +1048,7 @@ fn ids_are_unique() {
     assert_eq!(seen.into_inner().unwrap().len(), 2_500);
 }
 
-/// Random work on a changing number of Ps: nothing is lost, nothing hangs. The seed is printed.
+/// Random work on a changing number of Ps. Nothing is lost, nothing hangs. The seed is printed.
 #[gort::test]
 fn stress() {
     let seed =
@@ -1071,7 +1089,8 @@ fn done_nothing(n: u64) -> u64 {
     n
 }
 
-/// `join_timeout` gives the handle back in time, as often as one likes, and loses no end, however close the two come.
+/// `join_timeout` gives the handle back in time, any number of times. No end is lost, however close
+/// it is to the timeout.
 #[gort::test]
 fn join_with_a_timeout() {
     let (tx, rx) = chan::bounded::<u8>(0);
@@ -1102,7 +1121,7 @@ fn join_with_a_timeout() {
         assert_eq!(seen.unwrap(), i);
     }
     println!("{early} in time, {late} late");
-    // A plain thread waits so, too.
+    // The same for a plain thread that waits.
     std::thread::spawn(|| {
         let (tx, rx) = chan::bounded::<()>(0);
         let h = gort::go(move || assert!(rx.recv().is_err()));
@@ -1114,10 +1133,10 @@ fn join_with_a_timeout() {
     .unwrap();
 }
 
-/// A `Clone` that panics under `#[inherit]` panics where the child was to be started: nothing waits
+/// A `Clone` that panics under `#[inherit]` panics where the child was to be started. Nothing waits
 /// for that child, and what it was given is dropped.
 #[test]
-fn a_clone_that_panics_starts_nobody() {
+fn a_clone_that_panics_starts_no_goroutine() {
     struct Fails(std::cell::Cell<bool>);
     impl Clone for Fails {
         fn clone(&self) -> Fails {
@@ -1150,5 +1169,5 @@ fn a_clone_that_panics_starts_nobody() {
     }) {
         return;
     }
-    ends_well_in_both_modes("a_clone_that_panics_starts_nobody", "2");
+    ends_well_in_both_modes("a_clone_that_panics_starts_no_goroutine", "2");
 }

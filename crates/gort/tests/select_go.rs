@@ -1,4 +1,5 @@
-//! `select`, from the list of Go's own cases (GO-CASES A3, C and T), and what is ours: promises, panics, threads.
+//! `select`: Go's own cases (GO-CASES A3, C and T), and what only gort has: promises, panics,
+//! threads.
 
 use gort::chan::{
     Receiver, RecvError, Select, SendError, Sender, TryRecvError, TrySendError, bounded, never, unbounded,
@@ -14,14 +15,15 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A sender that never gets rid of anything, as one to Go's nil channel.
+/// A sender whose sends never succeed, like one to Go's nil channel.
 fn nil<T>() -> (Sender<T>, Receiver<T>) {
     bounded(0)
 }
 
 // ---- C3 .. C9
 
-/// GO-CASES C3: while something is ready all the time, `default` is never taken, although what is ready changes.
+/// GO-CASES C3: while some arm is always ready, `default` is never taken, although the ready arm
+/// changes.
 #[test]
 fn c3_nonblocking_select_race() {
     run(|| {
@@ -52,8 +54,8 @@ fn c3_nonblocking_select_race() {
     });
 }
 
-/// GO-CASES C4: two that send to and receive from one channel do not block each other, and without a buffer nobody gets
-/// what is its own.
+/// GO-CASES C4: two goroutines that send to and receive from one channel do not block each other.
+/// Without a buffer none gets its own message.
 #[test]
 fn c4_self_select() {
     run(|| {
@@ -85,7 +87,8 @@ fn c4_self_select() {
     });
 }
 
-/// GO-CASES C5: four channels, senders and receivers of each, and two who do it all by `select`.
+/// GO-CASES C5: four channels with senders and receivers, and two goroutines that do it all by
+/// `select`.
 #[test]
 fn c5_select_stress() {
     const N: usize = 2000;
@@ -132,7 +135,8 @@ fn c5_select_stress() {
     });
 }
 
-/// GO-CASES C6: of two that are always ready, each is chosen half of the time (within 10 sigma).
+/// GO-CASES C6: of two arms that are always ready, each is chosen half of the time (within 10
+/// sigma).
 #[test]
 fn c6_fairness() {
     const TRIALS: i64 = 10_000;
@@ -186,7 +190,8 @@ fn c7_pseudo_random_send() {
     });
 }
 
-/// GO-CASES C9: a `select` with two arms on one channel leaves the queue whole for who waits behind it.
+/// GO-CASES C9: a `select` with two arms on one channel leaves the queue intact for the receiver
+/// behind it.
 #[test]
 fn c9_duplicate_channel() {
     run(|| {
@@ -203,7 +208,7 @@ fn c9_duplicate_channel() {
                     }
                 })
             };
-            sleep(ms(2)); // likely, not surely, in the queue before the second
+            sleep(ms(2)); // Likely, not surely, in the queue before the second.
             let second = go(move || r.recv());
             sleep(ms(2));
             end.send(()).unwrap();
@@ -216,10 +221,10 @@ fn c9_duplicate_channel() {
 
 // ---- T1
 
-/// GO-CASES T1: what blocks and what does not, as a table: an operation, in a `select` with and without `default`.
+/// GO-CASES T1: a table of what blocks: an operation in a `select` with and without `default`.
 #[test]
 fn t1_truth_table() {
-    /// Whether a `select` over one operation would wait for ever, for each way to ask.
+    /// Checks, in each way to ask, whether a `select` over one operation would wait for ever.
     fn check(
         name: &str,
         blocks: bool,
@@ -230,7 +235,7 @@ fn t1_truth_table() {
         add(&mut select, s, r);
         assert_eq!(select.try_ready().is_err(), blocks, "{name}: try_ready");
         assert_eq!(select.ready_timeout(ms(2)).is_err(), blocks, "{name}: ready_timeout");
-        // With something else that is ready in its place, it is not chosen.
+        // If another arm is ready, the operation is not chosen.
         let (always, there) = unbounded::<()>();
         always.send(()).unwrap();
         if blocks {
@@ -287,7 +292,8 @@ fn t1_truth_table() {
         select! { default => {} }
         let start = Instant::now();
         select! { default(ms(2)) => assert!(start.elapsed() >= ms(2)) }
-        // The end of a closed channel comes again and again; a send to nobody gives the message back.
+        // The end of a closed channel is received repeatedly. A send without a receiver returns the
+        // message.
         let (_, dead) = bounded::<i32>(1);
         for _ in 0..3 {
             select! { recv(dead) -> m => assert_eq!(m, Err(RecvError)), default => unreachable!() }
@@ -295,7 +301,7 @@ fn t1_truth_table() {
         let (s, r) = bounded(1);
         drop(r);
         select! { send(s, 9) -> res => assert_eq!(res, Err(SendError(9))), default => unreachable!() }
-        // What is ready is chosen over default.
+        // A ready arm is chosen over default.
         let (s, r) = full();
         select! { recv(r) -> m => assert_eq!(m, Ok(1)), default => unreachable!() }
         select! { send(s, 2) -> res => res.unwrap(), default => unreachable!() }
@@ -335,8 +341,8 @@ fn t2_double_select() {
     });
 }
 
-/// GO-CASES T6, T8: what is evaluated, when, and how often. (Other than in Go, a message is evaluated only if its send
-/// was chosen.)
+/// GO-CASES T6, T8: what is evaluated, when, and how often. (Unlike in Go, a message is evaluated
+/// only if its send was chosen.)
 #[test]
 fn t6_t8_evaluation() {
     run(|| {
@@ -378,7 +384,8 @@ fn t6_t8_evaluation() {
     });
 }
 
-/// GO-CASES T9: after a `select` in the middle of a queue has lost, those before and behind it are found.
+/// GO-CASES T9: after a `select` in the middle of a queue has lost, the waiters before and behind
+/// it are found.
 #[test]
 fn t9_loser_in_the_middle() {
     run(|| {
@@ -401,7 +408,7 @@ fn t9_loser_in_the_middle() {
             };
             sleep(ms(1));
             let behind = go(move || r.recv());
-            drop(other); // the select has its answer (if it is there already)
+            drop(other); // The select has its answer, if it is there already.
             let lost = loser.join().unwrap().unwrap();
             if lost.is_none() {
                 s.send(1).unwrap();
@@ -458,7 +465,7 @@ fn t10_every_pairing() {
                             let (s, r) = (s.clone(), r.clone());
                             go(move || send(&s, &r))
                         };
-                        // Sometimes the one, sometimes the other is there first.
+                        // Sometimes one of them is there first, sometimes the other.
                         (0..i % 4).for_each(|_| yield_now());
                         if i % 5 == 0 {
                             sleep(Duration::from_micros(200));
@@ -472,9 +479,9 @@ fn t10_every_pairing() {
     });
 }
 
-// ---- what is ours
+// ---- Not among Go's cases
 
-/// Someone who waits on the other side of a rendezvous, by a plain operation or by `select`.
+/// A goroutine that waits on the other side of a rendezvous, by a plain operation or by `select`.
 fn waiting_receiver(r: &Receiver<i32>, selecting: bool) -> gort::JoinHandle<Result<i32, RecvError>> {
     let r = r.clone();
     let t = go(move || {
@@ -489,9 +496,10 @@ fn waiting_receiver(r: &Receiver<i32>, selecting: bool) -> gort::JoinHandle<Resu
     t
 }
 
-/// A message expression that panics leaves the channel as it was: the receiver waits on and gets the next message.
+/// A message expression that panics leaves the channel as it was. The receiver still waits and gets
+/// the next message.
 #[test]
-fn a_panic_in_the_message_strands_nobody() {
+fn a_panic_in_the_message_strands_no_receiver() {
     fn explode() -> i32 {
         panic!("on purpose")
     }
@@ -508,16 +516,16 @@ fn a_panic_in_the_message_strands_nobody() {
                 assert!(!receiver.is_finished());
                 s.send(7).unwrap();
                 assert_eq!(receiver.join().unwrap(), Ok(7));
-                // And the place that had been promised is free.
+                // The promised place is free again.
                 assert_eq!(s.try_send(1).is_ok(), cap == 1);
             }
         }
     });
 }
 
-/// The same with a message expression that returns.
+/// The same with a message expression that returns from the function.
 #[test]
-fn a_message_that_leaves_strands_nobody() {
+fn a_message_that_returns_strands_no_receiver() {
     fn leave(s: &Sender<i32>, message: Option<i32>) -> Option<()> {
         let off = never::<()>();
         select! { send(s, message?) -> res => res.ok(), recv(off) -> _ => unreachable!() }
@@ -533,7 +541,7 @@ fn a_message_that_leaves_strands_nobody() {
     });
 }
 
-/// A place that was promised and given back is for the sender who waits for one.
+/// A promised place that is given back goes to the sender that waits for one.
 #[test]
 fn a_place_given_back_is_for_the_next() {
     run(|| {
@@ -554,7 +562,7 @@ fn a_place_given_back_is_for_the_next() {
     });
 }
 
-/// A message that was promised and given back is for the receiver who waits for one.
+/// A promised message that is given back goes to the receiver that waits for one.
 #[test]
 fn a_message_given_back_is_for_the_next() {
     run(|| {
@@ -580,7 +588,7 @@ fn a_message_given_back_is_for_the_next() {
     });
 }
 
-/// A selected operation keeps what it was promised, whatever others do meanwhile.
+/// A selected operation keeps its promised place or message, whatever others do meanwhile.
 #[test]
 fn a_promise_is_kept() {
     run(|| {
@@ -592,15 +600,16 @@ fn a_promise_is_kept() {
         let (receive, send) = (receiving.select(), sending.select());
         assert!(sending.try_select().is_err(), "one message and one promised place: full");
         assert_eq!(r.try_recv(), Err(TryRecvError::Empty), "the only message is promised");
-        assert_eq!(r.len(), 1, "promised, and there until it is taken");
-        drop((receiving, sending)); // an operation does not need its Select any more
+        assert_eq!(r.len(), 1, "a promised message counts until it is taken");
+        drop((receiving, sending)); // An operation does not need its Select any more.
         send.send(&s, 2).unwrap();
         assert_eq!(r.try_recv().or(Err(TryRecvError::Empty)), Ok(1), "messages stay in order");
         assert_eq!(receive.recv(&r), Ok(2));
     });
 }
 
-/// A receiver that has met a `select` which sends waits while that one computes its message, also with a deadline.
+/// A receiver that was matched with a sending `select` waits while the message is computed, also
+/// with a deadline.
 #[test]
 fn a_receiver_waits_for_the_message_expression() {
     run(|| {
@@ -611,7 +620,7 @@ fn a_receiver_waits_for_the_message_expression() {
                 go(move || {
                     let off = never::<()>();
                     if parked {
-                        sleep(ms(3)); // the receiver is there first
+                        sleep(ms(3)); // The receiver is there first.
                     }
                     select! {
                         send(s, { sleep(ms(20)); started.send(()).unwrap(); 3 }) -> res => res.unwrap(),
@@ -642,7 +651,7 @@ fn a_selected_operation_must_be_completed() {
     drop(select.select());
 }
 
-/// Completing with another handle panics (only that), and gives the promise back.
+/// Completing with another handle panics, and gives the promise back.
 #[test]
 fn a_wrong_handle_is_refused() {
     let (s, r) = bounded::<i32>(1);
@@ -675,7 +684,7 @@ fn remove() {
     assert!(catch_unwind(AssertUnwindSafe(|| select.remove(7))).is_err());
 }
 
-/// `select_biased!` takes the first that is ready, also when it had to wait.
+/// `select_biased!` takes the first arm that is ready, also when it had to wait.
 #[test]
 fn biased() {
     let (s1, r1) = unbounded();
@@ -694,7 +703,7 @@ fn biased() {
     assert_eq!(r2.len(), 100);
 }
 
-/// Sixty-four channels, chosen from by a dynamic `Select` whose arms are added and removed.
+/// A dynamic `Select` over sixty-four channels whose arms are added and removed.
 #[test]
 fn many_arms() {
     const N: usize = 64;
@@ -743,7 +752,7 @@ fn threads_and_goroutines_select() {
                     select! {
                         send(s, { sent.set(sent.get() + 1); 1 }) -> res => res.unwrap(),
                         recv(r) -> m => { received += 1; sum.fetch_add(m.unwrap(), SeqCst); }
-                        default(ms(200)) => break, // the last one may be left alone
+                        default(ms(200)) => break, // The last one may have no partner.
                     }
                 }
                 sent.get()
@@ -759,7 +768,8 @@ fn threads_and_goroutines_select() {
     });
 }
 
-/// Thirty-two operations, as many as crossbeam allows, with the compiler's ordinary recursion limit.
+/// Thirty-two operations, as many as crossbeam allows, within the compiler's default recursion
+/// limit.
 #[test]
 fn thirty_two_operations() {
     let (s, r) = bounded(1);
@@ -803,7 +813,7 @@ fn thirty_two_operations() {
     }
 }
 
-/// The same where all receive, which the macro expands in another way.
+/// The same with receives only, which the macro expands in another way.
 #[test]
 fn thirty_two_receives() {
     macro_rules! receive_from {
@@ -818,10 +828,10 @@ fn thirty_two_receives() {
     }
 }
 
-/// Where all receive, the two of eight that are ready are chosen equally often, whatever lies before them; the first of them, if that is asked for; and a
-/// timer that is due is not passed over.
+/// With receives only, two ready arms of eight are chosen equally often, whatever is before them. A
+/// biased select takes the first of them. A timer that is due is not passed over for long.
 #[test]
-fn who_is_likely_is_fair() {
+fn selects_that_only_receive_are_fair() {
     const N: i32 = 2000;
     let (s, r): (Vec<_>, Vec<_>) = (0..8).map(|_| unbounded()).unzip();
     let first_of = |biased: bool| {
@@ -858,7 +868,7 @@ fn who_is_likely_is_fair() {
     }
 }
 
-/// What was received is dropped once, by the body or on the way out; a channel that was closed is ready.
+/// A received message is dropped once, by the body or while unwinding. A closed channel is ready.
 #[test]
 fn what_was_taken_at_once_is_dropped_once() {
     let (s, r) = unbounded::<Arc<()>>();
@@ -884,8 +894,8 @@ fn what_was_taken_at_once_is_dropped_once() {
     });
 }
 
-/// What is promised to a `select` that has not run yet still takes its place: the only sender may send when the channel is
-/// empty, the only receiver finds something when it is not.
+/// A message that is promised to a `select` that has not run yet still takes its place: a lone
+/// sender can send if the channel is empty, and a lone receiver finds a message if it is not.
 #[test]
 fn a_promised_message_counts() {
     const COUNT: u32 = 20_000;

@@ -1,5 +1,5 @@
-//! Shares of the CPU: no goroutine that can run is starved, whatever runs beside it. Each scene has
-//! a process of its own.
+//! Shares of the CPU: no runnable goroutine is starved, whatever runs beside it. Each scene has a
+//! process of its own.
 
 mod child;
 
@@ -13,9 +13,9 @@ fn preemptions() -> u64 {
     gort::metrics::snapshot().preemptions
 }
 
-/// One P, a chain of hand-overs (eight senders and a receiver), four that compute, and one that
-/// comes out of the ring again and again: the ring moves on. Counted in preemptions, the clock of
-/// such a program, so that the machine's speed does not matter.
+/// On one P, a chain of hand-overs (eight senders and a receiver), four CPU-bound goroutines, and
+/// one that always yields into the ring. The ring must move on. The test counts preemptions, so the
+/// machine's speed does not matter.
 #[test]
 fn the_ring_moves_beside_a_chain_and_hogs() {
     const PREEMPTIONS: u64 = 200;
@@ -38,7 +38,7 @@ fn the_ring_moves_beside_a_chain_and_hogs() {
                     }
                 }
             });
-            // The last hog is the judge: it computes, so it is stopped and goes on like the others.
+            // The judge is the fourth: it is preempted and goes on like the other three.
             let hogs: Vec<_> = (0..3)
                 .map(|_| {
                     let stop = stop.clone();
@@ -61,8 +61,8 @@ fn the_ring_moves_beside_a_chain_and_hogs() {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// More goroutines that only compute than may be stopped freely with their threads: those past the
-/// limit begin too, soon. Counted in preemptions.
+/// More CPU-bound goroutines than may be held with their threads: the goroutines beyond the limit
+/// begin soon too. The test counts preemptions.
 #[test]
 fn a_crowd_is_let_in() {
     const HOGS: usize = 300;
@@ -71,7 +71,7 @@ fn a_crowd_is_let_in() {
         return gort::run(|| {
             let begun = Arc::new(AtomicU64::new(0));
             let stop = Arc::new(AtomicBool::new(false));
-            // The judge computes too: no timer lets the scheduler look elsewhere.
+            // The judge computes too, so no timer lets the scheduler look elsewhere.
             let judge = gort::go({
                 let (begun, stop) = (begun.clone(), stop.clone());
                 move || {

@@ -1,4 +1,5 @@
-//! Stacks: overflow, how many there can be, what they cost. What ends the process runs in a child.
+//! Stacks: overflow, how many there can be, what they cost. A test that ends the process uses a
+//! child.
 
 use gort::chan;
 use std::os::unix::process::ExitStatusExt;
@@ -6,10 +7,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Which scene the child plays.
+/// The scene that the child plays.
 const SCENE: &str = "GORT_TEST_SCENE";
 
-/// How long something that must happen may take before it counts as a hang.
+/// After how long a wait counts as a hang.
 const HANG: Duration = Duration::from_secs(60);
 
 /// Runs this test alone in a child process that plays `scene`.
@@ -45,7 +46,7 @@ fn big_frame() -> u8 {
 }
 
 fn shared(f: impl FnOnce() + Send) {
-    // SAFETY: the scenes keep nothing that is bound to a thread across a park.
+    // SAFETY: the scenes keep no state of a thread across a park.
     unsafe { gort::Runtime::builder().shared_thread_locals() }.run(f).unwrap();
 }
 
@@ -54,8 +55,9 @@ fn overflow() {
     println!("{:?}", deep.join());
 }
 
-/// GO-CASES A2: an overflow is reported with the goroutine, its size and the knobs, and ends the process with status 2;
-/// in both modes, from recursion and from one big frame, with both kinds of guards.
+/// GO-CASES A2: an overflow is reported with the goroutine, its size and the knobs, and ends the
+/// process with status 2. It is so in both modes, for recursion and for one big frame, and with
+/// both kinds of guards.
 #[test]
 fn overflow_is_reported() {
     match scene().as_deref() {
@@ -82,7 +84,7 @@ fn overflow_is_reported() {
     }
 }
 
-/// A fault that is no overflow kills the process as usual, and nobody calls it one.
+/// A fault that is not an overflow ends the process as usual, and is not reported as one.
 #[test]
 fn other_faults_are_not_called_overflows() {
     if scene().is_some() {
@@ -96,7 +98,7 @@ fn other_faults_are_not_called_overflows() {
     assert!(!text(&output).contains("stack overflow"), "{}", text(&output));
 }
 
-/// A handler that was there before the runtime gets the faults that are not ours.
+/// A handler that was there before the runtime gets the faults that are not gort's.
 #[test]
 fn earlier_handlers_get_their_faults() {
     extern "C" fn handler(_: libc::c_int) {
@@ -104,7 +106,7 @@ fn earlier_handlers_get_their_faults() {
         unsafe { libc::_exit(77) };
     }
     if scene().is_some() {
-        // SAFETY: the handler does only what one may.
+        // SAFETY: the handler does only what a handler may do.
         unsafe { libc::signal(libc::SIGSEGV, handler as extern "C" fn(libc::c_int) as libc::sighandler_t) };
         return gort::run(|| {
             // SAFETY: none, as above.
@@ -114,10 +116,12 @@ fn earlier_handlers_get_their_faults() {
     assert_eq!(child("earlier_handlers_get_their_faults", "handler", &[]).status.code(), Some(77));
 }
 
-/// PEERS (may): recursion to the size that was asked for works, with `Builder::stack_size` and with `GORT_STACK`.
+/// PEERS (may): recursion up to the requested size works, with `Builder::stack_size` and with
+/// `GORT_STACK`.
 #[test]
 fn stacks_are_as_large_as_asked_for() {
-    const FRAMES: usize = (900 << 10) / 512; // a frame of `recurse` takes less than 512 bytes
+    // A frame of `recurse` takes less than 512 bytes.
+    const FRAMES: usize = (900 << 10) / 512;
     if scene().is_some() {
         return gort::run(|| assert_eq!(gort::go(|| recurse(FRAMES)).join().unwrap(), FRAMES));
     }
@@ -141,7 +145,7 @@ fn mappings() -> usize {
     std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
 }
 
-/// Parks `n` goroutines and returns how to let them go.
+/// Parks `n` goroutines; returns a function that ends them.
 fn park(n: usize) -> impl FnOnce() {
     let (hold, held) = chan::bounded::<()>(0);
     let parked = Arc::new(gort::sync::WaitGroup::new());
@@ -172,8 +176,8 @@ fn park_many() {
     release();
 }
 
-/// 200 000 goroutines are parked at once, three times `vm.max_map_count`: a stack is no mapping,
-/// and takes one page, thread-locals included.
+/// 200 000 goroutines are parked at once, three times `vm.max_map_count`. A stack needs no mapping
+/// of its own and takes one page, thread-locals included.
 #[test]
 fn stacks_are_no_mappings() {
     match scene().as_deref() {
@@ -189,14 +193,15 @@ fn stacks_are_no_mappings() {
             let at = said.split(key).nth(1).unwrap_or_else(|| panic!("{said}"));
             at.split_whitespace().next().unwrap().parse().unwrap()
         };
-        // Unoptimised frames take a third page.
+        // Unoptimised frames take another page.
         let most = if cfg!(debug_assertions) { most + (4 << 10) } else { most };
         assert!(number("each=") <= most, "{scene}: {said}");
         assert!(number("maps=") < 3_000, "{scene}: {said}");
     }
 }
 
-/// Where each guard splits a mapping the number of stacks is bounded, and reaching it is said in words.
+/// If each guard splits a mapping, the number of stacks is limited, and a message says so when the
+/// limit is reached.
 #[test]
 fn running_out_of_mappings_is_said() {
     if scene().is_some() {
@@ -211,8 +216,8 @@ fn running_out_of_mappings_is_said() {
     );
 }
 
-/// A goroutine that has not run has no stack, and those that end leave theirs warm: a hundred thousand short ones touch a
-/// handful.
+/// A goroutine that has not run has no stack, and one that ends leaves a warm stack for the next.
+/// So a hundred thousand short goroutines touch few stacks.
 #[test]
 fn short_goroutines_share_a_handful_of_stacks() {
     if scene().is_some() {
@@ -246,10 +251,10 @@ fn once_deep() {
     let parked = Arc::new(gort::sync::WaitGroup::new());
     parked.add(N);
     let (hold, held) = chan::bounded::<()>(0);
-    let (never, nobody) = chan::bounded::<()>(0);
+    let (never, silent) = chan::bounded::<()>(0);
     let all: Vec<_> = (0..N)
         .map(|i| {
-            let (held, nobody, parked) = (held.clone(), nobody.clone(), parked.clone());
+            let (held, silent, parked) = (held.clone(), silent.clone(), parked.clone());
             gort::go(move || {
                 let own = std::hint::black_box([i; 32]);
                 deep();
@@ -260,10 +265,10 @@ fn once_deep() {
                 } else {
                     gort::select! {
                         recv(held) -> m => assert!(m.is_err()),
-                        recv(nobody) -> _ => unreachable!(),
+                        recv(silent) -> _ => unreachable!(),
                     }
                 }
-                assert!(own.iter().all(|&o| o == i), "what was alive has changed");
+                assert!(own.iter().all(|&o| o == i), "a live value has changed");
                 deep();
                 assert!(own.iter().all(|&o| o == i));
             })
@@ -271,7 +276,7 @@ fn once_deep() {
         .collect();
     parked.wait();
     let peak = resident() - before;
-    assert!(peak > N * (100 << 10), "{peak} bytes: they were not deep");
+    assert!(peak > N * (100 << 10), "{peak} bytes: the stacks were not deep");
     let start = Instant::now();
     while resident() - before > N * (16 << 10) {
         assert!(start.elapsed() < HANG, "{} of {peak} bytes are still there", resident() - before);
@@ -282,8 +287,8 @@ fn once_deep() {
     drop(never);
 }
 
-/// Goroutines that were deep once give back what lies below their live stacks when they have been
-/// parked for a while, also where nobody swaps; what is alive stays.
+/// Goroutines that were deep once and have been parked for a while give back the pages below their
+/// live stacks, also without swapping. Live values stay.
 #[test]
 fn pages_below_the_live_stack_come_back() {
     match scene().as_deref() {

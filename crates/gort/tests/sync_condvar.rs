@@ -15,12 +15,12 @@ fn shared<T>(value: T) -> Shared<T> {
     Arc::new((Mutex::new(value), Condvar::new()))
 }
 
-/// Each `notify_one` wakes exactly one, in the order of their coming.
+/// Each `notify_one` wakes exactly one waiter, in the order in which they arrived.
 // GO-CASES Y7 (Signal, Generations)
 #[test]
 fn notify_one_wakes_one_after_the_other() {
     run(|| {
-        // (how many wait, who woke)
+        // (the number of waiters, the ones that woke)
         let state = shared((0, Vec::new()));
         let mut tasks = Vec::new();
         for i in 0..10 {
@@ -31,7 +31,7 @@ fn notify_one_wakes_one_after_the_other() {
                 let mut guard = other.1.wait(guard).unwrap();
                 guard.1.push(i);
             }));
-            // Once the mutex is free again after the count, the task is in the queue.
+            // When the mutex is free after the count has changed, the task is in the queue.
             until(|| state.0.lock().unwrap().0 == i + 1);
         }
         for i in 0..10 {
@@ -43,7 +43,7 @@ fn notify_one_wakes_one_after_the_other() {
     });
 }
 
-/// `notify_all` wakes all, once.
+/// `notify_all` wakes all waiters once.
 // GO-CASES Y7 (Broadcast)
 #[test]
 fn notify_all_wakes_all() {
@@ -74,7 +74,7 @@ fn notify_all_wakes_all() {
     });
 }
 
-/// A notification is for those who waited when it was given: one that comes later cannot take it.
+/// A notification is for the goroutines that wait when it is given: a later one cannot take it.
 // GO-CASES Y7 (SignalStealing)
 #[test]
 fn notifications_are_not_stolen() {
@@ -98,7 +98,7 @@ fn notifications_are_not_stolen() {
     });
 }
 
-/// The timed waits: never early, and told apart from notifications.
+/// Timed waits are never early, and their results differ from those of notifications.
 #[test]
 fn timeouts() {
     run(|| {
@@ -130,7 +130,7 @@ fn timeouts() {
     });
 }
 
-/// The poison of the mutex comes out of every wait.
+/// Every wait returns the poison of the mutex.
 #[test]
 fn waits_tell_of_poison() {
     run(|| {
@@ -158,7 +158,8 @@ fn waits_tell_of_poison() {
     });
 }
 
-/// A queue with two condition variables, many producers and consumers of both kinds, some of them impatient.
+/// A queue with two condition variables, and many producers and consumers, goroutines and threads,
+/// some of them with timeouts.
 #[test]
 fn stress_bounded_queue() {
     run(|| {
@@ -200,7 +201,8 @@ fn stress_bounded_queue() {
     });
 }
 
-/// Nobody goes through before all have come; one of them leads; and again.
+/// No task passes before all have arrived. One of them is the leader. The barrier can be used
+/// again.
 #[test]
 fn barrier_lets_all_through_together() {
     run(|| {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use std::time::{Duration, Instant};
 use sync_common::*;
 
-/// `try_lock` fails while the mutex is held and works when it is free; nobody else is inside meanwhile.
+/// `try_lock` fails while the mutex is held and succeeds when it is free. Nothing else is inside
+/// meanwhile.
 // GO-CASES Y1
 #[test]
 fn excludes_with_lock_and_try_lock() {
@@ -44,7 +45,7 @@ fn excludes_with_lock_and_try_lock() {
     });
 }
 
-/// One that takes the mutex again at once, for long, does not keep another one out.
+/// An owner that takes the mutex again at once, for long, does not keep others out.
 // GO-CASES Y2
 #[test]
 fn a_greedy_owner_does_not_starve_others() {
@@ -74,7 +75,7 @@ fn a_greedy_owner_does_not_starve_others() {
     });
 }
 
-/// A holder that parks with the guard is waited for by goroutines and threads.
+/// Goroutines and threads wait for a holder that parks with the guard.
 #[test]
 fn the_guard_may_be_held_across_a_park() {
     run(|| {
@@ -123,8 +124,8 @@ fn timed_attempts() {
     });
 }
 
-/// Locking, timed locking and giving up, all at once, from goroutines and threads: nobody is lost, nobody is
-/// let in beside another.
+/// Goroutines and threads lock, lock with timeouts and give up, all at once. None is lost, and
+/// never are two inside.
 #[test]
 fn stress_with_timeouts() {
     run(|| {
@@ -143,7 +144,8 @@ fn stress_with_timeouts() {
                     let Some(mut guard) = guard else { continue };
                     let before = *guard;
                     match rng.below(50) {
-                        0 => nap(Duration::from_micros(rng.below(1500))), // long enough to starve some
+                        // Long enough to starve some.
+                        0 => nap(Duration::from_micros(rng.below(1500))),
                         1..10 => gort::yield_now(),
                         _ => {}
                     }
@@ -157,7 +159,8 @@ fn stress_with_timeouts() {
     });
 }
 
-/// A panic under the lock poisons it; the guard still comes; `clear_poison` heals.
+/// A panic under the lock poisons it. The guard is still available, and `clear_poison` removes the
+/// poison.
 #[test]
 fn poisoning_is_std_s() {
     run(|| {
@@ -180,7 +183,7 @@ fn poisoning_is_std_s() {
         mutex.clear_poison();
         assert_eq!(*mutex.lock().unwrap(), 6);
 
-        // A lock that is taken and given back while a panic is already on its way is no evidence of anything.
+        // A lock that is taken and released during a panic is not poisoned.
         struct LocksInDrop(Arc<Mutex<i32>>);
         impl Drop for LocksInDrop {
             fn drop(&mut self) {
@@ -198,7 +201,7 @@ fn poisoning_is_std_s() {
     });
 }
 
-/// A poisoned mutex tells so from `get_mut` and `into_inner`, too.
+/// `get_mut` and `into_inner` report poison too.
 #[test]
 fn poison_shows_in_exclusive_access() {
     let mut mutex = Mutex::new(1);
@@ -212,7 +215,7 @@ fn poison_shows_in_exclusive_access() {
     assert_eq!(mutex.into_inner().unwrap_err().into_inner(), 2);
 }
 
-/// The small things std's has: unsized values, `Debug`, `Display`, `From`, `Default`, statics.
+/// What else std's `Mutex` has: unsized values, `Debug`, `Display`, `From`, `Default`, statics.
 #[test]
 fn small_shapes() {
     static STATIC: Mutex<u8> = Mutex::new(1);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use std::time::Duration;
 use sync_common::*;
 
-/// One of many runs, and all see that it has run to its end.
+/// One of many callers runs the initialisation, and all see that it is complete.
 // GO-CASES Y9 (Once)
 #[test]
 fn once_runs_once() {
@@ -38,7 +38,7 @@ fn once_runs_once() {
     });
 }
 
-/// A panic poisons; waiters and later callers hear of it; `call_once_force` mends.
+/// A panic poisons. Waiters and later callers panic; `call_once_force` repairs.
 // GO-CASES Y9 (OncePanic, in std's way)
 #[test]
 fn once_poisoning_is_std_s() {
@@ -77,7 +77,7 @@ fn once_poisoning_is_std_s() {
     });
 }
 
-/// An initialisation that ends by `goexit` is not run twice.
+/// An initialisation that ends by `goexit` does not run again.
 // GO-CASES Y9 (Goexit)
 #[test]
 fn once_and_goexit() {
@@ -90,7 +90,7 @@ fn once_and_goexit() {
     });
 }
 
-/// The first one sets it, the others get theirs back, and waiters see it.
+/// The first one sets the value, the others get theirs back, and waiters see it.
 #[test]
 fn once_lock_is_set_once() {
     run(|| {
@@ -121,7 +121,7 @@ fn once_lock_is_set_once() {
     });
 }
 
-/// A panicking `get_or_init` leaves the cell empty, for the next one.
+/// A panicking `get_or_init` leaves the cell empty for the next one.
 #[test]
 fn once_lock_survives_a_panic() {
     let cell = OnceLock::new();
@@ -153,7 +153,7 @@ fn once_lock_drops_its_value() {
     );
 }
 
-/// Made on first use, once; others wait meanwhile.
+/// The value is made once, on first use, while other users wait.
 // GO-CASES Y9 (OnceValue)
 #[test]
 fn lazy_lock_is_made_once() {
@@ -177,7 +177,7 @@ fn lazy_lock_is_made_once() {
     });
 }
 
-/// A panic while it is made poisons it for good.
+/// A panic in the initialisation poisons the lock for good.
 // GO-CASES Y9 (OnceFunc panics in every call)
 #[test]
 fn lazy_lock_poisons() {

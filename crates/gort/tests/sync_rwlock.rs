@@ -1,4 +1,4 @@
-//! `RwLock`: readers together, writers alone, neither starves.
+//! `RwLock`: readers share, writers exclude, neither side starves.
 
 mod sync_common;
 
@@ -27,7 +27,7 @@ fn readers_are_parallel() {
     });
 }
 
-/// Readers and writers never mix.
+/// Readers and writers are never inside together.
 // GO-CASES Y5
 #[test]
 fn hammer() {
@@ -84,7 +84,7 @@ fn hammer() {
     });
 }
 
-/// What can be tried while what is held.
+/// Which tries succeed while which guards are held.
 // GO-CASES Y5
 #[test]
 fn try_truth_table() {
@@ -119,7 +119,7 @@ fn a_pending_writer_blocks_new_readers() {
                 written.store(true, SeqCst);
             }
         });
-        until(|| lock.try_read().is_err()); // the writer is there
+        until(|| lock.try_read().is_err()); // The writer waits.
         let reader = gort::go({
             let lock = lock.clone();
             move || assert_eq!(*lock.read().unwrap(), 1, "behind the writer")
@@ -205,7 +205,7 @@ fn poisoning_is_std_s() {
     });
 }
 
-/// Readers and writers that give up in time: nobody else is held up by them, nothing stays behind.
+/// Readers and writers that give up in time do not hold up others, and leave nothing behind.
 #[test]
 fn deadlines() {
     gort::run(|| {
@@ -213,7 +213,7 @@ fn deadlines() {
         let short = Duration::from_millis(2);
         let reading = lock.read().unwrap();
         assert!(matches!(lock.try_write_for(short), Err(TryLockError::WouldBlock)));
-        // The writer has given up, so a reader comes in at once.
+        // The writer has given up, so a reader gets in at once.
         drop(lock.try_read_for(short).unwrap());
         drop(reading);
         let writing = lock.write().unwrap();

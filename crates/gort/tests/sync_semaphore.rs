@@ -31,7 +31,8 @@ fn try_acquire_sequence() {
     assert_eq!(semaphore.try_acquire(0).map(|p| p.permits()), Some(0));
 }
 
-/// Starts a goroutine that takes `n` permits, notes `n` and gives them back; returns when it is queued.
+/// Starts a goroutine that takes `n` permits, records `n` and gives them back. Returns when it is
+/// queued.
 fn queued(semaphore: &Arc<Semaphore>, n: usize, order: &Arc<Mutex<Vec<usize>>>) -> gort::JoinHandle<()> {
     let (semaphore_, order_) = (semaphore.clone(), order.clone());
     let before = waiting(semaphore);
@@ -43,7 +44,7 @@ fn queued(semaphore: &Arc<Semaphore>, n: usize, order: &Arc<Mutex<Vec<usize>>>) 
     task
 }
 
-/// How many are queued, as `Debug` says.
+/// How many goroutines are queued, taken from `Debug`.
 fn waiting(semaphore: &Semaphore) -> usize {
     let text = format!("{semaphore:?}");
     let (_, rest) = text.split_once("waiting: ").expect("Debug counts the waiters");
@@ -103,7 +104,7 @@ fn a_leaving_front_waiter_lets_the_next_in() {
     });
 }
 
-/// Asking for more than there is blocks only the caller.
+/// A request for more permits than there are blocks only its caller.
 // GO-CASES A4 semaphore.Weighted: Acquire(n > size)
 #[test]
 fn impossible_requests() {
@@ -144,7 +145,7 @@ fn a_done_context_wins() {
     assert_eq!(semaphore.available_permits(), 2);
 }
 
-/// Nobody can give back what was not taken.
+/// Permits that were not taken cannot be given back.
 // GO-CASES A4 semaphore.Weighted: over-release
 #[test]
 fn over_release_panics() {
@@ -161,7 +162,7 @@ fn over_release_panics() {
     assert!(catch_unwind(|| Semaphore::new(usize::MAX)).is_err());
 }
 
-/// Owned permits go where the work goes.
+/// Owned permits can be moved to other goroutines.
 #[test]
 fn owned_permits() {
     run(|| {
@@ -185,7 +186,8 @@ fn owned_permits() {
     });
 }
 
-/// All ways to ask and to give up at once: never more taken than there are, and all come back.
+/// All ways to ask and to give up at once. Never more permits are taken than there are, and all
+/// come back.
 // GO-CASES A4 semaphore.Weighted: hammer
 #[test]
 fn stress() {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
 use sync_common::*;
 
-/// One group holds 16 back until they are all there, another one waits for them; 8 times.
+/// One group holds 16 goroutines back until all have arrived, another one waits for them; 8 rounds.
 // GO-CASES Y8 (TestWaitGroup)
 #[test]
 fn reused_as_a_barrier() {
@@ -62,8 +62,8 @@ fn waits_for_all() {
     });
 }
 
-/// A count that goes to zero and up again at once: who waits for the new one is not let go by the old one's
-/// end.
+/// A count that falls to zero and rises again at once: a waiter for the new count is not released
+/// by the end of the old one.
 // GO-CASES Y8 (no early release)
 #[test]
 fn no_early_release_on_reuse() {
@@ -92,7 +92,7 @@ fn no_early_release_on_reuse() {
     });
 }
 
-/// Below zero there is nothing.
+/// The count cannot become negative.
 // GO-CASES Y8 (Misuse)
 #[test]
 fn a_negative_count_panics() {

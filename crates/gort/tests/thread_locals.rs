@@ -1,6 +1,6 @@
-//! A goroutine is a thread to the language (`ARCHITECTURE.md`): what a thread may keep across a wait, a goroutine may keep
-//! across a park. Run it in release too: `cargo test --release -p gort --test thread_locals` builds with fat LTO, where the optimiser
-//! caches whatever it is allowed to.
+//! To the language a goroutine is a thread (`ARCHITECTURE.md`): what a thread may keep across a
+//! wait, a goroutine may keep across a park. In release the optimiser caches whatever it may:
+//! `cargo test --release -p gort --test thread_locals` builds with fat LTO.
 
 #[path = "tls_support/own.rs"]
 mod own;
@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Once;
 use tls_support as both;
 
-/// Four Ps, also on a machine with fewer processors: there is always another M to migrate to.
+/// Four Ps, also on a machine with fewer processors, so there is always another M to migrate to.
 fn run(row: impl FnOnce() + Send) {
     static START: Once = Once::new();
     START.call_once(|| gort::Runtime::builder().gomaxprocs(4).start().unwrap());
@@ -107,7 +107,7 @@ fn locked_goroutines_stay() {
     run(both::locked_goroutines_stay);
 }
 
-/// Set in the child that the debugger looks at.
+/// Set in the child that the debugger inspects.
 const CHILD: &str = "GORT_TEST_DEBUGGER_CHILD";
 
 #[test]

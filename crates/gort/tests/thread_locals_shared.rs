@@ -1,6 +1,7 @@
-//! The rows of `thread_locals.rs` that shared mode promises too. Not here, because goroutines use the M's thread-locals: values, borrows and
-//! `errno` across parks, who one is, owners of recursive locks, guards bound to a thread, libc's idea of the stack, and
-//! slots' destructors (slots have none).
+//! The rows of `thread_locals.rs` that shared mode promises too. In shared mode goroutines use the
+//! M's thread-locals, so these rows are missing: values, borrows and `errno` across parks, thread
+//! identity, owners of recursive locks, guards bound to a thread, libc's idea of the stack, and
+//! destructors of slots (slots have none).
 
 mod tls_support;
 
@@ -10,14 +11,14 @@ use tls_support as both;
 fn run(row: impl FnOnce() + Send) {
     static START: Once = Once::new();
     START.call_once(|| {
-        // SAFETY: the rows below keep nothing that is bound to a thread across a park.
+        // SAFETY: the rows below keep no state of a thread across a park.
         let builder = unsafe { gort::Runtime::builder().shared_thread_locals() };
         builder.gomaxprocs(4).start().unwrap();
     });
     gort::run(row);
 }
 
-/// Promise 2: one that unwinds stays on its thread, so the thread's panic count is right.
+/// Promise 2: a goroutine that unwinds stays on its thread, so the thread's panic count is right.
 #[test]
 fn panic_count() {
     run(|| both::panic_count(true));

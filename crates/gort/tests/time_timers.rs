@@ -1,7 +1,7 @@
-//! Sleeping, `after`, `tick`, `Timer`, `Ticker`, from the list of Go's own cases (GO-CASES A5).
+//! Sleeping, `after`, `tick`, `Timer`, `Ticker`: Go's own cases (GO-CASES A5).
 //!
-//! No test says that something comes soon: the machine may be busy. What may be said: never early, in order, not lost, not
-//! stale; and a bound of many seconds, which only catches what hangs.
+//! No test says that something comes soon, because the machine may be busy. A test may say: never
+//! early, in order, not lost, not stale. A limit of many seconds catches only hangs.
 
 use gort::chan::{Receiver, Select, TryRecvError, after, at, bounded, never, tick, unbounded};
 use gort::time::{Ticker, Timer};
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Long enough that who waits for it hangs.
+/// Long enough that a wait of this length is a hang.
 const HANGS: Duration = Duration::from_secs(20);
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// GO-CASES M1: sleeping is never too short, nor is waiting for `after`, `at`, `tick` or a timer.
+/// GO-CASES M1: a sleep is never too short, nor is a wait for `after`, `at`, `tick` or a timer.
 #[test]
 fn m1_never_early() {
     run(|| {
@@ -52,7 +52,7 @@ fn m1_never_early() {
     });
 }
 
-/// GO-CASES M1: ten in a row take as long as ten.
+/// GO-CASES M1: ten waits in a row take ten times as long as one.
 #[test]
 fn m1_after_in_a_row() {
     run(|| {
@@ -64,7 +64,8 @@ fn m1_after_in_a_row() {
     });
 }
 
-/// GO-CASES M3: a ticker of one nanosecond and somebody who sleeps all the time: 100 ticks come, for one and for ten.
+/// GO-CASES M3: 100 ticks of a one-nanosecond ticker arrive, for one receiver and for ten, beside a
+/// goroutine that sleeps all the time.
 #[test]
 fn m3_ticker_stress() {
     run(|| {
@@ -91,7 +92,8 @@ fn m3_ticker_stress() {
     });
 }
 
-/// GO-CASES M4, with a timer in place of a callback: a pair that plays ping-pong for ever does not keep it from firing.
+/// GO-CASES M4, with a timer instead of a callback: a pair that plays ping-pong does not keep it
+/// from firing.
 #[test]
 fn m4_ping_pong_does_not_starve_timers() {
     run(|| {
@@ -115,7 +117,7 @@ fn m4_ping_pong_does_not_starve_timers() {
     });
 }
 
-/// GO-CASES M5: `stop` says whether it was in time; what was stopped does not fire.
+/// GO-CASES M5: `stop` says whether it was in time; a stopped timer does not fire.
 #[test]
 fn m5_stop() {
     run(|| {
@@ -124,7 +126,7 @@ fn m5_stop() {
         assert!(!timer.stop());
         let timers: Vec<_> = (0..10).map(|_| Timer::new(ms(5))).collect();
         let stopped = timers.iter().filter(|t| t.stop()).count();
-        assert_eq!(stopped, 10, "nobody has received, so all were in time");
+        assert_eq!(stopped, 10, "nothing was received, so all were in time");
         sleep(ms(10));
         assert!(timers.iter().all(|t| t.receiver().try_recv() == Err(TryRecvError::Empty)));
     });
@@ -149,7 +151,7 @@ fn m6_queuing() {
         let mut sorted = SLOTS;
         sorted.sort_unstable();
         assert!(got.iter().map(|&(slot, _)| slot).eq(sorted));
-        // One who waits for all of them at once gets them in order.
+        // A goroutine that waits for all of them at once gets them in order.
         let timers: Vec<_> = SLOTS.iter().map(|&slot| after(slot * ms(5))).collect();
         let mut select = Select::new();
         for timer in &timers {
@@ -163,7 +165,7 @@ fn m6_queuing() {
             select.remove(i);
             assert!(Instant::now() >= moment);
             if moment < last {
-                // Two were due when it looked: then either may come first.
+                // Two were due when it looked, so either may come first.
                 assert!(Instant::now() >= last);
             }
             last = moment;
@@ -182,7 +184,7 @@ fn m8_sleep_zero() {
     });
 }
 
-/// GO-CASES M9: `reset` of one that is pending moves it and says so; of one that was received starts it again.
+/// GO-CASES M9: `reset` moves a pending timer and returns true; it restarts a received one.
 #[test]
 fn m9_reset() {
     run(|| {
@@ -198,7 +200,7 @@ fn m9_reset() {
     });
 }
 
-/// GO-CASES M10: as long as can be is for ever, and disturbs nobody.
+/// GO-CASES M10: the longest duration means for ever, and does not disturb others.
 #[test]
 fn m10_overflow() {
     run(|| {
@@ -220,13 +222,13 @@ fn m10_overflow() {
         }
         assert!(timer.stop());
         assert!(ticker.reset(Duration::MAX));
-        // What is past is due at once.
+        // A time in the past is due at once.
         at(Instant::now() - ms(1)).recv().unwrap();
         assert!(bounded::<()>(0).1.recv_deadline(Instant::now() - ms(1)).is_err());
     });
 }
 
-/// GO-CASES M11: a timer of zero comes.
+/// GO-CASES M11: a timer of zero fires.
 #[test]
 fn m11_zero_timer() {
     run(|| {
@@ -242,7 +244,8 @@ fn m11_zero_timer() {
     });
 }
 
-/// GO-CASES M12: moved back and forth, also by another goroutine than the one who waits, it fires at its last time.
+/// GO-CASES M12: a timer that is moved back and forth, also by a goroutine other than the waiter,
+/// fires at its last time.
 #[test]
 fn m12_moved_earlier() {
     run(|| {
@@ -281,7 +284,8 @@ fn m12_moved_earlier() {
     });
 }
 
-/// GO-CASES M13: of two timers, if the other one cannot be stopped any more, its moment was received.
+/// GO-CASES M13: of two timers, if the other one cannot be stopped any more, its moment was
+/// received.
 #[test]
 fn m13_stop_and_reset_tell_the_truth() {
     run(|| {
@@ -294,13 +298,14 @@ fn m13_stop_and_reset_tell_the_truth() {
                         recv(b.receiver()) -> m => { m.unwrap(); &a }
                     };
                     let in_time = if i % 2 == 0 { other.stop() } else { other.reset(HOUR) };
-                    assert!(in_time, "nobody has received it");
+                    assert!(in_time, "nothing has received it");
                     assert_eq!(other.receiver().try_recv(), Err(TryRecvError::Empty));
                 })
             })
             .collect();
         all.into_iter().for_each(|t| t.join().unwrap());
-        // With a receiver in the race: the moment is either received or stopped, never both, never neither.
+        // With a receiver that races: the moment is either received or stopped, never both or
+        // neither.
         for _ in 0..300 {
             let timer = Arc::new(Timer::new(Duration::from_micros(100)));
             let (end, ended) = bounded::<()>(0);
@@ -325,7 +330,7 @@ fn m13_stop_and_reset_tell_the_truth() {
     });
 }
 
-/// GO-CASES M14: many who wait at one ticker, and at one timer that each of them sets again.
+/// GO-CASES M14: many goroutines wait for one ticker, and for one timer that each of them resets.
 #[test]
 fn m14_multi_wakeup() {
     run(|| {
@@ -350,7 +355,8 @@ fn m14_multi_wakeup() {
     });
 }
 
-/// GO-CASES M15: the period, `reset` to another one, `stop`; missed ticks are dropped and the rest keeps step.
+/// GO-CASES M15: the period, `reset` to another period, `stop`. Missed ticks are dropped and the
+/// rest keeps step.
 #[test]
 fn m15_ticker() {
     run(|| {
@@ -368,9 +374,9 @@ fn m15_ticker() {
             last = moment;
         }
         let asleep = Instant::now();
-        sleep(ms(21)); // five ticks at least
+        sleep(ms(21)); // At least five ticks.
         let missed = r.recv().unwrap();
-        // A tick that was received late has its successor in step with it, after the moment of receipt.
+        // After a tick that was received late, the next one is in step with it, after the receipt.
         assert!(missed > last && missed <= asleep + ms(4), "the first that was missed");
         assert_eq!((missed - last).as_nanos() % ms(4).as_nanos(), 0);
         let next = r.recv().unwrap();
@@ -391,7 +397,8 @@ fn m15_ticker() {
     });
 }
 
-/// GO-CASES M16: no length, no capacity; after `stop` or `reset`, nothing stale, although it was due.
+/// GO-CASES M16: no length, no capacity. After `stop` or `reset` nothing stale arrives, even if it
+/// was due.
 #[test]
 fn m16_nothing_stale() {
     fn check(r: &Receiver<Instant>, stop: &dyn Fn() -> bool, reset: &dyn Fn(Duration) -> bool) {
@@ -399,7 +406,7 @@ fn m16_nothing_stale() {
             || assert_eq!((r.len(), r.capacity(), r.is_empty(), r.is_full()), (0, Some(0), true, true));
         shape();
         reset(ms(1));
-        sleep(ms(3)); // due, not received
+        sleep(ms(3)); // Due, not received.
         shape();
         assert!(stop(), "it was not received, so this was in time");
         shape();
@@ -413,7 +420,7 @@ fn m16_nothing_stale() {
         sleep(ms(3));
         r.try_recv().unwrap();
         shape();
-        // Somebody waits: a timer that is stopped does not wake him.
+        // A stopped timer does not wake a goroutine that waits for it.
         reset(HOUR);
         let waiting = {
             let r = r.clone();
@@ -431,7 +438,7 @@ fn m16_nothing_stale() {
     });
 }
 
-/// GO-CASES M16, raced: whoever sets the timer to an hour gets nothing earlier than that afterwards.
+/// GO-CASES M16, with a race: after a reset to an hour, nothing earlier than that arrives.
 #[test]
 fn m16_nothing_stale_raced() {
     run(|| {
@@ -457,7 +464,7 @@ fn m16_nothing_stale_raced() {
             let before = received.load(SeqCst);
             let stolen = timer.receiver().try_recv().is_ok();
             assert!(!stolen);
-            // A thief may have it in his hand and not yet have counted it; one each, not more.
+            // Each of the others may have received one and not counted it yet.
             yield_now();
             assert!(received.load(SeqCst) <= before + 2);
         }
@@ -466,7 +473,7 @@ fn m16_nothing_stale_raced() {
     });
 }
 
-/// GO-CASES M17: the message is the moment at which it was due, however late it is received.
+/// GO-CASES M17: the message is the time at which it was due, however late it is received.
 #[test]
 fn m17_the_moment_is_when_it_was_due() {
     run(|| {
@@ -496,7 +503,7 @@ fn m19_no_period() {
     assert!(ticker.stop());
 }
 
-/// `after` gives one message, to one of those who wait; the others wait on.
+/// `after` gives one message to one of the waiters; the others still wait.
 #[test]
 fn after_is_for_one() {
     run(|| {
@@ -513,7 +520,7 @@ fn after_is_for_one() {
     });
 }
 
-/// `ready` knows timers, too.
+/// `ready` works with timers, too.
 #[test]
 fn ready_knows_timers() {
     run(|| {

@@ -13,18 +13,19 @@ fn ends_well(test: &str) {
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 
-/// The goroutine that `kind` happened to first, and all that happened to it.
+/// All events of the goroutine that had the first event of `kind`.
 fn story(events: &[Event], kind: trace::EventKind) -> Vec<Event> {
     let first = events.iter().find(|e| e.kind == kind).unwrap_or_else(|| panic!("no {kind:?}: {events:?}"));
     events.iter().filter(|e| e.goroutine == first.goroutine).copied().collect()
 }
 
-/// A call that blocks while another goroutine wants to run: its P is taken and goes to another thread; the goroutine goes on on its own.
+/// A call that blocks while another goroutine is runnable: its P is taken and goes to another
+/// thread. The goroutine continues on its own thread.
 #[test]
 fn a_long_call_loses_its_p() {
     if scene().is_some() {
         return gort::run(|| {
-            // Only the call is to be seen, however slow the machine.
+            // Only the call should be traced, however slow the machine.
             let _quiet = gort::no_preempt();
             trace::start(10_000).unwrap();
             assert_eq!(trace::start(1), Err(TraceIsOn));
@@ -45,7 +46,7 @@ fn a_long_call_loses_its_p() {
             assert_eq!(kinds, [SyscallBegin, SyscallEndBlocked, Resume]);
             let on: Vec<_> = story(&seen.events, SyscallBegin).iter().map(|e| e.m).collect();
             assert!(on.iter().all(|m| m.is_some() && *m == on[0]), "it came back on another thread: {on:?}");
-            let stolen = seen.events.iter().position(|e| e.kind == ProcSteal).expect("somebody took the P");
+            let stolen = seen.events.iter().position(|e| e.kind == ProcSteal).expect("the P was taken");
             assert_eq!((seen.events[stolen].m, seen.events[stolen].p), (on[0], Some(0)));
             assert!(seen.events[stolen..].iter().any(|e| e.kind == ProcHandOff && e.p == Some(0)));
             assert!(seen.events.windows(2).all(|pair| pair[0].time <= pair[1].time));
@@ -54,12 +55,12 @@ fn a_long_call_loses_its_p() {
     ends_well("a_long_call_loses_its_p");
 }
 
-/// A short call keeps its P: in and out, and nothing else.
+/// A short call keeps its P: two events, and no others.
 #[test]
 fn a_short_call_keeps_its_p() {
     if scene().is_some() {
         return gort::run(|| {
-            // Sysmon may come just then, once in a while.
+            // Sysmon may interfere once in a while.
             for _ in 0..100 {
                 trace::start(100).unwrap();
                 gort::blocking(|| ());
@@ -70,19 +71,19 @@ fn a_short_call_keeps_its_p() {
                     return;
                 }
             }
-            panic!("never in and out");
+            panic!("never only the two events");
         });
     }
     ends_well("a_short_call_keeps_its_p");
 }
 
-/// Two that compute on one P: each is stopped with its thread, and goes on there.
+/// Two CPU-bound goroutines on one P: each is preempted with its thread, and continues there.
 #[test]
-fn who_computes_is_stopped_and_goes_on() {
+fn a_preempted_goroutine_continues_on_its_thread() {
     if scene().is_some() {
         return gort::run(|| {
             trace::start(10_000).unwrap();
-            // On a busy machine the time may be over before anybody was stopped: then again.
+            // On a busy machine the time may end before a preemption; then it repeats.
             while gort::metrics::snapshot().preemptions == 0 {
                 let until = Instant::now() + Duration::from_millis(100);
                 let hogs = [(); 2].map(|()| gort::go(move || while Instant::now() < until {}));
@@ -98,10 +99,10 @@ fn who_computes_is_stopped_and_goes_on() {
             }
         });
     }
-    ends_well("who_computes_is_stopped_and_goes_on");
+    ends_well("a_preempted_goroutine_continues_on_its_thread");
 }
 
-/// What finds no room is counted; a trace that is not on is empty.
+/// Events for which there is no room are counted. Without a trace there are no events.
 #[test]
 fn what_does_not_fit_is_counted() {
     if scene().is_some() {

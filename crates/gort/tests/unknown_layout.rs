@@ -1,6 +1,5 @@
-//! A libc that is laid out otherwise than gort knows: the start refuses with its sentence, and
-//! shared mode starts. What libc tells debuggers of its layout is made wrong by a library that is
-//! loaded before it.
+//! A libc with another layout than gort expects: the start refuses with a message, and shared mode
+//! starts. A preloaded library falsifies what libc tells debuggers of its layout.
 
 mod child;
 
@@ -9,7 +8,7 @@ use std::process::Command;
 
 const TEST: &str = "a_wrong_fact_is_refused";
 
-/// A wrong fact, in C; how the program starts then; what the refusal says.
+/// A wrong fact, in C; how the program starts then; the text of the refusal.
 const FACTS: [(&str, &str, &str); 6] = [
     ("_thread_db_pthread_tid[3] = {32, 1, 8}", "own", "the descriptor's tid is not where libthread_db says"),
     ("_thread_db_sizeof_pthread = 1 << 24", "own", "static TLS is smaller than a descriptor"),
@@ -37,7 +36,7 @@ const REFUSED: &str = "this libc is not laid out as gort needs it";
 fn start(scene: &str) {
     let builder = gort::Runtime::builder();
     let builder = match scene {
-        // SAFETY: nothing here parks with anything of its thread at hand.
+        // SAFETY: nothing here keeps state of its thread across a park.
         "shared" => unsafe { builder.shared_thread_locals() },
         "reserved" => builder.reserve_static_tls(64),
         _ => builder,
@@ -49,7 +48,7 @@ fn start(scene: &str) {
     }
 }
 
-/// Each wrong fact is refused with its sentence, never a crash; shared mode needs none of them.
+/// Each wrong fact is refused with its message, without a crash. Shared mode needs none of them.
 #[test]
 fn a_wrong_fact_is_refused() {
     if let Some(scene) = scene() {

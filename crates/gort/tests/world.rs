@@ -1,5 +1,6 @@
-//! The world is stopped, so that somebody can see all goroutines at one moment: against goroutines that compute, are locked to their
-//! threads, block, come and go (GO-CASES S1, S10, S11, S16, S25, S27). Each scene has a process of its own, in both thread-local modes.
+//! The world is stopped to see all goroutines at one moment, beside goroutines that compute, are
+//! locked to their threads, block, start and end (GO-CASES S1, S10, S11, S16, S25, S27). Each scene
+//! has a process of its own, in both thread-local modes.
 
 mod child;
 
@@ -15,7 +16,7 @@ fn named(name: &str, f: impl FnOnce() + Send + 'static) -> gort::JoinHandle<()> 
     gort::Builder::new().name(name).spawn(f).unwrap()
 }
 
-/// Starts `n` goroutines without any call in their loops; they end when `stop` says so.
+/// Starts `n` goroutines with loops without calls. They end when `stop` is set.
 fn hogs(n: usize, stop: &Arc<AtomicBool>) -> Vec<gort::JoinHandle<()>> {
     let begun = Arc::new(AtomicU64::new(0));
     let all = (0..n)
@@ -39,7 +40,7 @@ fn of<'a>(all: &'a [Goroutine], name: &str) -> Vec<&'a Goroutine> {
     all.iter().filter(|g| g.name.as_deref() == Some(name)).collect()
 }
 
-/// One of each kind: all are there, each as what it is, and all go on afterwards.
+/// One goroutine of each kind: all are listed with their states, and all go on afterwards.
 #[test]
 fn against_locked_blocked_and_spinning() {
     if is_played(|| {
@@ -94,7 +95,7 @@ fn against_locked_blocked_and_spinning() {
             assert_eq!(status("blocks"), Status::Syscall);
             assert_eq!(status("reads"), Status::Waiting(WaitReason::IoWait));
             assert_eq!(status("sleeps"), Status::Waiting(WaitReason::Sleep));
-            // We ask from inside a blocking call.
+            // This goroutine asks from inside a blocking call.
             assert_eq!(of(&seen, "main").len() + seen.iter().filter(|g| g.name.is_none()).count(), 1);
         }
         let s = gort::metrics::snapshot();
@@ -111,7 +112,7 @@ fn against_locked_blocked_and_spinning() {
     ends_well("against_locked_blocked_and_spinning", "2");
 }
 
-/// Two that hand a token to each other are never seen both waiting for it.
+/// Two goroutines that hand a token to each other are never both seen waiting for it.
 #[test]
 fn it_is_one_moment() {
     if is_played(|| {
@@ -137,7 +138,7 @@ fn it_is_one_moment() {
             let players = of(&seen, "player");
             assert_eq!(players.len(), 2);
             let both_wait = players.iter().all(|g| matches!(g.status, Status::Waiting(_)));
-            assert!(!both_wait, "nobody has the token: {players:?}");
+            assert!(!both_wait, "no goroutine has the token: {players:?}");
             gort::yield_now();
         }
         stop.store(true, Relaxed);
@@ -149,7 +150,8 @@ fn it_is_one_moment() {
     ends_well("it_is_one_moment", "2");
 }
 
-/// GO-CASES S1, and S10, S16 with hogs: stopping, resizing, and goroutines that start one another for ever.
+/// GO-CASES S1, and S10, S16 with CPU-bound goroutines: stopping, resizing, and goroutines that
+/// start one another without end.
 #[test]
 fn s1_stops_beside_resizing_and_spawning() {
     if is_played(|| {
@@ -177,7 +179,8 @@ fn s1_stops_beside_resizing_and_spawning() {
     ends_well("s1_stops_beside_resizing_and_spawning", "3");
 }
 
-/// GO-CASES S25, S27: the first locks, and threads that end with their goroutines, beside an endless row of stops.
+/// GO-CASES S25, S27: first locks, and threads that end with their goroutines, beside stops without
+/// end.
 #[test]
 fn s27_locked_ends_beside_stops() {
     if is_played(|| {
@@ -197,7 +200,8 @@ fn s27_locked_ends_beside_stops() {
     ends_well("s27_locked_ends_beside_stops", "4");
 }
 
-/// Timers and I/O that come due while the world stands still are not lost, nor what threads send meanwhile.
+/// Timers and I/O that become due while the world is stopped are not lost, nor are messages that
+/// threads send meanwhile.
 #[test]
 fn nothing_that_comes_meanwhile_is_lost() {
     if is_played(|| {

@@ -1,16 +1,17 @@
-//! Scenes that end the process, or need one of their own: the test starts its own executable again, with the scene's name.
+//! Tests that end the process, or need one of their own: the test starts its own executable again,
+//! with the name of a scene.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Which scene the child plays.
+/// The scene that the child plays.
 const SCENE: &str = "GORT_TEST_SCENE";
 
-/// How long a scene may take before it counts as a hang.
+/// After how long a scene counts as a hang.
 const HANG: Duration = Duration::from_secs(60);
 
-/// [`HANG`], and what the user has asked for by the knobs of tests that go on for long.
+/// [`HANG`], plus the time that the knobs of long tests ask for.
 fn patience() -> Duration {
     let asked = ["GORT_CHAOS_SECONDS", "GORT_STRESS_SECONDS"].map(|knob| {
         std::env::var(knob).map_or(0, |seconds| seconds.parse().unwrap_or_else(|e| panic!("{knob}: {e}")))
@@ -18,19 +19,20 @@ fn patience() -> Duration {
     HANG + Duration::from_secs(asked.iter().sum())
 }
 
-/// What a scene left behind.
+/// How a scene ended, and its output.
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
     /// stdout, then stderr.
     pub(crate) text: String,
 }
 
-/// The scene that this process is to play, if it is a child.
+/// The scene that this process should play, if it is a child.
 pub(crate) fn scene() -> Option<String> {
     std::env::var(SCENE).ok()
 }
 
-/// Runs the test `test` alone in a child that plays `scene`. A child that hangs is killed, and the test fails.
+/// Runs the test `test` alone in a child that plays `scene`. If the child hangs, it is killed and
+/// the test fails.
 pub(crate) fn play(test: &str, scene: &str, env: &[(&str, &str)]) -> Outcome {
     let mut child = command(test, scene);
     child.envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -77,7 +79,8 @@ fn wait(mut child: Child, scene: &str) -> Outcome {
     Outcome { code: status.code(), text }
 }
 
-/// What the threads of a child that hangs do: how many of one kind of name are in the same state, in the same system call.
+/// What the threads of a hanging child do: for each kind of name, how many are in the same state,
+/// in the same system call.
 fn threads_of(child: &Child) -> String {
     let mut kinds = std::collections::BTreeMap::<String, usize>::new();
     for task in std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten() {
@@ -91,7 +94,7 @@ fn threads_of(child: &Child) -> String {
     kinds.into_iter().map(|(kind, n)| format!("{n} of {kind}\n")).collect()
 }
 
-/// Plays the scene of `test` in both thread-local modes, with so many Ps; each ends well.
+/// Plays the scene of `test` in both thread-local modes with `procs` Ps. Both must succeed.
 #[allow(dead_code, reason = "not every test plays in both")]
 pub(crate) fn ends_well_in_both_modes(test: &str, procs: &str) {
     for mode in ["own", "shared"] {
@@ -100,12 +103,13 @@ pub(crate) fn ends_well_in_both_modes(test: &str, procs: &str) {
     }
 }
 
-/// Runs `f` as the main goroutine of such a scene, if this is the child. It keeps nothing of its thread across parks.
+/// Runs `f` as the main goroutine of such a scene, if this process is the child. `f` must not keep
+/// state of its thread across parks.
 #[allow(dead_code, reason = "as above")]
 pub(crate) fn is_played(f: fn()) -> bool {
     let Some(scene) = scene() else { return false };
     let builder = gort::Runtime::builder();
-    // SAFETY: no goroutine of these scenes parks with anything of its thread at hand.
+    // SAFETY: no goroutine of these scenes keeps state of its thread across a park.
     let builder = if scene == "shared" { unsafe { builder.shared_thread_locals() } } else { builder };
     builder.run(f).unwrap();
     true

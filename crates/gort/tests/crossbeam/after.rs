@@ -163,7 +163,7 @@ fn recv_two() {
 
 #[test]
 fn recv_race() {
-    // Who comes 50 ms late finds both ready.
+    // A receiver that comes 50 ms late finds both ready.
     let start = Instant::now();
     select! {
         recv(after(ms(50))) -> _ => {}

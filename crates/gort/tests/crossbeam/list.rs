@@ -588,7 +588,8 @@ fn stack_overflow() {
         _data: [u8; N],
     }
 
-    // Unoptimised code copies it eight times: more than a goroutine's default stack, so this asks for a thread's.
+    // Unoptimised code copies it eight times, which needs more than a goroutine's default stack, so
+    // this uses a thread's.
     crate::shim::with_2_mib(|| {
         let (sender, receiver) = unbounded::<BigStruct>();
         sender.send(BigStruct { _data: [0u8; N] }).unwrap();

@@ -1,11 +1,12 @@
-//! crossbeam-channel's own tests over `gort::chan`. The including file has `mod shim`, which says what a thread is.
+//! crossbeam-channel's own tests over `gort::chan`. The including file has a `mod shim`, which
+//! defines what a thread is.
 
 #![allow(
     clippy::all,
     dead_code,
     unused_imports,
     unreachable_pub,
-    reason = "the files stay as near to their originals as they can"
+    reason = "the files stay as close to their originals as possible"
 )]
 
 /// A random number generator with the two calls that the tests make.
@@ -15,7 +16,7 @@ pub mod random {
 
     pub struct ThreadRng(u64);
 
-    /// Prints its seed, for the log of a failed test.
+    /// Prints its seed for the log of a failed test.
     pub fn thread_rng() -> ThreadRng {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64 | 1);
         println!("seed {seed}");
@@ -32,13 +33,13 @@ pub mod random {
     }
 }
 
-/// What the tests of `after` and `tick` share.
+/// A helper for the tests of `after` and `tick`.
 pub mod moments {
     use std::fmt::Debug;
     use std::time::Instant;
 
-    /// Whether there was nothing yet, as there should be. A stall may bring the moment none the less: then the test
-    /// cannot go on, but the moment, which is when it was due, was not before `earliest`.
+    /// Whether there was nothing yet, as expected. After a stall the message may be there: then the
+    /// test cannot go on, but the message must not have been due before `earliest`.
     pub fn not_yet<E: Debug + PartialEq>(got: Result<Instant, E>, nothing: E, earliest: Instant) -> bool {
         match got {
             Ok(due) => {

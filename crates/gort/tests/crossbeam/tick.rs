@@ -199,7 +199,7 @@ fn recv_two() {
 
 #[test]
 fn recv_race() {
-    // Who comes 50 ms late finds both ready.
+    // A receiver that comes 50 ms late finds both ready.
     let start = Instant::now();
     select! {
         recv(tick(ms(50))) -> _ => {}
@@ -232,7 +232,8 @@ fn stress_default() {
     }
 }
 
-/// Ticks that were due within `WINDOW`, and whether anything was so late that one can have been missed.
+/// The number of ticks that were due within `WINDOW`, and whether anything was so late that a tick
+/// can have been missed.
 struct Hits {
     start: Instant,
     count: AtomicUsize,
@@ -241,7 +242,7 @@ struct Hits {
 
 const WINDOW: Duration = Duration::from_millis(1100);
 
-/// Who is woken late, with the last tick and this at once, may take either: so they are far apart.
+/// Far from the last tick: a goroutine that is woken late, with both ready, may take either.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 
 impl Hits {
@@ -249,7 +250,7 @@ impl Hits {
         Hits { start: Instant::now(), count: AtomicUsize::new(0), late: AtomicBool::new(false) }
     }
 
-    /// What should have come, or been done, at `due` is here now.
+    /// Records that something that was due at `due` has happened now.
     fn came(&self, due: Instant) {
         if due.elapsed() >= ms(50) {
             self.late.store(true, Ordering::SeqCst);
@@ -277,7 +278,7 @@ fn select() {
     let hits = Hits::new();
     let r1 = tick(ms(200));
     let r2 = tick(ms(300));
-    // The last ticks of a late ticker are past the window.
+    // The last ticks of a late ticker are outside the window.
     hits.came(hits.start);
 
     scope(|scope| {
@@ -319,7 +320,7 @@ fn ready() {
     let hits = Hits::new();
     let r1 = tick(ms(200));
     let r2 = tick(ms(300));
-    // The last ticks of a late ticker are past the window.
+    // The last ticks of a late ticker are outside the window.
     hits.came(hits.start);
 
     scope(|scope| {

@@ -524,7 +524,8 @@ fn recv_in_send() {
 
     scope(|scope| {
         scope.spawn(|_| {
-            // Who receives before the one in the `select!` takes its message, and it waits for ever.
+            // If this received before the `select!`, it would take the message, and the `select!`
+            // would wait for ever.
             thread::sleep(ms(2000));
             r.recv()
         });

@@ -1,4 +1,4 @@
-//! What the tests of sockets share.
+//! Helpers for the tests of sockets.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -7,20 +7,20 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Far longer than anything here takes; only hangs come this far.
+/// Far longer than anything here takes: only a hang reaches it.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
 
-/// A moment in the past.
+/// A time in the past.
 pub(crate) fn past() -> Option<Instant> {
     Some(Instant::now() - Duration::from_millis(1))
 }
 
-/// A moment `ms` milliseconds from now.
+/// `ms` milliseconds from now.
 pub(crate) fn in_ms(ms: u64) -> Option<Instant> {
     Some(Instant::now() + Duration::from_millis(ms))
 }
 
-/// Lets time go by without holding a P.
+/// Sleeps without holding a P.
 pub(crate) fn pause(d: Duration) {
     gort::blocking(|| std::thread::sleep(d));
 }
@@ -29,7 +29,7 @@ pub(crate) fn pause_ms(ms: u64) {
     pause(Duration::from_millis(ms));
 }
 
-/// The error is a missed deadline, in kind and in words.
+/// Checks that the error is a missed deadline, by kind and text.
 #[track_caller]
 pub(crate) fn assert_timeout<T: std::fmt::Debug>(result: io::Result<T>) {
     let e = result.expect_err("a deadline must be missed");
@@ -37,7 +37,7 @@ pub(crate) fn assert_timeout<T: std::fmt::Debug>(result: io::Result<T>) {
     assert_eq!(e.to_string(), "i/o timeout");
 }
 
-/// The error is a closed handle, in kind and in words.
+/// Checks that the error is a closed handle, by kind and text.
 #[track_caller]
 pub(crate) fn assert_closed<T: std::fmt::Debug>(result: io::Result<T>) {
     let e = result.expect_err("the socket is closed");
@@ -45,7 +45,7 @@ pub(crate) fn assert_closed<T: std::fmt::Debug>(result: io::Result<T>) {
     assert_eq!(e.to_string(), "use of closed network connection");
 }
 
-/// A stream, whatever its family.
+/// A stream of any family.
 pub(crate) trait Conn: Send + Sync + Sized + 'static {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
@@ -117,14 +117,15 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// A listener on a loopback address that nobody else uses, so that its port stays free when it is closed.
+/// A listener on a loopback address that nothing else uses, so its port stays free when it is
+/// closed.
 pub(crate) fn listen_apart(last: u8) -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((std::net::Ipv4Addr::new(127, 71, 79, last), 0)).unwrap();
     let addr = listener.local_addr().unwrap();
     (listener, addr)
 }
 
-/// Who connected, who accepted.
+/// The two ends of a connection: the client, then the server's side.
 pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     let (listener, addr) = listen();
     let client = TcpStream::connect(addr).unwrap();
@@ -138,8 +139,8 @@ pub(crate) fn socket_path(name: &str) -> std::path::PathBuf {
     std::env::temp_dir().join(format!("gort-{}-{name}.sock", std::process::id()))
 }
 
-/// True in a child process that runs only the test `name`. Else runs that child, with a limit, and gives what it
-/// printed to `check` after it ended well.
+/// Returns true in a child process that runs only the test `name`. Otherwise runs that child, with
+/// a limit, and gives its output to `check` when it has succeeded.
 pub(crate) fn in_child(name: &str, check: impl FnOnce(&str)) -> bool {
     const KEY: &str = "GORT_NET_TEST";
     if std::env::var_os(KEY).is_some_and(|v| v == name) {
@@ -152,7 +153,7 @@ pub(crate) fn in_child(name: &str, check: impl FnOnce(&str)) -> bool {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Each pipe has a reader, so that a talkative child does not block.
+    // Each pipe has a reader, so that a child with much output does not block.
     let mut stdout = child.stdout.take().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let read = |pipe: &mut dyn Read| {

@@ -1,11 +1,11 @@
-//! What the tests of locks, contexts, groups and futures share.
+//! Helpers for the tests of locks, contexts, groups and futures.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use gort::sync::{Condvar, Mutex};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Longer than any test here takes; only a hang reaches it.
+/// Longer than any test here takes: only a hang reaches it.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
 
 /// Runs `f` as a goroutine and fails if it hangs.
@@ -33,7 +33,7 @@ pub(crate) fn nap(d: Duration) {
     assert!(Instant::now() >= until, "never early");
 }
 
-/// Naps until `done` says so.
+/// Naps until `done` is true.
 pub(crate) fn until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -57,19 +57,19 @@ impl Task {
     pub(crate) fn join(self) {
         match self {
             Task::Goroutine(handle) => assert!(handle.join().is_ok(), "the goroutine panicked"),
-            // The thread waits for goroutines, so nobody may keep a P while waiting for it.
+            // The thread waits for goroutines, so waiting for it must not occupy a P.
             Task::Thread(handle) => gort::blocking(|| handle.join()).expect("the thread panicked"),
         }
     }
 }
 
-/// `n` tasks, half goroutines, half threads, all of them joined.
+/// Starts `n` tasks, half of them goroutines and half threads, and joins them.
 pub(crate) fn in_parallel<F: FnOnce() + Send + 'static>(n: usize, mut make: impl FnMut(usize) -> F) {
     let tasks: Vec<_> = (0..n).map(|i| spawn_mixed(i, make(i))).collect();
     tasks.into_iter().for_each(Task::join);
 }
 
-/// A small generator, seeded from the clock or from `GORT_TEST_SEED`; prints what repeats the run.
+/// A small generator, seeded from the clock or from `GORT_TEST_SEED`; prints the seed.
 pub(crate) struct Rng(u64);
 
 impl Rng {

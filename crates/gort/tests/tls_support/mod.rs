@@ -1,5 +1,5 @@
-//! What a thread may do with its thread-locals, done by goroutines that park in between: the rows that hold in both modes. `own.rs` has
-//! those that need goroutines to own their thread-locals.
+//! What a thread may do with its thread-locals, done by goroutines that park in between: the rows
+//! for both modes. `own.rs` has the rows that need goroutines to own their thread-locals.
 
 use gort::chan;
 use std::backtrace::Backtrace;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-/// Parks of a goroutine.
+/// How often a goroutine parks.
 pub(crate) const PARKS: usize = 20;
 
-/// The kernel's id of the thread that this runs on.
+/// The kernel's id of the current thread.
 #[inline(never)]
 pub(crate) fn kernel_tid() -> i32 {
     // SAFETY: gettid has no preconditions.
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
-/// Parks so that whoever is free goes on with us.
+/// Parks, so that any free thread may continue the goroutine.
 pub(crate) fn park(i: usize) {
     if i.is_multiple_of(2) {
         gort::yield_now()
@@ -36,7 +36,7 @@ pub(crate) fn many(n: usize, body: impl Fn(usize) + Send + Sync + 'static) {
     all.into_iter().for_each(|h| h.join().unwrap());
 }
 
-/// Parks in its drop, which comes while unwinding.
+/// Parks in its drop, during unwinding.
 struct ParksInDrop {
     same_thread: bool,
 }
@@ -48,18 +48,18 @@ impl Drop for ParksInDrop {
             assert!(std::thread::panicking());
             park(i);
             assert!(std::thread::panicking());
-            assert!(!self.same_thread || thread == kernel_tid(), "one that unwinds has migrated");
+            assert!(!self.same_thread || thread == kernel_tid(), "a goroutine that unwinds has migrated");
         }
     }
 }
 
-/// The panic count follows the goroutine, also through parks in destructors while unwinding.
+/// The panic count follows the goroutine, also through parks in destructors during unwinding.
 pub(crate) fn panic_count(same_thread: bool) {
     many(200, move |id| {
         for _ in 0..3 {
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 let _parks = ParksInDrop { same_thread };
-                std::panic::resume_unwind(Box::new(id)); // counted as a panic, without a message
+                std::panic::resume_unwind(Box::new(id)); // Counts as a panic, without a message.
             }));
             assert_eq!(*caught.unwrap_err().downcast_ref::<usize>().unwrap(), id);
             assert!(!std::thread::panicking());
@@ -79,7 +79,7 @@ unsafe impl Send for PthreadMutex {}
 
 impl PthreadMutex {
     pub(crate) fn new(kind: c_int) -> PthreadMutex {
-        // SAFETY: attributes are initialised before use; the mutex lies in a box for good.
+        // SAFETY: attributes are initialised before use; the mutex stays in its box.
         unsafe {
             let mutex = Box::new(std::cell::UnsafeCell::new(std::mem::zeroed()));
             let mut attr: libc::pthread_mutexattr_t = std::mem::zeroed();
@@ -96,12 +96,13 @@ impl PthreadMutex {
     }
 
     pub(crate) fn unlock(&self) -> c_int {
-        // SAFETY: an initialised mutex; of the kinds used here, an unlock by a stranger is an error, not undefined.
+        // SAFETY: an initialised mutex. For the kinds used here an unlock by another owner is an
+        // error, not undefined behaviour.
         unsafe { libc::pthread_mutex_unlock(self.0.get()) }
     }
 }
 
-/// What is allocated on one thread is freed on another, while both go on.
+/// Memory that is allocated on one thread is freed on another, while both go on.
 pub(crate) fn malloc_and_free_elsewhere() {
     let (tx, rx) = chan::bounded::<Vec<u8>>(64);
     let free = gort::go(move || {
@@ -137,7 +138,8 @@ pub(crate) fn name_lookups() {
     });
 }
 
-/// `setuid` and its family interrupt every thread and wait for each: here with ids that change nothing, while others run.
+/// `setuid` and its family interrupt every thread and wait for each. Here the ids change nothing,
+/// and other goroutines run meanwhile.
 pub(crate) fn setuid_family() {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let busy: Vec<_> = (0..8)
@@ -175,7 +177,7 @@ pub(crate) fn backtrace_ends() {
     });
 }
 
-/// Promise 1: nothing but an explicit park migrates.
+/// Promise 1: only an explicit park migrates a goroutine.
 pub(crate) fn only_parks_migrate() {
     let (tx, rx) = chan::bounded::<usize>(4);
     many(64, move |id| {
@@ -194,7 +196,7 @@ pub(crate) fn only_parks_migrate() {
     });
 }
 
-/// Promise 3: `lock_os_thread` stops migration, and the thread id that libc knows is the kernel's meanwhile.
+/// Promise 3: `lock_os_thread` stops migration, and meanwhile libc's thread id is the kernel's.
 pub(crate) fn locked_goroutines_stay() {
     many(16, |_| {
         let lock = gort::lock_os_thread();
@@ -204,7 +206,7 @@ pub(crate) fn locked_goroutines_stay() {
             park(i);
             assert_eq!(kernel_tid(), thread);
             if i == PARKS / 2 {
-                // SAFETY: plain use of a mutex that nobody else knows. glibc keeps the owner's thread id in it.
+                // SAFETY: plain use of a local mutex. glibc keeps the owner's thread id in it.
                 let owner = unsafe {
                     let mutex = PthreadMutex::new(libc::PTHREAD_MUTEX_RECURSIVE);
                     assert!(mutex.try_lock());

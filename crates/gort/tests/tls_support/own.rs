@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Goroutines at once.
 const GOROUTINES: usize = 2_000;
 
-/// How long something that must happen may take before it counts as a hang.
+/// After how long a wait counts as a hang.
 const HANG: Duration = Duration::from_secs(60);
 
 thread_local! {
@@ -22,13 +22,13 @@ thread_local! {
     static LAZY: RefCell<Vec<usize>> = RefCell::new(Vec::with_capacity(4));
 }
 
-/// Values, addresses and borrows last across parks; and the parks do migrate.
+/// Values, addresses and borrows last across parks, and the parks do migrate.
 pub(crate) fn values_addresses_and_borrows() {
     let moved = Arc::new(AtomicUsize::new(0));
     let start = Instant::now();
-    // A loaded machine may run them all on one thread.
+    // A loaded machine may run all goroutines on one thread.
     while moved.load(SeqCst) == 0 {
-        assert!(start.elapsed() < HANG, "nobody migrated: this has shown nothing");
+        assert!(start.elapsed() < HANG, "no goroutine migrated, so this shows nothing");
         let count = moved.clone();
         many(GOROUTINES, move |id| {
             let address = CONST.with(|c| c.as_ptr() as usize);
@@ -41,7 +41,7 @@ pub(crate) fn values_addresses_and_borrows() {
                     lazy.push(id);
                     assert_eq!(CONST.get(), id);
                     assert_eq!(CONST.with(|c| c.as_ptr() as usize), address);
-                    LAZY.with(|l| assert!(l.try_borrow().is_err(), "somebody else's vector"));
+                    LAZY.with(|l| assert!(l.try_borrow().is_err(), "another goroutine's vector"));
                     count.fetch_add(
                         usize::from(std::mem::replace(&mut thread, kernel_tid()) != thread),
                         SeqCst,
@@ -53,10 +53,10 @@ pub(crate) fn values_addresses_and_borrows() {
     }
 }
 
-/// `errno` is a place of one's own.
+/// Each goroutine has its own `errno`.
 pub(crate) fn errno() {
     many(GOROUTINES, |id| {
-        // SAFETY: the address of this thread's (goroutine's) errno, which is writable.
+        // SAFETY: the address of this goroutine's errno, which is writable.
         let place = unsafe { libc::__errno_location() };
         for i in 0..PARKS {
             park(i);
@@ -70,7 +70,7 @@ pub(crate) fn errno() {
     });
 }
 
-/// Who one is does not change, and two at once are not the same.
+/// A goroutine's thread identity does not change, and two goroutines do not share one.
 pub(crate) fn thread_identity() {
     let alive = Arc::new(Mutex::new(HashSet::new()));
     many(200, move |_| {
@@ -87,7 +87,7 @@ pub(crate) fn thread_identity() {
 /// std's reentrant lock of stdout is held across parks, and taken again by its owner.
 pub(crate) fn stdout_lock() {
     many(20, |_| {
-        // Others hold it across their parks: wait for it as for anything that blocks the thread.
+        // Others hold it across their parks, so this wait may block the thread.
         let mut held = gort::blocking(|| std::io::stdout().lock());
         for i in 0..5 {
             park(i);
@@ -97,7 +97,7 @@ pub(crate) fn stdout_lock() {
     });
 }
 
-/// Recursive mutexes know their owner across parks, and strangers.
+/// Recursive mutexes recognise their owner across parks, and refuse others.
 pub(crate) fn recursive_mutex() {
     let mutex = Arc::new(PthreadMutex::new(libc::PTHREAD_MUTEX_RECURSIVE));
     let inside = Arc::new(AtomicUsize::new(0));
@@ -123,7 +123,7 @@ pub(crate) fn recursive_mutex() {
     assert!(had.load(SeqCst) > 0);
 }
 
-/// What a crate keeps per thread and hands out by reference: rand's generator.
+/// State that a crate keeps per thread and hands out by reference: rand's generator.
 pub(crate) fn thread_rng() {
     many(500, |_| {
         use rand::RngCore;
@@ -154,7 +154,7 @@ pub(crate) fn epoch_guard() {
 const LIBRARY: &str =
     "__thread long mine = 41; long *place(void) { return &mine; } long bump(void) { return ++mine; }";
 
-/// A library that is loaded when goroutines run already has its thread-locals in each of them.
+/// A library that is loaded while goroutines run has its thread-locals in each of them.
 pub(crate) fn dlopened_library() {
     let dir = std::env::temp_dir().join(format!("gort-dlopen-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -195,7 +195,7 @@ fn use_library((place, bump): (usize, usize)) {
         )
     };
     let own = place();
-    // SAFETY: our own copy of the library's thread-local.
+    // SAFETY: this goroutine's own copy of the library's thread-local.
     unsafe { *own = 0 };
     for i in 0..PARKS {
         park(i);
@@ -204,12 +204,12 @@ fn use_library((place, bump): (usize, usize)) {
     }
 }
 
-/// libc says of the stack what is true.
+/// libc reports the true bounds of the stack.
 pub(crate) fn own_stack_bounds() {
     many(20, |i| {
         park(i);
         let here = &raw const i as usize;
-        // SAFETY: plain use of pthread attributes on oneself.
+        // SAFETY: plain use of pthread attributes of the current thread.
         unsafe {
             let mut attr: libc::pthread_attr_t = std::mem::zeroed();
             assert_eq!(libc::pthread_getattr_np(libc::pthread_self(), &mut attr), 0);
@@ -243,7 +243,7 @@ pub(crate) fn fork() {
                 unsafe { libc::_exit(if fine { 0 } else { 1 }) };
             }
             let mut status = 0;
-            // SAFETY: waits for our own child.
+            // SAFETY: waits for a child of this process.
             gort::blocking(|| unsafe { libc::waitpid(child, &mut status, 0) });
             assert_eq!(status, 0, "the child ended badly");
         }
@@ -262,7 +262,7 @@ impl Drop for CountsDrop {
     }
 }
 
-/// Slots that a peak left behind are given up, and then the destructors of their thread-locals run.
+/// Slots that a peak has left are given up, and then the destructors of their thread-locals run.
 pub(crate) fn destructors_of_given_up_slots() {
     thread_local!(static COUNTS: CountsDrop = const { CountsDrop });
     let (hold, held) = chan::bounded::<()>(0);
@@ -287,20 +287,20 @@ pub(crate) fn destructors_of_given_up_slots() {
     }
 }
 
-/// Where the debugger is to find us.
+/// The function that the debugger must find.
 #[inline(never)]
 fn find_me_in_the_debugger(announce: impl FnOnce()) {
     announce();
     std::hint::black_box(std::io::read_to_string(std::io::stdin()).unwrap());
 }
 
-/// What the child of [`debugger_backtrace`] does: waits inside `blocking` until its stdin is closed.
+/// The child of [`debugger_backtrace`]: waits inside `blocking` until its stdin is closed.
 pub(crate) fn wait_for_the_debugger() {
     gort::go(|| gort::blocking(|| find_me_in_the_debugger(|| println!("ready")))).join().unwrap();
 }
 
-/// A debugger that stops the process can walk the stack of a goroutine that runs, to its first frame. `child` runs
-/// [`wait_for_the_debugger`].
+/// A debugger that stops the process can walk the stack of a running goroutine to its first frame.
+/// `child` runs [`wait_for_the_debugger`].
 pub(crate) fn debugger_backtrace(mut child: Command) {
     use std::io::{BufRead, BufReader};
     if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
