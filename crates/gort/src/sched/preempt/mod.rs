@@ -232,11 +232,15 @@ pub struct NoPreempt {
     owner: Owner,
 }
 
-/// Keeps the calling goroutine from being preempted by a signal until the guard is dropped: for code that must not be interrupted
-/// by `SIGURG`, such as system calls that do not restart. Guards nest. On a plain thread this does
-/// nothing, nor does a guard that outlives its goroutine, in a `thread_local!`.
+/// Keeps gort from stopping the calling goroutine by a signal, in the middle of its code, until the
+/// guard is dropped. Guards nest.
 ///
-/// The goroutine keeps its P meanwhile, so others may have to wait: keep it short. Calls of gort that park do so as always.
+/// The thread may still get a `SIGURG`: its handler then leaves the goroutine alone, but a system
+/// call may see `EINTR`. On a plain thread this does nothing, nor does a guard that outlives its
+/// goroutine, in a `thread_local!`.
+///
+/// The goroutine keeps its P meanwhile, so others may have to wait: keep it short. Calls of gort
+/// that park do so as always, and other calls of gort may still let other goroutines run.
 ///
 /// # Blocking
 ///
@@ -247,7 +251,7 @@ pub struct NoPreempt {
 /// ```
 /// gort::run(|| {
 ///     let _guard = gort::no_preempt();
-///     // nothing here sees EINTR because of gort
+///     // no signal stops the goroutine here
 /// })
 /// ```
 pub fn no_preempt() -> NoPreempt {
