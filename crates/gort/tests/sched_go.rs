@@ -1171,3 +1171,26 @@ fn a_clone_that_panics_starts_no_goroutine() {
     }
     ends_well_in_both_modes("a_clone_that_panics_starts_no_goroutine", "2");
 }
+
+/// The error of `join` goes through `?` beside the error of the goroutine's own result.
+#[test]
+fn errors_of_join_compose() {
+    fn both(fails: bool) -> std::io::Result<u32> {
+        gort::run(|| {
+            let h = gort::go(move || match fails {
+                true => panic!("it fails"),
+                false => Ok::<u32, std::io::Error>(7),
+            });
+            h.join()?
+        })
+    }
+    fn any(e: gort::JoinError) -> Box<dyn std::error::Error + Send + Sync> {
+        e.into()
+    }
+    assert_eq!(both(false).unwrap(), 7);
+    let error = both(true).unwrap_err();
+    assert_eq!(error.to_string(), "the goroutine panicked: it fails");
+    assert!(error.get_ref().is_some_and(|inner| inner.is::<gort::JoinError>()));
+    let error = gort::run(|| gort::go(|| gort::goexit()).join().map_err(any).unwrap_err());
+    assert_eq!(error.to_string(), "the goroutine called goexit");
+}

@@ -527,6 +527,17 @@ impl fmt::Display for JoinError {
 
 impl std::error::Error for JoinError {}
 
+// SAFETY: by reference the payload is only asked for its type, and read if that is `&str`, `String` or
+// `Goexit`, which may be read from several threads.
+unsafe impl Sync for JoinError {}
+
+/// So that `handle.join()??` works in a function that gives an `io::Result`.
+impl From<JoinError> for io::Error {
+    fn from(e: JoinError) -> io::Error {
+        io::Error::other(e)
+    }
+}
+
 /// The payload of `goexit`.
 struct Goexit;
 
