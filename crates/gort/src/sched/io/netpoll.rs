@@ -1,8 +1,10 @@
-//! The netpoller: turns the poller's tokens into goroutines, and deadlines and `close` into wake-ups.
+//! The netpoller: turns the poller's tokens into goroutines, and deadlines and `close` into
+//! wake-ups.
 //!
 //! # Role
-//! A socket of `net/` owns an [`IoHandle`]: the right to a *poll descriptor*. The scheduler calls [`poll`] from
-//! `find` and sysmon and makes ready what comes back; [`wake`] breaks a poll that sleeps.
+//! A socket of `net/` owns an [`IoHandle`]: the right to a *poll descriptor*. The scheduler calls
+//! [`poll`] from `find` and sysmon, and makes ready what comes back. [`wake`] breaks a poll that
+//! sleeps.
 //!
 //! # A poll descriptor
 //! ```text
@@ -10,18 +12,22 @@
 //!              write: Direction { NIL | READY | waiter, flags }   write_timer    lock (timers, close)
 //!                                                                  epoll's token = tag · index
 //! ```
-//! Descriptors live in a table that only grows, and go round through a free list: whoever got a token or a pointer to
-//! one from somewhere may always look at it. What it finds may belong to another socket by now. The tag, which counts
-//! the uses, tells stale events apart; one that slips through all the same (the use ended after the look at the tag)
-//! is a spurious wake-up, and every operation tries its system call again after a wake-up.
+//! Descriptors live in a table that only grows, and are reused through a free list. So code that
+//! has a token of a descriptor, or a pointer to it, may always look at it, but it may belong to
+//! another socket by now. The tag counts the uses and so tells stale events apart. A stale event
+//! can still slip through, if the use ended after the look at the tag. That is a spurious wake-up,
+//! and every operation tries its system call again after a wake-up.
 //!
 //! # Invariants
-//! 1. `word.rs`: who enrols, who takes out, and why no readiness, deadline or close is lost.
+//! 1. `direction.rs` says what enrols and what takes out, and why no readiness, deadline or close
+//!    is lost.
 //! 2. A handle has one operation at a time in each direction; `net/` serialises them.
-//! 3. A direction's timer is started and stopped under the descriptor's lock. `TimerNode::stop` waits for a firing that
-//!    is under way, so after it EXPIRED can be cleared and stays cleared. Firing takes no lock.
-//! 4. `waiters` counts from before a park until after it: zero means that nobody is parked for I/O.
-//! 5. Locks: the descriptor's, then a timer heap's. Wakes are made ready with none held.
+//! 3. A direction's timer is started and stopped under the descriptor's lock. `TimerNode::stop`
+//!    waits for a firing that is under way, so after it EXPIRED can be cleared and stays cleared.
+//!    Firing takes no lock.
+//! 4. `waiters` counts from before a park until after it: zero means that nothing is parked for
+//!    I/O.
+//! 5. Order of locks: the descriptor's, then a timer heap's. Wakes are made ready with none held.
 //!
 //! # Protocol
 //! ```text
@@ -32,14 +38,16 @@
 //!   4. woken by an edge: clear,     4. select the waiter
 //!      go to 2
 //! ```
-//! A waiter woken by a deadline looks at the flag again and goes on waiting if the deadline was moved meanwhile. A
-//! call's own time-out ([`IoHandle::wait`]) is a timer of the waiter's that takes the waiter out without
-//! setting a flag.
+//! A waiter woken by a deadline looks at the flag again, and goes on waiting if the deadline was
+//! moved meanwhile. A call's own time-out ([`IoHandle::wait`]) is a timer of the waiter's. It takes
+//! the waiter out without setting a flag.
 //!
 //! # Rejected
-//! Sequence numbers for timers, as in Go: our `stop` is exact, so a timer that was stopped is not heard of again. The
-//! pointer of the descriptor as the token: 16 bits of tag would be left. One timer for both directions: firing can
-//! wake one waiter only, and read and write deadlines differ more often than not.
+//! - Sequence numbers for timers, as in Go. Here `stop` is exact: a stopped timer does not fire
+//!   later.
+//! - The pointer of the descriptor as the token. Only 16 bits would be left for the tag.
+//! - One timer for both directions. Firing can wake one waiter only, and read and write deadlines
+//!   differ more often than not.
 
 use super::direction::{Barred, Direction};
 use crate::poll::{Events, Interrupted, Poller};
@@ -68,11 +76,12 @@ pub(crate) enum Mode {
     Write,
 }
 
-// ------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Poll descriptors
-// ------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
-/// See the module's head. A line of its own, so that two sockets' pollers and users do not meet.
+/// See the module's head. It has cache lines of its own, so that pollers and users of two sockets
+/// do not share one.
 #[repr(align(64))]
 pub(crate) struct PollDesc {
     pub(crate) read: Direction,
@@ -85,7 +94,8 @@ pub(crate) struct PollDesc {
     pub(crate) lock: Lock<()>,
     pub(crate) read_timer: TimerNode,
     pub(crate) write_timer: TimerNode,
-    /// Of reads and writes, 0 for none: a timer may be late, and an operation that begins looks itself. Written under the lock.
+    /// The deadlines of reads and of writes, 0 for none. A timer may be late, so an operation that
+    /// begins looks here itself. Written under the lock.
     pub(crate) deadlines_ns: [AtomicU64; 2],
     next_free: AtomicPtr<PollDesc>,
 }
@@ -128,8 +138,9 @@ impl PollDesc {
 /// Selects a waiter that was taken out of a word.
 pub(crate) fn select(waiter: Option<NonNull<()>>, token: usize) -> Wake {
     let Some(waiter) = waiter else { return Wake::NONE };
-    // SAFETY: the pointer came from `WaiterRef::to_ptr` in `park`, whose waiter does not leave before it is
-    // selected, and only we may do that because we took it out (`direction.rs`, invariant 2).
+    // SAFETY: the pointer came from `WaiterRef::to_ptr` in `park`, whose waiter does not leave
+    // before it is selected, and only we may do that because we took it out (`direction.rs`,
+    // invariant 2).
     let waiter = unsafe { WaiterRef::from_ptr(waiter) };
     waiter.try_select(token).expect("only the party that took the waiter out ends its wait")
 }
@@ -137,14 +148,15 @@ pub(crate) fn select(waiter: Option<NonNull<()>>, token: usize) -> Wake {
 /// A deadline has come. `arg` is the `Direction`.
 ///
 /// # Safety
-/// `arg` points to a `Direction` that is alive (`TimerNode::start` asks for that until `stop` has returned).
+/// `arg` points to a `Direction` that is alive (`TimerNode::start` asks for that until `stop` has
+/// returned).
 pub(crate) unsafe fn fire_deadline(arg: *const (), _seq: usize) -> Wake {
     // SAFETY: the caller's promise.
     let direction = unsafe { &*arg.cast::<Direction>() };
     select(direction.fail(Barred::Expired), BARRED_TOKEN)
 }
 
-/// The time-out of a call has come. `arg` is the `Direction` it waits in.
+/// The time-out of a call has come. `arg` is the `Direction` that the call waits in.
 ///
 /// # Safety
 /// As for `fire_deadline`.
@@ -170,7 +182,8 @@ struct Free {
     chunks_made: usize,
 }
 
-// SAFETY: the pointer is to descriptors, which are Sync and live for ever; it is used under the lock.
+// SAFETY: the pointer is to descriptors, which are Sync and live for ever. It is used under the
+// lock.
 unsafe impl Send for Free {}
 
 pub(crate) static TABLE: Table = Table {
@@ -192,8 +205,8 @@ impl Table {
         if chunk.is_null() {
             return None;
         }
-        // SAFETY: chunk `k` holds the indices `chunk_begin(k)..chunk_begin(k + 1)`, by the choice of `k` ours is one
-        // of them, and chunks are leaked.
+        // SAFETY: chunk `k` holds the indices `chunk_begin(k)..chunk_begin(k + 1)`, `index` is one
+        // of them by the choice of `k`, and chunks are leaked.
         Some(unsafe { &*chunk.add(index - Table::chunk_begin(k)) })
     }
 
@@ -232,13 +245,14 @@ impl Table {
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // The scheduler's side
-// ------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 static POLLER: Line<AtomicPtr<Poller>> = Line::new(AtomicPtr::new(null_mut()));
 
-/// Who is parked for I/O, in shares so that parks on different Ps do not meet on one cache line.
+/// How many are parked for I/O, in shares, so that parks on different Ps do not meet on one cache
+/// line.
 static WAITERS: [Share; 8] = [const { Share(AtomicUsize::new(0)) }; 8];
 
 #[repr(align(64))]
@@ -262,12 +276,12 @@ pub(crate) fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Where those are counted that wait for the descriptor `index`.
+/// The count of what waits for the descriptor `index`; other descriptors share it.
 pub(crate) fn waiting(index: u32) -> &'static AtomicUsize {
     &WAITERS[index as usize % WAITERS.len()].0
 }
 
-/// How many are parked for I/O; exactly zero when nobody is.
+/// How many are parked for I/O; exactly zero when none is.
 pub(crate) fn waiters() -> usize {
     WAITERS.iter().map(|share| share.0.load(Relaxed)).sum()
 }
@@ -277,11 +291,13 @@ pub(crate) fn counters() -> (usize, usize) {
     (POLLS.load(Relaxed), EVENTS.load(Relaxed))
 }
 
-/// Waits for I/O, at most `timeout_ns` (`None`: for ever, `Some(0)`: only looks), and gives the waiters that may go on
-/// to `ready`. Returns how many there were (a [`Wake`] of one that had not parked yet does nothing).
+/// Waits for I/O, at most `timeout_ns` (`None`: for ever, `Some(0)`: only looks), and gives the
+/// waiters that may go on to `ready`. Returns how many there were (the [`Wake`] of a waiter that
+/// had not parked yet does nothing).
 ///
-/// Returns early after [`wake`] and after a signal; the caller looks around and computes its time-out anew. Any number
-/// of Ms may be in here. The M sleeps in the kernel: it must not hold a P or a raw lock.
+/// Returns early after [`wake`] and after a signal. The caller then looks for work and computes its
+/// time-out anew. Any number of Ms may be in here. An M that sleeps here sleeps in the kernel: it
+/// must not hold a P or a raw lock.
 pub(crate) fn poll(timeout_ns: Option<u64>, ready: &mut dyn FnMut(Wake)) -> usize {
     let Some(poller) = poller() else { return 0 };
     let mut events = Events::new();
@@ -292,7 +308,8 @@ pub(crate) fn poll(timeout_ns: Option<u64>, ready: &mut dyn FnMut(Wake)) -> usiz
     }
     let mut seen = 0;
     let mut woken = 0;
-    // Of many sockets neither descriptors nor waiters are in the cache: each step asks for what the next one touches.
+    // With many sockets, neither descriptors nor waiters are in the cache: each step prefetches
+    // what the next one touches.
     let mut events = events.iter().peekable();
     while events.peek().is_some() {
         let mut some = [const { None }; TOGETHER];
@@ -323,7 +340,8 @@ pub(crate) fn poll(timeout_ns: Option<u64>, ready: &mut dyn FnMut(Wake)) -> usiz
 /// How many events a step of [`poll`] takes.
 const TOGETHER: usize = 16;
 
-/// Breaks a [`poll`] that sleeps, or the next one that would. While one such wake is pending, more cost one atomic step.
+/// Breaks a [`poll`] that sleeps, or the next one that would. While such a wake is pending, another
+/// one costs one atomic step.
 pub(crate) fn wake() {
     if let Some(poller) = poller() {
         poller.wake();

@@ -1,6 +1,7 @@
-//! From one goroutine straight to the next, without the scheduler's loop between.
+//! Switching from one goroutine straight to the next, without the scheduler's loop in between.
 //!
-//! The way through g0 costs two switches and two writes of the FS base. Where the next goroutine is at hand, who leaves switches to it:
+//! Going through g0 costs two switches and two writes of the FS base. Where the next goroutine is
+//! at hand, the goroutine that leaves switches to it:
 //!
 //! ```text
 //!   predecessor, pinned                                    successor: a goroutine, or g0
@@ -11,22 +12,26 @@
 //! ```
 //!
 //! # Invariants
-//! 1. `m.left` is set right before a switch and taken right after it, on the same M, by whoever comes next: by g0 after
-//!    [`M::resume`], by a goroutine in [`arrive`]. So a park is committed, and who yields is queued, when its registers are saved and
-//!    nobody is on its stack any more: as if g0 had done it.
-//! 2. From before it takes the successor until that has arrived, the thread is pinned: no signal stops it in between. The depth is a
-//!    thread-local, so who is suspended by its own switch has a depth of one in its block (shared mode: the thread has); `arrive`
-//!    takes that back, g0 brings it along (`schedule.rs`), and a fresh block is given it (`attach`).
-//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then,
-//!    unless the slice is for others (`policy/`), the ring, with nothing due before them (a timer
-//!    may be some microseconds late). It must have a stack, which is there, or get one that is
-//!    warm, and be bound to no M; else g0 gets it, as `m.found`, and runs it before it
-//!    resumes anybody else on this M.
-//! 4. Who yields where nobody is queued goes on at once, as `find` would have let it; every 61st time it goes through g0 all the same,
-//!    which looks elsewhere.
-//! 5. Who ends here is bound to no M and keeps its slot warm; the successor, on another stack, puts that away.
+//! 1. `m.left` is set right before a switch and taken right after it, on the same M, by what runs
+//!    next: by g0 after [`M::resume`], by a goroutine in [`arrive`]. So a park is committed, and a
+//!    goroutine that yields is queued, only when its registers are saved and nothing runs on its
+//!    stack any more: as if g0 had done it.
+//! 2. The thread is pinned from before the successor is taken until it has arrived: no signal stops
+//!    the thread in between. The pin depth is a thread-local. So a goroutine that is suspended by
+//!    its own switch has a depth of one in its block (in shared mode, the thread has it). `arrive`
+//!    takes that one back, g0 adds it before it resumes (`schedule.rs`), and a fresh block is given
+//!    it (`attach`).
+//! 3. A successor is taken only where `find` would have taken the same one: first `next`, then the
+//!    ring, unless the slice is for others (`policy/`). Nothing may be due before them (a timer may
+//!    be some microseconds late). The successor must be bound to no M, and must have a stack that
+//!    is there or get a warm one. Else g0 gets it, as `m.found`, and runs it before it resumes any
+//!    other goroutine on this M.
+//! 4. A goroutine that yields while none is queued goes on at once, as `find` would have let it.
+//!    Every 61st time it goes through g0 all the same, which looks elsewhere.
+//! 5. A goroutine that ends here is bound to no M and keeps its slot warm. The successor, on
+//!    another stack, puts that slot away.
 //!
-//! Model: `crates/gort-models/tests/direct.rs`, over this very file.
+//! Model: `crates/gort-models/tests/direct.rs`, which includes this file.
 
 use crate::sched::core::frozen;
 use crate::sched::core::g::G;
@@ -42,7 +47,8 @@ use crate::sys::sync::Ordering::*;
 use crate::sys::{clock, pin};
 use std::ptr::from_ref;
 
-/// Switches away from `g`, which says by `action` what it waits for; returns when it goes on, perhaps on another M.
+/// Switches away from `g`; `action` says what it wants. Returns when `g` goes on, perhaps on
+/// another M.
 ///
 /// # Safety
 /// The caller is `g`, on the M `m`.
@@ -81,8 +87,8 @@ unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
     }
 }
 
-/// A slice that ends as `g` begins to wait is charged to it, unless there is one that it has handed
-/// over to.
+/// Charges a slice that ends as `g` begins to wait to `g`, unless `g` has handed over to a
+/// goroutine in `next`.
 fn charge_if_over(m: &M, g: &G) {
     let p = m.p.get().expect("a goroutine runs with a P");
     if p.preempt.load(Relaxed) && p.runq.peek_next().is_none() {
@@ -90,7 +96,7 @@ fn charge_if_over(m: &M, g: &G) {
     }
 }
 
-/// A goroutine begins, or goes on: settles what its predecessor left. The end of being pinned.
+/// Called where a goroutine begins or goes on: settles what its predecessor left, and unpins.
 #[inline]
 pub(crate) fn arrive() {
     let m = m::current().expect("a goroutine runs on an M");
@@ -100,7 +106,7 @@ pub(crate) fn arrive() {
     pin::leave();
 }
 
-/// Does what `left` wants, which was on this M before and is bound to none.
+/// Does what `left` wants. It ran on this M before, and is bound to none.
 #[inline]
 fn settle(m: &'static M, left: &'static G) {
     match m.action.get() {
@@ -115,8 +121,8 @@ fn settle(m: &'static M, left: &'static G) {
             let p = m.p.get().expect("a goroutine runs with a P");
             // SAFETY: it has left its stack to this M, which has `p`.
             unsafe { ready::yielded(p, left, AfterYield::Queues, false) };
-            // Nothing lay on the ring between its successor's leaving it and this. See "What yields" in
-            // `wake/README.md`.
+            // The ring may have been empty from when the successor was taken until now. See "What
+            // yields" in `wake/README.md`.
             if WAKE.idle_ps() != 0 {
                 ready::tell_of_work();
             }
@@ -137,10 +143,12 @@ pub(crate) unsafe fn end(g: &'static G) -> ! {
     unreachable!("an ended goroutine was resumed")
 }
 
-/// The timers of `p` were looked at so short a time ago that the clock need not be asked again. One to three microseconds.
+/// If the timers of a P were looked at less than this ago, the clock need not be asked again. One
+/// to three microseconds.
 const RECENT_CYCLES: u64 = 5_000;
 
-/// Whether no timer is due, as far as a look of a moment ago can tell, and the sleeper in the poll knows of all of them.
+/// Whether no timer is due, as far as a recent look can tell, and the sleeper in the poll knows of
+/// all of them.
 #[inline]
 fn timers_can_wait(p: &P) -> bool {
     let next = p.timers.next_ns();
@@ -150,16 +158,17 @@ fn timers_can_wait(p: &P) -> bool {
             && clock::cycles().wrapping_sub(p.looked_cycles.get()) < RECENT_CYCLES
 }
 
-/// Whom to switch to.
+/// What to switch to.
 enum Next {
     /// Counted as running already.
     Goroutine(&'static G),
-    /// Nobody is queued here, and nothing else is to be done before `find` would look elsewhere.
+    /// No goroutine is queued here, and nothing else is to be done before `find` would look
+    /// elsewhere.
     Nobody,
     G0,
 }
 
-/// Whom to switch to from `g`. Pinned.
+/// What to switch to from `g`. The caller is pinned.
 #[inline]
 fn successor(m: &'static M, g: &'static G) -> Next {
     let p = m.p.get().expect("a goroutine runs with a P");

@@ -1,12 +1,15 @@
 //! What to run next, and how an M waits when there is nothing.
 //!
 //! # Order
-//! What its own P, the global queue, the netpoller and the expired have, in the order that
-//! `policy/` says; then other Ps' rings, their due timers and their `next`. Then the P idles, and
-//! all queues are looked at once more (`wake/README.md`, G1 to G4). Then one M sleeps in
-//! the kernel's poll until the earliest timer of all heaps, the others in the idle list.
+//! 1. What the M's own P, the global queue, the netpoller and the expired have, in the order that
+//!    `policy/` says.
+//! 2. Other Ps' rings, their due timers and their `next`.
+//! 3. The P idles, and the M looks at all queues once more (`wake/README.md`, G1 to G4).
+//! 4. One M sleeps in the kernel's poll until the earliest timer of all heaps; the others sleep in
+//!    the idle list.
 //!
-//! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers and the netpoller".
+//! The protocol between the sleeper in the poll and code that starts timers is in `wake/README.md`,
+//! "Timers and the netpoller".
 
 use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::m::M;
@@ -30,19 +33,20 @@ use crate::sys::thread::{self, PreciseSleep};
 use std::cell::Cell;
 use std::time::Duration;
 
-/// From here on the kernel rounds a wait in the poll by a thousandth whatever the thread's slack
-/// is, which is more than that usually.
+/// From this length on the kernel rounds a wait in the poll by a thousandth, whatever the thread's
+/// slack is. A thousandth is then usually more than the slack.
 const ROUGH_NS: u64 = 50_000_000;
 
-/// Looks at other Ps before giving up, as in Go.
+/// How many times an M looks at all other Ps before it gives up, as in Go.
 const STEAL_PASSES: u32 = 4;
 
-/// How long a running P's `next` is left alone: its owner is about to run it, and has it in its cache. Go sleeps for 3 µs here, which
-/// are 50 with the kernel's usual slack; ours are what is said.
+/// How long a running P's `next` is left alone: its owner is about to run it, and has it in its
+/// cache. Go sleeps for 3 µs here, which become 50 with the kernel's usual slack; this sleep is as
+/// long as it says.
 const NEXT_GRACE: Duration = Duration::from_micros(20);
 
-/// The next goroutine for `m` to run. Sleeps until there is one. `None`: the thread is to end. On
-/// g0; enters and returns with a P (none at the thread's end).
+/// The next goroutine for `m` to run. Sleeps until there is one. `None` means that the thread is to
+/// end. Runs on g0. The M has a P on entry and on return, except at the thread's end.
 pub(crate) fn find(m: &'static M) -> Option<Runnable> {
     if let Some(found) = m.found.take() {
         return Some(found); // `direct.rs` has looked
@@ -75,7 +79,7 @@ pub(crate) fn find(m: &'static M) -> Option<Runnable> {
     }
 }
 
-/// What a P has itself, and what all share. Its owner's.
+/// What a P has itself, and what all Ps share. Only the P's owner may use it.
 struct Here(&'static P);
 
 impl Sources for Here {
@@ -135,8 +139,8 @@ impl Sources for Here {
         clock::now_ns() < self.0.interrupted_ns.get() + URGENT_NS
     }
 
-    /// Not where so many wait already that they last until the next look: more would only overtake
-    /// them.
+    /// Does not look if the ring has enough to last until the next look: what came in addition
+    /// would only overtake the goroutines that wait there.
     fn readable(&mut self) -> Option<Runnable> {
         let few = netpoll::waiters() != 0 && self.0.runq.len() < LOOK_EVERY as usize;
         if few { look_at_netpoll(self.0) } else { None }
@@ -175,7 +179,8 @@ impl Sources for Here {
         if self.0.turn.get().running == Class::Expired
             && let Some(g) = self.0.runq.take_next()
         {
-            shared::lock().push_expired_front(g, false).told_elsewhere(); // what is picked instead is told of
+            // Whatever is picked instead is told of.
+            shared::lock().push_expired_front(g, false).told_elsewhere();
         }
     }
 
@@ -190,8 +195,8 @@ impl Sources for Here {
     }
 }
 
-/// Looks what the kernel has for us, without sleeping: the first is to run, the others are queued
-/// on `p`.
+/// Asks the kernel for events, without sleeping. Returns the first goroutine that they wake, and
+/// queues the others on `p`.
 fn look_at_netpoll(p: &P) -> Option<Runnable> {
     let mut list = GList::new();
     poll_into(Some(0), &mut list);
@@ -213,7 +218,7 @@ fn queue_on(p: &P, mut list: GList) {
     }
 }
 
-/// Looks at other Ps, as a spinning M, unless enough others do.
+/// Looks for work on other Ps, as a spinning M, unless enough other Ms spin already.
 fn steal_work(m: &'static M, p: &'static P) -> Option<Runnable> {
     let procs = p::procs() as u32;
     if procs == 1 {
@@ -250,7 +255,8 @@ fn steal_work(m: &'static M, p: &'static P) -> Option<Runnable> {
             if let Some(next) = victim.runq.peek_next() {
                 let schedules = victim.stats.schedules.get();
                 thread::sleep(NEXT_GRACE);
-                // Only behind one that goes on computing: a pair that hands over to each other stays together.
+                // Only behind a goroutine that keeps computing: two goroutines that hand over to
+                // each other stay together.
                 if victim.stats.schedules.get() == schedules
                     && let Some(g) = victim.runq.steal_next(next)
                 {
@@ -263,7 +269,8 @@ fn steal_work(m: &'static M, p: &'static P) -> Option<Runnable> {
     None
 }
 
-/// Nothing to run: gives the P up and sleeps until there is. False: the thread is to end.
+/// Called when there is nothing to run: gives the P up and sleeps until there is. False means that
+/// the thread is to end.
 fn idle(m: &'static M, p: &'static P) -> bool {
     {
         let mut s = shared::lock();
@@ -288,7 +295,8 @@ fn idle(m: &'static M, p: &'static P) -> bool {
     pool::stop_m(m)
 }
 
-/// Takes an idle P, to look for work with it. False: none idles, so all are looked after.
+/// Takes an idle P, to look for work with it. False means that no P idles: each has an M, or will
+/// get one.
 fn take_p_spinning(m: &'static M) -> bool {
     let Some(p) = shared::lock().take_idle_p() else { return false };
     m.wire(p);
@@ -297,8 +305,8 @@ fn take_p_spinning(m: &'static M) -> bool {
     true
 }
 
-/// Sleeps in the kernel's poll, unless somebody else does or nobody waits for time or I/O. True: `m` has a P again, and
-/// work or a reason to look for it.
+/// Sleeps in the kernel's poll, unless another M does, or nothing waits for a timer or for I/O.
+/// True means that `m` has a P again, and work or a reason to look for it.
 fn sleep_in_poll(m: &'static M) -> bool {
     loop {
         if !SLEEPER.enter() {
@@ -313,7 +321,8 @@ fn sleep_in_poll(m: &'static M) -> bool {
         }
         let until = SLEEPER.settle(earliest_timer);
         if until == NEVER && netpoll::waiters() == 0 {
-            // Nothing to wait for. Whoever starts a timer from here on sees 0 or was seen just now.
+            // Nothing to wait for. After `leave`, a timer's starter either sees that no M sleeps in
+            // the poll, or the look below sees its timer.
             SLEEPER.leave();
             if earliest_timer() == NEVER && netpoll::waiters() == 0 {
                 return false;
@@ -322,7 +331,7 @@ fn sleep_in_poll(m: &'static M) -> bool {
         }
         let mut list = GList::new();
         let timeout = (until != NEVER).then(|| until.saturating_sub(clock::now_ns()));
-        // A time-out of 0 would only look; that is right, the timer is due.
+        // A time-out of 0 only looks. That is right: the timer is due.
         let precise = timeout.filter(|&ns| ns < ROUGH_NS).map(|_| PreciseSleep::begin());
         poll_into(timeout, &mut list);
         drop(precise);
@@ -342,11 +351,12 @@ fn sleep_in_poll(m: &'static M) -> bool {
             queue_on(p, list);
             return true;
         }
-        // Woken to look again, or by a signal. Work that came meanwhile had its own M started.
+        // Woken to look again, or by a signal. For work that came meanwhile an M was started.
     }
 }
 
-/// Leaving with work while a timer of ours may be unknown to the sleeper in the poll (steps T2, T3).
+/// Called by an M that leaves with work, while the sleeper in the poll may not know of a timer of
+/// `p` (steps T2, T3).
 #[inline]
 fn announce_timers(p: &P) {
     if p.unannounced.replace(false) {

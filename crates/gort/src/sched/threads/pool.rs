@@ -1,21 +1,26 @@
 //! Where Ms come from, where they sleep, and when they end.
 //!
-//! An M that has no P and nothing to do sleeps in the idle list. One that is not needed for some seconds
-//! ends, unless there are no more than GOMAXPROCS + 1: an idle process makes no wake-ups.
+//! An M that has no P and nothing to do sleeps in the idle list. If it is not needed for some
+//! seconds it ends, unless there are no more than GOMAXPROCS + 1 Ms: an idle process makes no
+//! wake-ups.
 //!
 //! # The template thread
-//! Who has a P and no M for it puts the P into the list of those that want one (`shared/staff.rs`), and the template thread makes an M for it. The next M
-//! that would go to sleep takes the P, or the new one, whoever is first; a new one that finds none ends at once. All Ms come from that thread, which runs nothing else, for two reasons:
-//! - A thread inherits its maker's signal mask, affinity, namespaces and credentials. A goroutine with `lock_os_thread` may
-//!   have changed those of its M; they must not spread.
-//! - Making a thread takes locks of libc that a goroutine may hold that was stopped by a signal. Those who give Ps away (the
-//!   signal handler and sysmon among them) never wait for such locks; the template thread may. So it also does what else
-//!   is needed and takes memory: it gives stacks back, and looks at limits.
+//! Code that has a P and no M for it puts the P into the list of Ps that want one
+//! (`shared/staff.rs`), and the template thread makes an M. The P goes to whichever comes first:
+//! the new M, or the next M that would go to sleep. A new M that finds no P ends at once. All Ms
+//! come from the template thread, which runs no goroutines, for two reasons:
+//! - A thread inherits its maker's signal mask, affinity, namespaces and credentials. A goroutine
+//!   with `lock_os_thread` may have changed those of its M; they must not spread.
+//! - Making a thread takes locks of libc. A goroutine that was stopped by a signal may hold them.
+//!   Code that gives Ps away (the signal handler and sysmon among it) never waits for such locks;
+//!   the template thread may. So the template thread also does other work that takes memory: it
+//!   gives stacks back, and looks at limits.
 //!
 //! # When the system refuses a thread
-//! The P stays in the list, where any M that becomes free finds it, or goes to a goroutine that was stopped, which has its thread;
-//! the template thread tries again, and says so. If for some seconds no P has a thread at all, all of them are in calls that block,
-//! perhaps waiting for a goroutine that cannot run: that is a fatal error.
+//! The P stays in the list, where any M that becomes free finds it, or it goes to a stopped
+//! goroutine, which has its thread. The template thread tries again, and says so. If for some
+//! seconds no P has a thread at all, all threads are in calls that block, perhaps waiting for a
+//! goroutine that cannot run: that is a fatal error.
 
 use super::call::Calls;
 use super::service::{self, Recruits};
@@ -39,13 +44,13 @@ const G0_STACK_BYTES: usize = 256 << 10;
 /// How long the template thread waits after the system has refused a thread.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// How often it says so.
+/// How often the template thread says that it was refused.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// How long no P may have a thread, when none can be made.
+/// How long all Ps may be without a thread, when none can be made, before that is a fatal error.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What the template thread has to do: these bits.
+/// What the template thread has to do: the bits below.
 static TEMPLATE: Calls = Calls::new(AtomicU32::new(0));
 /// Ps want Ms.
 const WANTED: u32 = 1;
@@ -56,15 +61,15 @@ pub(crate) const LIMITS: u32 = 4;
 /// A signal handler has begun a fatal error.
 pub(crate) const DUMP: u32 = 8;
 
-/// Has the template thread do `what`.
+/// Asks the template thread to do `what`.
 pub(crate) fn call_template(what: u32) {
     if TEMPLATE.call(what) {
         futex::wake(TEMPLATE.futex(), 1);
     }
 }
 
-/// Gives `p` to an M that idles, or to a new one. `spinning`: it is counted as looking for work already. Allocates nothing
-/// and waits for no lock but the scheduler's.
+/// Gives `p` to an idle M, or to a new one. `spinning` says that this M is counted as spinning
+/// already. Allocates nothing, and waits for no lock but the scheduler's.
 pub(crate) fn start_m(p: &'static P, spinning: bool) {
     p.m.store(std::ptr::null_mut(), Release);
     let idle = shared::lock().staff.hire(p, spinning);
@@ -74,25 +79,27 @@ pub(crate) fn start_m(p: &'static P, spinning: bool) {
     }
 }
 
-/// Whether a P that wants an M now would wait: none idles, and those who asked before still wait, or have gone on without.
+/// Whether a P that wants an M now would wait: no M idles, and threads that were asked for before
+/// have not arrived (the Ps they are for still wait, or have gone on without them).
 pub(crate) fn are_short(s: &Shared) -> bool {
     s.staff.idle() == 0 && (s.staff.newborn() != 0 || TEMPLATE.has(WANTED))
 }
 
-/// What floors above do on the threads that come from here.
+/// What the floors above do on the threads that are made here.
 #[derive(Clone, Copy)]
 pub(crate) struct Duties {
     /// The life of an M that has a P: the scheduler's loop.
     pub(crate) schedule: fn(&'static M),
-    /// The system refuses threads: a goroutine that was preempted gets a P that waits for one. False: there is no such pair.
+    /// Called when the system refuses threads: gives a preempted goroutine a P that waits for a
+    /// thread. False means that there is no such pair.
     pub(crate) go_on_without: fn() -> bool,
-    /// Gives stacks back that a peak left behind.
+    /// Gives back stacks that a peak left behind.
     pub(crate) trim: fn(),
     /// Looks at affinity and control groups.
     pub(crate) look_at_limits: fn(),
-    /// A fatal error: says it, with what all goroutines do, and ends the process.
+    /// A fatal error: prints it, with what all goroutines do, and ends the process.
     pub(crate) throw_with_dump: fn(&str) -> !,
-    /// The same, where it was said already.
+    /// The same, where the error was printed already.
     pub(crate) dump_and_exit: fn() -> !,
 }
 
@@ -130,7 +137,7 @@ pub(crate) fn make_template(recruits: &mut Recruits, duties: Duties) -> io::Resu
             }
             refused = result.is_err();
             if let Err((threads, e)) = result {
-                // Their threads are as good as any.
+                // The threads of preempted goroutines are as good as any.
                 while (duties.go_on_without)() {}
                 let now = clock::now_ns();
                 if last_ran_ns == 0 || somebody_runs() {
@@ -148,13 +155,13 @@ pub(crate) fn make_template(recruits: &mut Recruits, duties: Duties) -> io::Resu
     })
 }
 
-/// Whether a thread has a P, or could.
+/// Whether some thread has a P, or could get one.
 fn somebody_runs() -> bool {
     let s = shared::lock();
     s.staff.wanting() < p::procs() || s.staff.idle() != 0
 }
 
-/// Starts an M for each P that wants one. The error tells how many threads there were.
+/// Starts an M for each P that wants one. The error says how many threads there were.
 fn start_wanted(duties: Duties) -> Result<(), (usize, io::Error)> {
     while let Some(m) = next_m(duties) {
         if let Err(e) =
@@ -169,7 +176,7 @@ fn start_wanted(duties: Duties) -> Result<(), (usize, io::Error)> {
     Ok(())
 }
 
-/// A descriptor for one more thread, if one is to be made; fatal past the cap.
+/// A descriptor for one more thread, if one is to be made. Past the cap that is a fatal error.
 fn next_m(duties: Duties) -> Option<&'static M> {
     let cap = fixed().thread_cap;
     let mut s = shared::lock();
@@ -196,7 +203,7 @@ fn next_m(duties: Duties) -> Option<&'static M> {
     Some(m)
 }
 
-/// What the threads do, for the report that there are too many.
+/// What the threads do, for the message that there are too many.
 struct Whereabouts {
     blocking: usize,
     held: usize,
@@ -232,9 +239,10 @@ fn m_main(m: &'static M, schedule: fn(&'static M)) {
     M::bind(Some(m));
     let alt_stack = AltStack::install();
     signal::unblock_ours();
-    // glibc's malloc makes its cache for this thread now, so that the words a goroutine carries are never null.
+    // glibc's malloc makes its cache for this thread now, so that the words a goroutine carries are
+    // never null.
     drop(std::hint::black_box(Box::new(0u64)));
-    // An older one may have taken the P that it was made for.
+    // An older M may have taken the P that this one was made for.
     let wanting = shared::lock().staff.arrive();
     if let Some((p, spinning)) = wanting {
         m.wire(p);
@@ -247,7 +255,8 @@ fn m_main(m: &'static M, schedule: fn(&'static M)) {
     shared::lock().free_ms.push(m);
 }
 
-/// Sleeps in the idle list until somebody hands over a P. False: the thread is to end. On g0, without a P.
+/// Sleeps in the idle list until `m` is given a P. False means that the thread is to end. Called on
+/// g0, without a P.
 pub(crate) fn stop_m(m: &'static M) -> bool {
     let wanting = shared::lock().staff.rest(m);
     if let Some((p, spinning)) = wanting {
