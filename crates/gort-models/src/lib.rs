@@ -1,4 +1,4 @@
-//! Replacements for `gort`'s lowest layer (`sys`) in the models: the atomics of loom.
+//! Replacements for `gort`'s lowest floor (`sys`) in the models: the atomics of loom.
 //!
 //! The tests of this crate compile the protocol modules of `gort` by `#[path]`, unchanged, against
 //! these. Each test file says which modules and which interleavings it checks.

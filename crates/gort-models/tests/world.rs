@@ -1,5 +1,5 @@
-//! Stopping the world (`sched/world/stop.rs`, over `sched/shared/staff.rs`, `sched/core/handover.rs`): the stopper gets every P, from whoever has it or
-//! whatever list it is in, and each goes on afterwards.
+//! Stopping the world (`sched/world/stop.rs`, over `sched/shared/staff.rs`, `sched/core/handover.rs`):
+//! the stopper gets every P, from the M that has it or the list it is in, and each goes on afterwards.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 

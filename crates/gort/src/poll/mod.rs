@@ -1,4 +1,4 @@
-//! Asks the kernel which file descriptors became ready. This layer knows tokens, not goroutines.
+//! Asks the kernel which file descriptors became ready. This floor knows tokens, not goroutines.
 //!
 //! # Role
 //! `sched/netpoll` registers each descriptor under a token of its choice and waits. Only

@@ -1,4 +1,4 @@
-//! Stacks, and switching between them. This layer is directly above `sys`.
+//! Stacks, and switching between them. This floor is directly above `sys`.
 //!
 //! - [`switch`]: the only place with context-switch assembly.
 //! - [`slab`]: hands out the memory of stacks, in slots.

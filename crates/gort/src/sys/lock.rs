@@ -1,7 +1,7 @@
 //! The raw lock of the runtime: short critical sections, no poisoning, no parking of goroutines.
 //!
 //! A waiter blocks its M, and so its P, so no user code and no park may happen under the lock.
-//! Locks are taken from higher layers to lower ones: a channel's lock may be held while taking the
+//! Locks are taken from higher floors to lower ones: a channel's lock may be held while taking the
 //! scheduler's, never the reverse. The holder of a lock and the threads that wait for it are pinned
 //! (`pin.rs`): a signal does not take their P away.
 

@@ -1,4 +1,4 @@
-//! The lowest layer: system calls for futexes, signals, mappings and clocks, and what is built from
+//! The lowest floor: system calls for futexes, signals, mappings and clocks, and what is built from
 //! them.
 //!
 //! Nothing here knows about goroutines. Every atomic that takes part in a protocol comes from

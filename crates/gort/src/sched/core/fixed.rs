@@ -51,7 +51,7 @@ pub(crate) fn require_started(what: &str) {
     }
 }
 
-/// The sentence for those who came too early.
+/// The sentence for a call before the start.
 #[cold]
 pub(crate) fn not_started(what: &str) -> String {
     format!(

@@ -1,16 +1,16 @@
 //! No goroutine is resumed any more: for a report of a fatal error, which looks at their stacks.
 
-use crate::sys::sync::AtomicBool;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, Ordering::*};
 use std::time::Duration;
 
-/// The process is about to end, and those who report why look at suspended stacks: no goroutine is resumed any more.
+/// The process is about to end, and the report of why looks at suspended stacks.
 static FROZEN: AtomicBool = AtomicBool::new(false);
 
-/// Keeps every goroutine that is suspended as it is, for good. Those that run go on to their next park.
+/// Keeps every suspended goroutine as it is, for good. Running ones go on to their next park.
 pub(crate) fn freeze() {
     FROZEN.store(true, SeqCst);
-    // Who has just looked at the word is on its way; give it time to be seen as running.
+    // An M that has just looked at the word is about to resume a goroutine: this gives it time to be
+    // seen as running.
     std::thread::sleep(Duration::from_millis(2));
 }
 

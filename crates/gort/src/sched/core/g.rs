@@ -8,25 +8,25 @@
 //!   Running ──enter_blocking──▶ Blocked ──exit──▶ Runnable   (with a P at hand, straight to Running)
 //!   Running ──stopped──▶ Runnable                            (its M waits with it)
 //! ```
-//! | state    | the stack belongs to     | on a run queue      | has a P      | who moves it on                  |
+//! | state    | the stack belongs to     | on a run queue      | has a P      | moved on by                      |
 //! | -------- | ------------------------ | ------------------- | ------------ | -------------------------------- |
-//! | Runnable | nobody                   | yes, exactly one    | no           | the P that takes it              |
+//! | Runnable | nothing                  | yes, exactly one    | no           | the P that takes it              |
 //! | Runnable, its M waits (comes out of `blocking`, or was stopped: `preempt/`) | the G, on that M | yes, exactly one | no | the P that takes it, by that M |
 //! | Running  | the G                    | no                  | yes          | the G itself                     |
 //! | Blocked  | the G                    | no                  | may lose it  | the G; sysmon takes only the P   |
-//! | Waiting  | nobody (saved), or the swapper (`swap_word.rs`) | no: a wait queue    | no           | whoever wins its wait, once      |
-//! | Dead     | nobody                   | no                  | no           | spawn                            |
+//! | Waiting  | nothing (saved), or the swapper (`swap_word.rs`) | no: a wait queue   | no           | the one waker that wins its wait |
+//! | Dead     | nothing                  | no                  | no           | spawn                            |
 //!
 //! A goroutine that never ran has no stack: one is attached when it first runs.
 //!
 //! # Invariants
 //! 1. A G is on at most one run queue, and then it is Runnable; `link` belongs to that queue.
-//! 2. `state` is for observers and for the owner named in the table; the protocols run on the wait word, the run
-//!    queues and the M's syscall word.
-//! 3. Descriptors are never freed and never move: an observer may read the atomic fields of any at any time.
-//!    The others belong to the table's owner.
-//! 4. `refs` counts the runtime (until the stack is put away) and the join handle; who takes it to zero
-//!    recycles the descriptor.
+//! 2. `state` is for observers and for the owner named in the table. The protocols run on the wait
+//!    word, the run queues and the M's syscall word.
+//! 3. Descriptors are never freed and never move: an observer may read the atomic fields of any of
+//!    them at any time. The other fields belong to the table's owner.
+//! 4. `refs` counts the runtime (until the stack is put away) and the join handle. The one that takes
+//!    it to zero recycles the descriptor.
 
 use super::fixed::fixed;
 use super::locals::Locals;
@@ -42,8 +42,9 @@ use crate::sys::lock::{Guard, Lock};
 use crate::sys::map;
 use crate::sys::map_vec::MapVec;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, is_child};
+use crate::sys::sync::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, is_child,
+};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::Location;
@@ -315,7 +316,7 @@ impl G {
         self.set_state(State::Blocked);
     }
 
-    /// It is about to be resumed, by whoever has claimed it. Before the look at its stack, see
+    /// It is about to be resumed. The M that has claimed it calls this before it looks at the stack, see
     /// `swap_word.rs`.
     #[inline]
     pub(crate) fn begin_running(&self) {
@@ -328,7 +329,7 @@ impl G {
         self.set_state(State::Running);
     }
 
-    /// It has ended. Whoever puts it away.
+    /// It has ended. Called where it is put away.
     #[inline]
     pub(crate) fn end(&self) {
         self.set_state(State::Dead);

@@ -12,8 +12,7 @@
 //! The kernel puts to sleep only while the word is still 0; a gift that came before stays in the word.
 
 use crate::sys::futex;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicPtr, AtomicU32};
+use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering::*};
 use std::ptr::null_mut;
 
 /// Where an M sleeps. See the module's head.

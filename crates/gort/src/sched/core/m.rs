@@ -27,8 +27,7 @@ use super::p::P;
 use super::syscall_word::SyscallWord;
 use crate::stack::switch::{self, FsMode};
 use crate::sys::fs;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
 
@@ -143,8 +142,10 @@ impl M {
     /// Whether a goroutine that left has [found](M::found) one for g0. This thread only.
     #[inline]
     pub(crate) fn has_found(&self) -> bool {
-        // SAFETY: the cell is this thread's, and the reference ends here.
-        unsafe { (*self.found.as_ptr()).is_some() }
+        let found = self.found.take();
+        let has = found.is_some();
+        self.found.set(found);
+        has
     }
 
     /// Sleeps until somebody [gives](M::give) a P, which is this M's then; false if `deadline_ns` came first.

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! # Invariants
-//! 1. One party owns a P: the M that holds it, its word while it is inside `blocking`, the lists of those that idle or want an M (under the
-//!    scheduler's lock), or who collects those that were surrendered (`world/procs.rs`, `world/stop.rs`). The cells are the owner's.
+//! 1. One party owns a P: the M that holds it; its word while it is inside `blocking`; the lists of Ps
+//!    that idle or want an M (under the scheduler's lock); or the collector of surrendered Ps
+//!    (`world/procs.rs`, `world/stop.rs`). The cells are the owner's.
 //! 2. Ps are never freed: timers and thieves may look at one that is dead, and find it empty.
 
 use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
@@ -24,8 +25,7 @@ use crate::stack::slab::{self, Slot};
 use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::rng::Rng;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::null_mut;
 

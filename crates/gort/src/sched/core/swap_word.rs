@@ -46,8 +46,7 @@
 //!
 //! Model: `crates/gort-models/tests/swap.rs`.
 
-use crate::sys::sync::AtomicUsize;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicUsize, Ordering::*};
 
 const STAYS: usize = 0;
 /// The lowest two bits; above them the lock that the goroutine has named, or where the stack is packed.

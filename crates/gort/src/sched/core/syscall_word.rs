@@ -1,8 +1,7 @@
 //! The word of an M inside `blocking`: who has its P. States and invariants are in `mod.rs` beside this file, the model in
 //! `crates/gort-models/tests/syscall.rs`.
 
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicU64, fence};
+use crate::sys::sync::{AtomicU64, Ordering::*, fence};
 
 const OUT: u64 = 0;
 const IN: u64 = 1;

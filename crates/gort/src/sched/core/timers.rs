@@ -23,8 +23,7 @@ use super::waiter::Wake;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map_vec::MapVec;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicPtr, AtomicU64, is_child};
+use crate::sys::sync::{AtomicPtr, AtomicU64, Ordering::*, is_child};
 use std::cell::Cell;
 
 /// `min_when_ns` of an empty heap.

@@ -33,8 +33,7 @@
 //! goes on. The park commits only after the goroutine's registers are saved (`run/direct.rs`), so a `ready` never
 //! finds a goroutine that is still on its stack. Model: `crates/gort-models/tests/waiter.rs`.
 
-use crate::sys::sync::AtomicUsize;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicUsize, Ordering::*};
 
 /// The wait is on; nobody has ended it.
 const ARMED: usize = 0;

@@ -1,16 +1,16 @@
-//! Who waits: a goroutine, by the waiter in its descriptor, or an OS thread. `wait/` has the waits.
+//! What waits: a goroutine, by the waiter in its descriptor, or an OS thread. `wait/` has the waits of
+//! goroutines. That of an OS thread needs nothing of the scheduler, and is here.
 
 use super::g::{G, Runnable, STORAGE_WORDS};
 use super::m;
 use super::wait_word::{TIMED_OUT, WaitWord, Won};
 use crate::sys::lock::Lock;
-use crate::sys::sync::AtomicU32;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, fork, futex};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// Who waits.
+/// What waits.
 enum Kind {
     /// The goroutine in whose descriptor the waiter lies.
     Goroutine,
@@ -84,7 +84,7 @@ impl WaiterRef {
         WaiterRef(NonNull::from(&g.waiter))
     }
 
-    /// The waiter as an opaque pointer, for queues that are one word (`netpoll/word.rs`).
+    /// The waiter as an opaque pointer, for queues that are one word (`io/direction.rs`).
     pub(crate) fn to_ptr(self) -> NonNull<()> {
         self.0.cast()
     }
@@ -202,8 +202,7 @@ impl Wake {
         self.0.is_none()
     }
 
-    /// The goroutine that is to be made ready, by the caller, who sets its state and queues it. An OS thread is made
-    /// ready here.
+    /// The goroutine, runnable from here on; the caller queues it. An OS thread is made ready here.
     pub(crate) fn into_goroutine(self) -> Option<Runnable> {
         let waiter = self.0?;
         match &waiter.get().kind {

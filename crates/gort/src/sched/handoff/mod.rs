@@ -16,10 +16,8 @@ use crate::sched::policy::{Class, Turn};
 use crate::sched::ready;
 use crate::sched::shared::{self, WAKE};
 use crate::sched::threads::pool;
-use crate::sched::trace;
-use crate::sched::trace::EventKind::*;
-use crate::sys::sync::AtomicU32;
-use crate::sys::sync::Ordering::*;
+use crate::sched::trace::{self, EventKind::*};
+use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
 
 /// Counts Ps that were surrendered; who waits for them sleeps on it.
@@ -133,9 +131,8 @@ pub(crate) fn surrender(p: &'static P) {
     let stops = !p.is_spare() && (p.id as usize) < p::procs();
     // While the world stands still its queue stays where it is.
     let mut queue = if stops { GList::new() } else { take_queue(p) };
-    {
+    let submitted = {
         let mut s = shared::lock();
-        s.push_global(&mut queue).told_elsewhere(); // below
         if stops {
             s.stopped_ps += 1;
         } else if p.is_spare() {
@@ -144,9 +141,10 @@ pub(crate) fn surrender(p: &'static P) {
         } else {
             s.surrendered.push(p);
         }
-    }
+        s.push_global(&mut queue)
+    };
     tell_collector();
-    ready::tell_of_work();
+    ready::tell(submitted);
     poll::announce_all();
 }
 

@@ -1,7 +1,7 @@
 //! One direction of a socket: where the reader (or writer) meets the poller, the deadline and `close`.
 //!
 //! # Role
-//! `sched/netpoll` has two of these in each poll descriptor. The file knows no goroutine, so that the model can run it
+//! `netpoll.rs` has two of these in each poll descriptor. The file knows no goroutine, so that the model can run it
 //! with waiters of its own: a waiter is an opaque pointer here.
 //!
 //! # States
@@ -50,8 +50,7 @@
 //!
 //! [`enrol`]: Direction::enrol
 
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicPtr, AtomicU32};
+use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering::*};
 use std::ptr::{NonNull, null_mut, without_provenance_mut};
 
 /// Waiters are no one-byte things, so no waiter is at this address.

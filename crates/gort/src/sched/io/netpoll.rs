@@ -57,8 +57,7 @@ use crate::sched::core::waiter::{WaiterRef, Wake};
 use crate::sys::line::Line;
 use crate::sys::lock::Lock;
 use crate::sys::prefetch::prefetch;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use crate::sys::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::io;
 use std::ptr::{NonNull, null_mut};
 

@@ -14,8 +14,7 @@ use crate::sched::shared::{self, monitor};
 use crate::sched::wake::nap::NAPS;
 use crate::sched::wake::sleeper::{PollSleeper, Told};
 use crate::sys::line::Line;
-use crate::sys::sync::AtomicU64;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicU64, Ordering::*};
 use crate::sys::{clock, fork};
 
 /// The M that sleeps in the kernel's poll.

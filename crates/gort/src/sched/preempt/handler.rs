@@ -22,8 +22,7 @@ use crate::sched::core::g::G;
 use crate::sched::core::m::{self, M};
 use crate::sched::core::p::P;
 use crate::sys::signal::{self, Handler, Previous};
-use crate::sys::sync::AtomicBool;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, Ordering::*};
 use crate::sys::{fs, pin, thread};
 use std::sync::OnceLock;
 

@@ -59,12 +59,10 @@ use crate::sched::ready::{self, pinned};
 use crate::sched::run::slice;
 use crate::sched::shared::{self};
 use crate::sched::threads::pool;
-use crate::sched::trace;
-use crate::sched::trace::EventKind::*;
+use crate::sched::trace::{self, EventKind::*};
 use crate::sched::wait::park;
 use crate::sys::clock;
-use crate::sys::sync::AtomicU64;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
@@ -176,12 +174,13 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     trace::point(Preempt, Some(g), Some(m), Some(p));
     // SAFETY: `g` runs here, so it is ours, and from here on it does nothing but wait for a P.
     let stopped = unsafe { g.become_runnable() };
-    match queue_and_swap(stopped, p, why) {
+    let (submitted, first) = queue_and_swap(stopped, p, why);
+    match first {
         Some(first) => handoff::resume_preempted(first, p),
         None => handoff::hand_off(p),
     }
-    // A P may have come to the idle list since we, or those of the ring, were queued globally.
-    ready::tell_of_work();
+    // Behind the hand-off: `p` may idle now.
+    ready::tell(submitted);
     m.sleep(None);
     if let Some(p) = m.p.get() {
         p.begin_turn(); // it may have taken the thread as long as a slice to come back
@@ -195,7 +194,7 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
 
 /// Queues `g`, which is stopped on `p`; the caller tells an M. Gives was stopped and that `p` is to go straight
 /// to, if there is one.
-fn queue_and_swap(g: Runnable, p: &P, why: Why) -> Option<Runnable> {
+fn queue_and_swap(g: Runnable, p: &P, why: Why) -> (shared::Submitted, Option<Runnable>) {
     let mut s = shared::lock();
     let is_short = pool::are_short(&s);
     let swaps = |s: &shared::Shared| {
@@ -208,21 +207,22 @@ fn queue_and_swap(g: Runnable, p: &P, why: Why) -> Option<Runnable> {
         };
         !p.is_over() && s.stopped() > 0 && (is_short || expired_first && s.stopped_is_first())
     };
-    match why {
+    let submitted = match why {
         // The rescue lets one after the other run on a spare, so this one goes behind the others.
-        Why::SliceIsOver if p.is_over() => s.push_expired(g, true).told_elsewhere(),
+        Why::SliceIsOver if p.is_over() => s.push_expired(g, true),
         Why::SliceIsOver => slice::end(p, &mut s, Some(g)),
         // No thread is there to run the urgent ones, and in front of the others this one would only
         // be resumed and stopped again.
-        Why::Urgent if is_short => s.push_expired(g, true).told_elsewhere(),
+        Why::Urgent if is_short => s.push_expired(g, true),
         Why::Urgent => {
             p.interrupted_ns.set(clock::now_ns());
-            s.push_expired_front(g, true).told_elsewhere();
+            s.push_expired_front(g, true)
         }
-        Why::GivesWay => s.push_expired(g, true).told_elsewhere(),
-    }
+        Why::GivesWay => s.push_expired(g, true),
+    };
     // That may be `g` itself.
-    if (why != Why::Urgent || is_short) && swaps(&s) { s.pop_stopped() } else { None }
+    let first = if (why != Why::Urgent || is_short) && swaps(&s) { s.pop_stopped() } else { None };
+    (submitted, first)
 }
 
 /// The goroutine is not stopped in the middle of computing while this lives, see [`no_preempt`].

@@ -23,8 +23,7 @@
 //!
 //! Model: `crates/gort-models/tests/runq.rs`.
 
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicPtr, AtomicU32, AtomicU64};
+use crate::sys::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use std::ptr::null_mut;
 
 /// What can be queued: a pointer, and the right to what it points to.

@@ -56,28 +56,21 @@ pub(crate) fn ready(g: Runnable) {
     let expires = g.g().take_expires();
     // Pinned to the end: a claimed idle P must be given to an M before this thread can be stopped.
     let here = pinned();
-    let must_wake = match &here {
-        // What is on a spare's queue nobody would steal.
-        Some(here) if !here.p.is_spare() && !expires => {
-            match here.p.runq.replace_next(g) {
-                None => WAKE.must_wake_after_rmw(),
-                Some(old) => {
-                    push_behind(here.p, old);
-                    WAKE.must_wake() // the swap does nothing for a store behind it
-                }
-            }
-        }
-        None if is_child() => false, // nothing runs
+    match &here {
+        // What is on a spare's queue would not be stolen.
+        Some(here) if !here.p.is_spare() && !expires => match here.p.runq.replace_next(g) {
+            None if WAKE.must_wake_after_rmw() => wake_p(),
+            None => {}
+            // The swap does nothing for a store behind it.
+            Some(old) => _ = tell(push_behind(here.p, old)),
+        },
+        None if is_child() => {} // nothing runs
         _ => {
             let mut s = shared::lock();
             let submitted = if expires { s.push_expired(g, false) } else { s.push_global_one(g) };
             drop(s);
-            submitted.told_elsewhere(); // here
-            WAKE.must_wake()
+            tell(submitted);
         }
-    };
-    if must_wake {
-        wake_p();
     }
 }
 
@@ -101,18 +94,18 @@ pub(crate) unsafe fn not_parked(g: &'static G) {
     ready(unsafe { g.become_runnable() });
 }
 
-/// Queues `g`, which yields on `p`, where it `goes`; `bound`: its own M must find it. Which M is told is
-/// the caller's affair: "What yields" in `wake/README.md`.
+/// Queues `g`, which yields on `p`, where it `goes`; `bound`: its own M must find it. Whether an M need
+/// be told: "What yields" in `wake/README.md`.
 ///
 /// # Safety
 /// The caller is the M of `p`, and `g` has just left it.
 #[inline]
-pub(crate) unsafe fn yielded(p: &P, g: &'static G, goes: AfterYield, bound: bool) {
+pub(crate) unsafe fn yielded(p: &P, g: &'static G, goes: AfterYield, bound: bool) -> Submitted {
     // SAFETY: the caller's promise.
     let g = unsafe { g.become_runnable() };
     match goes {
-        AfterYield::Expires => shared::lock().push_expired(g, false).told_elsewhere(),
-        _ if bound => shared::lock().push_global_one(g).told_elsewhere(),
+        AfterYield::Expires => shared::lock().push_expired(g, false),
+        _ if bound => shared::lock().push_global_one(g),
         _ => push_behind(p, g),
     }
 }
@@ -144,16 +137,18 @@ pub(crate) fn prefer(g: &'static G) {
 
 /// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes
 /// to the global queue. In a crowd newcomers go there at once, where they wait for slices of their own.
-/// The caller tells an M.
 #[inline]
-pub(crate) fn push_behind(p: &P, g: Runnable) {
+pub(crate) fn push_behind(p: &P, g: Runnable) -> Submitted {
     if shared::is_crowded() && g.g().is_newcomer() {
-        return shared::lock().push_global_one(g).told_elsewhere();
+        return shared::lock().push_global_one(g);
     }
-    if let Some(overflow) = p.runq.push(g) {
-        let mut list = GList::new();
-        overflow.into_handles().for_each(|g| list.push_back(g));
-        shared::lock().push_global(&mut list).told_elsewhere();
+    match p.runq.push(g) {
+        None => Submitted::ON_A_RING,
+        Some(overflow) => {
+            let mut list = GList::new();
+            overflow.into_handles().for_each(|g| list.push_back(g));
+            shared::lock().push_global(&mut list)
+        }
     }
 }
 
@@ -161,11 +156,10 @@ pub(crate) fn push_behind(p: &P, g: Runnable) {
 /// scheduler's lock dropped. True if one was started; else some look already, or all Ps are busy.
 #[inline]
 pub(crate) fn tell(submitted: Submitted) -> bool {
-    submitted.told_elsewhere();
-    tell_of_work()
+    submitted.any() && tell_of_work()
 }
 
-/// As [`tell`], for work on the ring of a P, or a P that idles.
+/// As [`tell`], for work that was there before, such as that of a P that changes hands.
 #[inline]
 pub(crate) fn tell_of_work() -> bool {
     let must_wake = WAKE.must_wake();

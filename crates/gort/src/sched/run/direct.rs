@@ -120,12 +120,10 @@ fn settle(m: &'static M, left: &'static G) {
         Action::Yield => {
             let p = m.p.get().expect("a goroutine runs with a P");
             // SAFETY: it has left its stack to this M, which has `p`.
-            unsafe { ready::yielded(p, left, AfterYield::Queues, false) };
+            let submitted = unsafe { ready::yielded(p, left, AfterYield::Queues, false) };
             // The ring may have been empty from when the successor was taken until now. See "What
             // yields" in `wake/README.md`.
-            if WAKE.idle_ps() != 0 {
-                ready::tell_of_work();
-            }
+            if WAKE.idle_ps() != 0 { _ = ready::tell(submitted) } else { submitted.seen_to() }
         }
         Action::Exit => stacks::put_away(m.p.get().expect("a goroutine runs with a P"), left),
     }

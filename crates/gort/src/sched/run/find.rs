@@ -24,7 +24,7 @@ use crate::sched::io::poll::{
 use crate::sched::policy::{self, Class, LOOK_EVERY, Sources, Turn, URGENT_NS};
 use crate::sched::ready::{self, push_behind};
 use crate::sched::run::slice;
-use crate::sched::shared::{self, WAKE};
+use crate::sched::shared::{self, Submitted, WAKE};
 use crate::sched::threads::pool;
 use crate::sched::wake::sleeper::Told;
 use crate::sys::clock;
@@ -179,8 +179,8 @@ impl Sources for Here {
         if self.0.turn.get().running == Class::Expired
             && let Some(g) = self.0.runq.take_next()
         {
-            // Whatever is picked instead is told of.
-            shared::lock().push_expired_front(g, false).told_elsewhere();
+            let submitted = shared::lock().push_expired_front(g, false);
+            ready::tell(submitted);
         }
     }
 
@@ -208,14 +208,11 @@ fn look_at_netpoll(p: &P) -> Option<Runnable> {
 }
 
 fn queue_on(p: &P, mut list: GList) {
-    let mut some = false;
+    let mut submitted = Submitted::NOTHING;
     while let Some(g) = list.pop_front() {
-        push_behind(p, g);
-        some = true;
+        submitted = submitted.and(push_behind(p, g));
     }
-    if some {
-        ready::tell_of_work();
-    }
+    ready::tell(submitted);
 }
 
 /// Looks for work on other Ps, as a spinning M, unless enough other Ms spin already.
@@ -347,7 +344,7 @@ fn sleep_in_poll(m: &'static M) -> bool {
             m.wire(p);
             m.spinning.set(true);
             WAKE.begin_spinning();
-            push_behind(p, g);
+            push_behind(p, g).seen_to(); // this M looks next
             queue_on(p, list);
             return true;
         }

@@ -97,7 +97,7 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
                     continue;
                 }
                 // SAFETY: it has left its stack to this M, which has `p`.
-                unsafe { ready::yielded(p, g, goes, bound) };
+                unsafe { ready::yielded(p, g, goes, bound) }.seen_to(); // this M looks next, or hands `p` off
             }
             Action::Exit => return retire(m, g),
         }

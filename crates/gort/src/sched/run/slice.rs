@@ -6,7 +6,7 @@ use crate::sched::core::p::P;
 use crate::sched::io::netpoll;
 use crate::sched::policy::{self, AfterYield, Class, Turn};
 use crate::sched::ready;
-use crate::sched::shared::{self, Shared};
+use crate::sched::shared::{self, Shared, Submitted};
 use crate::sys::sync::Ordering::*;
 
 /// The slice of `p` was marked as over, and no goroutine runs there: the one that has just left it
@@ -16,9 +16,8 @@ pub(crate) fn end_between(p: &P) {
     if !others_wait(p) {
         return p.begin_slice();
     }
-    end(p, &mut shared::lock(), None);
-    // What was `next` is for everybody now.
-    ready::tell_of_work();
+    let submitted = end(p, &mut shared::lock(), None);
+    ready::tell(submitted);
 }
 
 /// Whether there are others than `next`, or may be some for which the kernel has something.
@@ -28,25 +27,28 @@ fn others_wait(p: &P) -> bool {
 
 /// Ends the slice of `p`. It is charged to `stopped`, which was running, or else to `next`. Owner
 /// only; allocates nothing.
-pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) {
+pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) -> Submitted {
     let parties = s.parties(p);
     let mut account = p.account.get();
     let mut first = account.charge(policy::charged(p.purpose.get(), p.turn.get().running), parties);
     p.account.set(account);
-    match (stopped, p.runq.take_next()) {
+    let mut submitted = match (stopped, p.runq.take_next()) {
         (Some(g), next) => {
-            s.push_expired(g, true).told_elsewhere();
-            if let Some(overflow) = next.and_then(|next| p.runq.push(next)) {
-                let mut list = GList::new();
-                overflow.into_handles().for_each(|g| list.push_back(g));
-                s.push_global(&mut list).told_elsewhere();
+            let stopped = s.push_expired(g, true);
+            match next.and_then(|next| p.runq.push(next)) {
+                None => stopped,
+                Some(overflow) => {
+                    let mut list = GList::new();
+                    overflow.into_handles().for_each(|g| list.push_back(g));
+                    stopped.and(s.push_global(&mut list))
+                }
             }
         }
-        (None, Some(next)) => s.push_expired(next, false).told_elsewhere(),
-        (None, None) => {}
-    }
+        (None, Some(next)) => s.push_expired(next, false),
+        (None, None) => Submitted::NOTHING,
+    };
     if let Some(n) = policy::one_in(s.stopped()) {
-        s.push_global(&mut p.take_ring()).told_elsewhere();
+        submitted = submitted.and(s.push_global(&mut p.take_ring()));
         if p.random(n) == 0 {
             first = Class::Newcomers;
         }
@@ -59,6 +61,7 @@ pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) {
     p.turn.set(Turn { first, ..p.turn.get() });
     p.purpose.set(first);
     p.begin_slice();
+    submitted
 }
 
 /// Where a goroutine goes that yields on `p`. Owner only.

@@ -16,8 +16,7 @@ use crate::sched::wake::WakeState;
 use crate::sched::wake::nap::SLEEPS;
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicBool, AtomicU32, AtomicUsize};
+use crate::sys::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 
 /// Who idles and how much is looked for, see `wake/README.md`.
 pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
@@ -147,19 +146,35 @@ pub(crate) fn active_len() -> usize {
     LENGTHS.active.load(Relaxed)
 }
 
-/// Whether the first of `a` came before the first of `b`, or there is none in `b`. Nobody came before anybody.
+/// Whether the first of `a` came before the first of `b`, or `b` is empty. If `a` is empty, returns false.
 fn comes_first(a: &GList, b: &GList) -> bool {
     a.front().is_some_and(|a| b.front().is_none_or(|b| a.turn.get() <= b.turn.get()))
 }
 
-/// Goroutines were queued where all Ps see them. Once the lock is dropped, an M may have to be told:
-/// `ready::tell`.
+/// Goroutines may have been queued where all Ps see them, and no M was told. Once the lock is dropped,
+/// `ready::tell` does that.
 #[must_use = "once the lock is dropped, an M may have to be told"]
-pub(crate) struct Submitted(());
+pub(crate) struct Submitted(bool);
 
 impl Submitted {
-    /// Nothing was, or somebody is told in another way.
-    pub(crate) fn told_elsewhere(self) {}
+    pub(crate) const NOTHING: Submitted = Submitted(false);
+    /// One goroutine, on the ring of a P.
+    pub(crate) const ON_A_RING: Submitted = Submitted(true);
+
+    /// What both were for.
+    pub(crate) fn and(self, other: Submitted) -> Submitted {
+        Submitted(self.0 | other.0)
+    }
+
+    /// Whether something was queued.
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.0
+    }
+
+    /// Another look is certain; the caller says which.
+    #[inline]
+    pub(crate) fn seen_to(self) {}
 }
 
 impl Shared {
@@ -169,14 +184,14 @@ impl Shared {
             self.queue(g);
         }
         self.publish();
-        Submitted(())
+        Submitted(true)
     }
 
     /// Puts one runnable goroutine behind the others.
     pub(crate) fn push_global_one(&mut self, g: Runnable) -> Submitted {
         self.queue(g);
         self.publish();
-        Submitted(())
+        Submitted(true)
     }
 
     fn queue(&mut self, g: Runnable) {
@@ -194,7 +209,7 @@ impl Shared {
     pub(crate) fn push_urgent(&mut self, gs: &mut GList) -> Submitted {
         self.urgent.append(gs);
         self.publish();
-        Submitted(())
+        Submitted(true)
     }
 
     /// Puts a goroutine that is charged with a slice behind the expired; `is_stopped`: in the
@@ -207,7 +222,7 @@ impl Shared {
             self.expired.push_back(g)
         }
         self.publish();
-        Submitted(())
+        Submitted(true)
     }
 
     /// As [`push_expired`](Self::push_expired), in front of all: its slice is not over.
@@ -219,7 +234,7 @@ impl Shared {
             self.expired.push_front(g)
         }
         self.publish();
-        Submitted(())
+        Submitted(true)
     }
 
     /// Whether so many are stopped that newcomers are let in slowly, see `policy/`.

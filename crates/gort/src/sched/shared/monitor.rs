@@ -2,8 +2,7 @@
 
 use crate::sched::wake::nap::{AWAKE, Nap, SLEEPS};
 use crate::sys::line::Line;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicU32, AtomicU64};
+use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{clock, futex};
 
 /// The clock as of sysmon's last look, for times that need not be exact ("2 minutes").

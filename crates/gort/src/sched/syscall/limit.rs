@@ -9,8 +9,7 @@ use crate::sched::core::reason::WaitReason;
 use crate::sched::core::wait_word::FIRST_TOKEN;
 use crate::sched::core::waiter::{WaiterRef, Wake};
 use crate::sys::lock::Lock;
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicUsize, is_child};
+use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
 use std::collections::VecDeque;
 
 /// The limit, 0 for none. Changed under the lock of [`INSIDE`].

@@ -3,8 +3,7 @@
 //! A caller sets its bit; the first one, who found the word empty, wakes the thread. The thread takes all bits at once and then
 //! does what they say, so a call that comes later is in the word again.
 
-use crate::sys::sync::AtomicU32;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicU32, Ordering::*};
 
 /// See the module's head.
 pub(crate) struct Calls(AtomicU32);

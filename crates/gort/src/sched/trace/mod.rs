@@ -9,8 +9,7 @@ use crate::sched::core::p::P;
 use crate::sys::clock;
 use crate::sys::line::Line;
 use crate::sys::lock::Lock;
-use crate::sys::sync::AtomicBool;
-use crate::sys::sync::Ordering::*;
+use crate::sys::sync::{AtomicBool, Ordering::*};
 use std::time::Duration;
 
 /// What happened.

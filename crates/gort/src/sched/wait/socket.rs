@@ -9,8 +9,7 @@ use crate::sched::io::netpoll::{
     poller, select, waiting,
 };
 use crate::sched::io::poll::{self, TimerHost};
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::is_child;
+use crate::sys::sync::{Ordering::*, is_child};
 use crate::sys::{clock, fork};
 use std::io;
 use std::mem::MaybeUninit;

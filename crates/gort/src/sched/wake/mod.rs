@@ -4,8 +4,7 @@
 pub(crate) mod nap;
 pub(crate) mod sleeper;
 
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicU32, fence, fence_after_rmw};
+use crate::sys::sync::{AtomicU32, Ordering::*, fence, fence_after_rmw};
 
 /// How many Ps idle, how many Ms look for work.
 pub(crate) struct WakeState {

@@ -12,8 +12,7 @@
 //! while the state lasts. Either N2 is before M2, and M3 sees the reason, or M2 is before N2, and N3 sees the state. SLEEPS is set
 //! and asked under the scheduler's lock, which orders the two as well.
 
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicU32, fence};
+use crate::sys::sync::{AtomicU32, Ordering::*, fence};
 
 pub(crate) const AWAKE: u32 = 0;
 /// See the module's head.

@@ -1,8 +1,7 @@
 //! The one M that sleeps in the kernel's poll, and when it will wake up. The steps T1 to T3 and P1 to P5, and why no timer
 //! is overslept, are in `README.md` beside this file, the model in `crates/gort-models/tests/wake.rs`.
 
-use crate::sys::sync::Ordering::*;
-use crate::sys::sync::{AtomicU64, fence};
+use crate::sys::sync::{AtomicU64, Ordering::*, fence};
 
 const NOBODY: u64 = 0;
 /// It is there, and looks at the heaps.
