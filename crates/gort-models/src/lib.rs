@@ -60,7 +60,7 @@ pub mod sys {
         }
 
         /// Like [`pause`].
-        pub fn nap(_time: std::time::Duration, _nth: u32) {
+        pub fn sleep_between(_time: std::time::Duration, _nth: u32) {
             loom::thread::yield_now();
         }
 

@@ -145,10 +145,10 @@ mod policy {
     pub(crate) const LOOK_EVERY: u32 = 61;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Turn;
+    pub(crate) struct SliceState;
 
-    impl Turn {
-        pub(crate) const ACTIVE: Turn = Turn;
+    impl SliceState {
+        pub(crate) const ACTIVE: SliceState = SliceState;
     }
 
     #[derive(PartialEq)]
@@ -177,7 +177,7 @@ mod shared {
     pub(crate) struct Shared {
         pub(crate) global: GList,
         pub(crate) waiting_bound: usize,
-        pub(crate) staff: Staff,
+        pub(crate) m_pool: MPool,
     }
 
     // SAFETY: descriptors of goroutines live as long as the model.
@@ -194,9 +194,9 @@ mod shared {
     }
 
     #[derive(Default)]
-    pub(crate) struct Staff;
+    pub(crate) struct MPool;
 
-    impl Staff {
+    impl MPool {
         pub(crate) fn end_busy(&mut self) {}
     }
 
@@ -208,8 +208,8 @@ mod shared {
         false
     }
 
-    pub(crate) fn is_crowded() -> bool {
-        WORLD.is_crowded.get()
+    pub(crate) fn is_overloaded() -> bool {
+        WORLD.is_overloaded.get()
     }
 
     pub(crate) fn active_is_empty() -> bool {
@@ -615,7 +615,7 @@ mod m {
 
 mod p {
     use super::g::Runnable;
-    use super::policy::Turn;
+    use super::policy::SliceState;
     use super::ring::LocalQueue;
     use std::cell::Cell;
     use std::sync::atomic::AtomicBool;
@@ -652,7 +652,7 @@ mod p {
         pub(crate) timers: Timers,
         pub(crate) preempt: AtomicBool,
         pub(crate) unannounced: Cell<bool>,
-        pub(crate) turn: Cell<Turn>,
+        pub(crate) slice: Cell<SliceState>,
         pub(crate) looked_ns: Cell<u64>,
         pub(crate) looked_cycles: Cell<u64>,
         pub(crate) stats: Stats,
@@ -665,7 +665,7 @@ mod p {
                 timers: Timers,
                 preempt: AtomicBool::new(false),
                 unannounced: Cell::new(false),
-                turn: Cell::new(Turn::ACTIVE),
+                slice: Cell::new(SliceState::ACTIVE),
                 looked_ns: Cell::new(0),
                 looked_cycles: Cell::new(0),
                 stats: Stats::default(),
@@ -681,7 +681,7 @@ mod p {
         pub(crate) fn pop(&self) -> Option<Runnable> {
             self.runq.pop()
         }
-        pub(crate) fn begin_turn(&self) {
+        pub(crate) fn begin_run(&self) {
             self.stats.schedules.add(1);
         }
     }
@@ -696,7 +696,7 @@ pub(crate) struct World {
     ms: [M; LAST_M + 1],
     ps: [P; 2],
     /// Set before the threads begin.
-    is_crowded: std::cell::Cell<bool>,
+    is_overloaded: std::cell::Cell<bool>,
 }
 
 // SAFETY: what is not atomic belongs to somebody, as in the library; loom checks it for the stacks.
@@ -709,7 +709,7 @@ loom::lazy_static! {
         gs: std::array::from_fn(|_| G::new()),
         ms: std::array::from_fn(|_| M::new()),
         ps: std::array::from_fn(|_| P::new()),
-        is_crowded: std::cell::Cell::new(false),
+        is_overloaded: std::cell::Cell::new(false),
     };
 }
 
@@ -882,13 +882,13 @@ fn a_yield_against_a_thief() {
     });
 }
 
-/// In a crowd a goroutine that has not run is queued globally: another M takes it from there at
+/// under overload a goroutine that has not run is queued globally: another M takes it from there at
 /// once.
 #[test]
-fn a_yield_in_a_crowd() {
+fn a_yield_under_overload() {
     without_fences(|| {
         model(2, || {
-            WORLD.is_crowded.set(true);
+            WORLD.is_overloaded.set(true);
             queue(0, 0, &[&[Yield, Yield], &[Yield], &[]]);
             WORLD.ms[1].looks_at_global.set(true);
             let other = start(1, 2);

@@ -8,7 +8,7 @@
 //! active by turns as well as by time, so in a mixture their turns are within a factor of 16.
 //!
 //! Simpler than the runtime: timers and sockets of all Ps lie in one list, the kernel takes no time, and
-//! in a crowd a P keeps those of its ring that have run, where the runtime queues them globally.
+//! under overload a P keeps those of its ring that have run, where the runtime queues them globally.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -18,8 +18,8 @@ mod policy;
 mod rng;
 
 use policy::{
-    Account, AfterYield, CHARGED_TWICE_NS, CROWD, Class, IO_SLICE, Part, Parties, Sources, Turn, URGENT_NS,
-    YIELDERS, after_yield, charged, may_interrupt, one_in, pick, slice_ns,
+    Account, AfterYield, CHARGED_TWICE_NS, Class, IO_SLICE, OVERLOAD, Part, Parties, SliceState, Sources,
+    URGENT_NS, YIELDERS, after_yield, charged, may_interrupt, one_in, pick, slice_ns,
 };
 use rng::Rng;
 use std::cell::Cell;
@@ -33,7 +33,7 @@ const IO: u64 = IO_SLICE.as_nanos() as u64;
 const CHUNK: u64 = 250_000;
 /// Shares are summed up in buckets of this length; ten are the second of the claim.
 const BUCKET: u64 = 100_000_000;
-/// What comes before it is not judged: the first goroutines have begun, a crowd has been let in.
+/// What comes before it is not judged: the first goroutines have begun, an overload has been let in.
 const WARM_UP: u64 = 1_000_000_000;
 const END: u64 = 3_000_000_000;
 
@@ -208,8 +208,8 @@ impl Sources for Here<'_> {
         self.w.global.remove(at)
     }
     fn global(&mut self) -> Option<Id> {
-        let crowded = self.w.is_crowded();
-        let at = self.w.global.iter().position(|&g| !crowded || self.w.all[g].has_run)?;
+        let overloaded = self.w.is_overloaded();
+        let at = self.w.global.iter().position(|&g| !overloaded || self.w.all[g].has_run)?;
         self.w.global.remove(at)
     }
     fn global_share(&mut self) -> Option<Id> {
@@ -277,8 +277,8 @@ impl World {
         self.expired.iter().filter(|&&g| self.all[g].is_stopped).count()
     }
 
-    fn is_crowded(&self) -> bool {
-        self.expired.len() >= CROWD && self.stopped() >= CROWD
+    fn is_overloaded(&self) -> bool {
+        self.expired.len() >= OVERLOAD && self.stopped() >= OVERLOAD
     }
 
     /// Those of `list` that were charged go to the expired.
@@ -300,14 +300,14 @@ impl World {
     }
 
     fn push_behind(&mut self, p: usize, g: Id) {
-        let to_global = self.is_crowded() && !self.all[g].has_run || self.procs[p].ring.len() >= 256;
+        let to_global = self.is_overloaded() && !self.all[g].has_run || self.procs[p].ring.len() >= 256;
         if to_global { self.global.push_back(g) } else { self.procs[p].ring.push_back(g) }
     }
 
     fn parties_on(&self, p: usize) -> Parties {
         let n = self.procs.len();
         let here = &self.procs[p];
-        let global = if self.is_crowded() { 0 } else { self.global.len() };
+        let global = if self.is_overloaded() { 0 } else { self.global.len() };
         let running = here.running.unwrap_or(Class::Active);
         Parties {
             active: here.ring.len()
@@ -367,7 +367,7 @@ impl World {
             (None, Some(next)) => self.expired.push_back(next),
             (None, None) => {}
         }
-        if self.is_crowded() {
+        if self.is_overloaded() {
             let ring: Vec<Id> = self.procs[p].ring.drain(..).collect();
             for g in ring {
                 if self.all[g].has_run { self.procs[p].ring.push_back(g) } else { self.global.push_back(g) }
@@ -406,11 +406,11 @@ impl World {
             return false;
         }
         let here = &mut self.procs[p];
-        let turn = Turn {
+        let slice = SliceState {
             first: here.first.unwrap_or(Class::Active),
             running: here.running.unwrap_or(Class::Active),
         };
-        if !may_interrupt(turn, now - here.interrupted_at) {
+        if !may_interrupt(slice, now - here.interrupted_at) {
             return false;
         }
         here.interrupted_at = now;
@@ -434,11 +434,11 @@ impl World {
             Does::Yields(_) => {
                 let over = self.is_over(p) && self.others_wait(p);
                 let here = &mut self.procs[p];
-                let turn = Turn {
+                let slice = SliceState {
                     first: here.first.unwrap_or(Class::Active),
                     running: here.running.unwrap_or(Class::Active),
                 };
-                match after_yield(turn, over, here.schedules - here.slice_began_at_turn) {
+                match after_yield(slice, over, here.schedules - here.slice_began_at_turn) {
                     AfterYield::Runs => {
                         here.current = Some(g);
                         here.turn_began = now;
@@ -456,7 +456,7 @@ impl World {
                 let party = self.all[g].party;
                 let child = self.add(party, Does::ChildOf { parent: g, turn });
                 // As `prefer`: it joins the one that was queued last.
-                if self.procs[p].next.is_none() && !self.is_crowded() {
+                if self.procs[p].next.is_none() && !self.is_overloaded() {
                     self.procs[p].next = Some(child);
                 } else {
                     self.push_behind(p, child);
@@ -546,7 +546,7 @@ fn simulate(seed: u64, show: bool) -> Result<(), String> {
     let mut rng = Rng::new(seed);
     let procs = [1, 1, 2, 4][rng.below(4) as usize];
     let mut w = World::new(procs, seed);
-    let crowd = rng.below(20) == 0;
+    let overload = rng.below(20) == 0;
     let n = 2 + rng.below(10) as usize;
     let mut first = Vec::new();
     // Those that wait in between share by turns, so theirs are alike.
@@ -555,7 +555,7 @@ fn simulate(seed: u64, show: bool) -> Result<(), String> {
     for _ in 0..n {
         // From some microseconds to some milliseconds, each magnitude as likely as the others.
         let turn = shortest << rng.below(5);
-        match rng.below(if crowd { 4 } else { 7 }) {
+        match rng.below(if overload { 4 } else { 7 }) {
             0 | 1 => {
                 let party = w.party("hog");
                 first.push(w.add(party, Does::Computes));
@@ -591,8 +591,8 @@ fn simulate(seed: u64, show: bool) -> Result<(), String> {
             }
         }
     }
-    if crowd {
-        for _ in 0..CROWD * procs / 2 + rng.below(200) as usize {
+    if overload {
+        for _ in 0..OVERLOAD * procs / 2 + rng.below(200) as usize {
             let party = w.party("one of many");
             first.push(w.add(party, Does::Computes));
         }
@@ -639,7 +639,7 @@ fn judge(w: &World, procs: usize, show: bool) -> Result<(), String> {
 /// Mixtures in each of the tests below.
 const MIXTURES: u64 = 1_000;
 
-/// Hogs, chains of hand-overs, yielders, spawners, sockets, sleepers, crowds, on one, two and four
+/// Hogs, chains of hand-overs, yielders, spawners, sockets, sleepers, overloads, on one, two and four
 /// Ps: over any second, each party that can always run gets half of its fair share or more, give or
 /// take one slice.
 fn each_gets_half_of_its_fair_share(part: u64) {

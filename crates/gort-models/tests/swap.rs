@@ -159,7 +159,7 @@ fn held_against_scheduler() {
     let trimmer = {
         let parked = parked.clone();
         thread::spawn(move || {
-            if parked.word.hold() {
+            if parked.word.mark_below() {
                 fence(SeqCst);
                 let _packed = parked.packed.lock().unwrap();
                 if parked.word.claim_below(|| parked.waits.load(Acquire)) {

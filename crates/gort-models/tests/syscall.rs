@@ -1,5 +1,5 @@
-//! `blocking` (`sched/core/syscall_word.rs`, `sched/wake/nap.rs`): the M inside and two takers want the same P, and one gets it
-//! each time; and sysmon does not nap while a P could be taken.
+//! `blocking` (`sched/core/syscall_word.rs`, `sched/wake/sysmon_word.rs`): the M inside and two takers want the same P, and one gets it
+//! each time; and sysmon does not sleep while a P could be taken.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -9,12 +9,12 @@ use loom::sync::atomic::AtomicU32;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
-#[path = "../../gort/src/sched/wake/nap.rs"]
-mod nap;
+#[path = "../../gort/src/sched/wake/sysmon_word.rs"]
+mod sysmon_word;
 #[path = "../../gort/src/sched/core/syscall_word.rs"]
 mod word;
 
-use nap::{AWAKE, NAPS, Nap};
+use sysmon_word::{AWAKE, SysmonWord, TIMED};
 use word::SyscallWord;
 
 /// The number of the P; another than 0, to see that it comes through.
@@ -27,7 +27,7 @@ struct World {
     /// The idle list, which who was robbed comes to for a P.
     free: Mutex<bool>,
     freed: Condvar,
-    nap: Nap,
+    sysmon: SysmonWord,
 }
 
 impl World {
@@ -37,7 +37,7 @@ impl World {
             p: UnsafeCell::new(0),
             free: Mutex::new(false),
             freed: Condvar::new(),
-            nap: Nap::new(AtomicU32::new(AWAKE)),
+            sysmon: SysmonWord::new(AtomicU32::new(AWAKE)),
         })
     }
 
@@ -126,19 +126,19 @@ fn a_late_taker_misses() {
     });
 }
 
-/// The M goes in for ever while sysmon goes to nap: sysmon sees it, or is woken.
+/// The M goes in for ever while sysmon goes to sleep: sysmon sees it, or is woken.
 fn enter_against_nap() {
     model(3, || {
         let world = World::new();
         let sysmon = spawn(&world, |w| {
-            w.nap.begin(NAPS);
+            w.sysmon.begin(TIMED);
             w.word.stay().is_some()
         });
         world.word.enter(P);
-        let interrupted = world.nap.interrupt(NAPS);
+        let interrupted = world.sysmon.interrupt(TIMED);
         let seen = sysmon.join().unwrap();
-        assert!(seen || interrupted, "sysmon naps");
-        assert_eq!(world.nap.end(NAPS), !interrupted);
+        assert!(seen || interrupted, "sysmon sleeps");
+        assert_eq!(world.sysmon.end(TIMED), !interrupted);
         assert!(world.word.retake(world.word.stay().expect("inside")));
         assert_eq!(world.word.exit(), None);
     });
@@ -150,7 +150,7 @@ fn sysmon_naps_only_when_nobody_is_inside() {
 }
 
 #[test]
-#[should_panic(expected = "sysmon naps")]
+#[should_panic(expected = "sysmon sleeps")]
 fn without_fences_sysmon_oversleeps() {
     sys::sync::without_fences(enter_against_nap);
 }

@@ -1,4 +1,4 @@
-//! Stopping the world (`sched/world/stop.rs`, over `sched/shared/staff.rs`, `sched/core/handover.rs`):
+//! Stopping the world (`sched/world/stop.rs`, over `sched/shared/m_pool.rs`, `sched/core/handover.rs`):
 //! the stopper gets every P, from the M that has it or the list it is in, and each goes on afterwards.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
@@ -11,11 +11,11 @@ use loom::thread::{self, JoinHandle};
 
 #[path = "../../gort/src/sched/core/handover.rs"]
 mod handover;
-#[path = "../../gort/src/sched/shared/staff.rs"]
-mod staff;
+#[path = "../../gort/src/sched/shared/m_pool.rs"]
+mod m_pool;
 
 use handover::Handover;
-use staff::{Birth, Staff};
+use m_pool::{MPool, NewThread};
 
 /// The one P.
 struct P;
@@ -23,14 +23,14 @@ static P0: P = P;
 
 /// What one lock guards in the library.
 struct Synced {
-    staff: Staff<&'static P, usize>,
+    m_pool: MPool<&'static P, usize>,
     idle_ps: usize,
     stopped_ps: usize,
 }
 
 struct World {
     synced: Mutex<Synced>,
-    /// The stopper looks again: a P was surrendered, or (in the library: a while has passed) came to a list.
+    /// The stopper looks again: a P was released_ps, or (in the library: a while has passed) came to a list.
     look_again: Condvar,
     /// No P may be used: `p::USABLE` is 0. Changed under the lock, read without.
     over: AtomicBool,
@@ -43,7 +43,7 @@ struct World {
 impl World {
     fn new() -> Arc<World> {
         let world = World {
-            synced: Mutex::new(Synced { staff: Staff::new(), idle_ps: 0, stopped_ps: 0 }),
+            synced: Mutex::new(Synced { m_pool: MPool::new(), idle_ps: 0, stopped_ps: 0 }),
             look_again: Condvar::new(),
             over: AtomicBool::new(false),
             bed: Handover::new(),
@@ -51,10 +51,10 @@ impl World {
         };
         {
             // The M number 0 is born.
-            let staff = &mut world.synced.lock().unwrap().staff;
-            assert_eq!(staff.hire(&P0, false), None);
-            assert!(matches!(staff.begin_birth(10), Birth::Needed));
-            assert!(staff.arrive().is_some());
+            let m_pool = &mut world.synced.lock().unwrap().m_pool;
+            assert_eq!(m_pool.m_for(&P0, false), None);
+            assert!(matches!(m_pool.begin_thread(10), NewThread::Needed));
+            assert!(m_pool.arrive().is_some());
         }
         Arc::new(world)
     }
@@ -68,8 +68,8 @@ impl World {
         self.over.load(Acquire)
     }
 
-    /// As `procs::surrender`, while the world stops.
-    fn surrender(&self) {
+    /// As `procs::release_p`, while the world stops.
+    fn release_p(&self) {
         self.use_p();
         self.synced.lock().unwrap().stopped_ps += 1;
         self.look_again.notify_one();
@@ -78,10 +78,10 @@ impl World {
     /// As `syscall::hand_off`, of a P that others have a use for: it asks, and then has an M started.
     fn hand_off(&self) {
         if self.is_over() {
-            return self.surrender();
+            return self.release_p();
         }
         self.use_p();
-        let idle = self.synced.lock().unwrap().staff.hire(&P0, false);
+        let idle = self.synced.lock().unwrap().m_pool.m_for(&P0, false);
         match idle {
             Some(_) => self.bed.give(&P0),
             None => self.look_again.notify_one(),
@@ -91,13 +91,13 @@ impl World {
     /// As `find::find` and `find::idle`: an M that was given the P uses it once, and lets it idle.
     fn find(&self) {
         if self.is_over() {
-            return self.surrender();
+            return self.release_p();
         }
         self.use_p();
         let mut s = self.synced.lock().unwrap();
         if self.is_over() {
             drop(s);
-            return self.surrender();
+            return self.release_p();
         }
         s.idle_ps += 1;
         self.look_again.notify_one();
@@ -105,7 +105,7 @@ impl World {
 
     /// As `threads::stop_m`, with a time-out that is over at once.
     fn rest(&self) {
-        let wanting = self.synced.lock().unwrap().staff.rest(0);
+        let wanting = self.synced.lock().unwrap().m_pool.p_for(0);
         if wanting.is_some() {
             return self.find();
         }
@@ -113,7 +113,7 @@ impl World {
             if self.bed.sleep(Some(0)).is_some() {
                 return self.find();
             }
-            if self.synced.lock().unwrap().staff.end_idle(0, 0) {
+            if self.synced.lock().unwrap().m_pool.end_idle(0, 0) {
                 return;
             }
             thread::yield_now();
@@ -129,7 +129,7 @@ impl World {
         let mut s = self.synced.lock().unwrap();
         loop {
             s.stopped_ps += std::mem::take(&mut s.idle_ps);
-            if s.staff.take_wanting_if(|_| true).is_some() {
+            if s.m_pool.take_wanting_if(|_| true).is_some() {
                 s.stopped_ps += 1;
             }
             if s.stopped_ps == 1 {
@@ -167,6 +167,6 @@ fn the_stopper_gets_the_p() {
         gives.join().unwrap();
         rests.join().unwrap();
         let s = world.synced.lock().unwrap();
-        assert_eq!((s.idle_ps + s.staff.wanting(), s.stopped_ps), (1, 0), "the P is lost");
+        assert_eq!((s.idle_ps + s.m_pool.wanting(), s.stopped_ps), (1, 0), "the P is lost");
     });
 }

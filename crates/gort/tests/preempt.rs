@@ -405,7 +405,7 @@ fn more_hogs_than_threads_may_be_held() {
 /// Goroutines that have run before do not wait behind them: sleepers that are due at once, two that
 /// take turns, one that only yields. The clock of such a program is the number of preemptions.
 #[test]
-fn goroutines_that_have_run_go_on_in_a_crowd() {
+fn goroutines_that_have_run_go_on_under_overload() {
     const SLEEPERS: usize = 50;
     const SLEEPS: usize = 5;
     const TURNS: usize = 200;
@@ -480,17 +480,17 @@ fn goroutines_that_have_run_go_on_in_a_crowd() {
         });
     }
     ends_well(
-        "goroutines_that_have_run_go_on_in_a_crowd",
+        "goroutines_that_have_run_go_on_under_overload",
         &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=500")],
     );
 }
 
-/// Goroutines that were queued before the crowd do not wait behind the goroutines that are to
+/// Goroutines that were queued before the overload do not wait behind the goroutines that are to
 /// begin: one in the global queue, where a plain thread has put it, and one in the ring, where it
 /// was moved from `next`. Counted as above; otherwise each would take some thousand preemptions, or
 /// for ever.
 #[test]
-fn goroutines_queued_before_a_crowd_run() {
+fn goroutines_queued_before_an_overload_run() {
     if scene().is_some() {
         return gort::run(|| {
             // Waits for a message, and returns how many preemptions there had been when it went on.
@@ -522,7 +522,10 @@ fn goroutines_queued_before_a_crowd_run() {
             assert!(took < 600, "{took} preemptions in the ring");
         });
     }
-    ends_well("goroutines_queued_before_a_crowd_run", &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=2000")]);
+    ends_well(
+        "goroutines_queued_before_an_overload_run",
+        &[("GOMAXPROCS", "1"), ("GORT_DEBUG", "sliceus=2000")],
+    );
 }
 
 /// Goroutines on the smallest stacks, nearly full, are preempted too: the handler has its own

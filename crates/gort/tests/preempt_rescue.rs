@@ -87,7 +87,7 @@ fn the_owner_of_the_allocators_lock_gets_its_turn() {
 /// of their own. While no thread can be made, the preempted goroutines take turns; they do not each
 /// wait for a thread and for sysmon's delay.
 #[test]
-fn the_owner_of_the_allocators_lock_gets_its_turn_in_a_crowd() {
+fn the_owner_of_the_allocators_lock_gets_its_turn_under_overload() {
     const ROUNDS: u64 = 10;
     if child::scene().is_some() {
         return gort::run(|| {
@@ -111,7 +111,7 @@ fn the_owner_of_the_allocators_lock_gets_its_turn_in_a_crowd() {
     }
     for procs in ["1", "2"] {
         let env = [("GOMAXPROCS", procs), ("GORT_DEBUG", "sliceus=500")];
-        let end = child::play("the_owner_of_the_allocators_lock_gets_its_turn_in_a_crowd", "scene", &env);
+        let end = child::play("the_owner_of_the_allocators_lock_gets_its_turn_under_overload", "scene", &env);
         assert_eq!(end.code, Some(0), "{}", end.text);
     }
 }

@@ -64,7 +64,7 @@ fn the_ring_moves_beside_a_chain_and_hogs() {
 /// More CPU-bound goroutines than may be held with their threads: the goroutines beyond the limit
 /// begin soon too. The test counts preemptions.
 #[test]
-fn a_crowd_is_let_in() {
+fn an_overload_is_let_in() {
     const HOGS: usize = 300;
     const PREEMPTIONS: u64 = 4_000;
     if scene().is_some() {
@@ -94,7 +94,7 @@ fn a_crowd_is_let_in() {
             assert_eq!(begun, HOGS as u64, "in {preemptions} preemptions");
         });
     }
-    let end = play("a_crowd_is_let_in", "scene", &[("GOMAXPROCS", "1")]);
+    let end = play("an_overload_is_let_in", "scene", &[("GOMAXPROCS", "1")]);
     assert_eq!(end.code, Some(0), "{}", end.text);
 }
 

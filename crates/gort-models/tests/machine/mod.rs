@@ -115,7 +115,7 @@ pub(crate) mod sched {
         }
 
         /// As for an OS thread.
-        pub(crate) unsafe fn lodge<N>(self, here: &mut std::mem::MaybeUninit<N>, node: N) -> &N {
+        pub(crate) unsafe fn place_node<N>(self, here: &mut std::mem::MaybeUninit<N>, node: N) -> &N {
             here.write(node)
         }
 

@@ -224,7 +224,7 @@ impl<T> Chan<T> {
                     let mut here = MaybeUninit::uninit();
                     // SAFETY: the node stays where it is: on every way out of the wait below it has
                     // been popped or is removed, and there is no other wait in between.
-                    let node = unsafe { me.lodge(&mut here, WaitNode::new()) };
+                    let node = unsafe { me.place_node(&mut here, WaitNode::new()) };
                     node.enrol(me, PLAIN, slot.get().cast());
                     // SAFETY: as above.
                     unsafe { state.sendq.push(node) };
@@ -359,7 +359,7 @@ impl<T> Chan<T> {
                     let mut here = MaybeUninit::uninit();
                     // SAFETY: the node stays where it is: on every way out of the wait below it has
                     // been popped or is removed, and there is no other wait in between.
-                    let node = unsafe { me.lodge(&mut here, WaitNode::new()) };
+                    let node = unsafe { me.place_node(&mut here, WaitNode::new()) };
                     node.enrol(me, PLAIN, slot.get().cast());
                     // SAFETY: as above.
                     unsafe { state.recvq.push(node) };

@@ -254,7 +254,7 @@ pub(crate) fn park<'a, S>(
     // SAFETY: from here to the end of this function the node stays where it is, and on every way
     // out it is unlinked: a waker of the queue unlinks before selecting, and for all other tokens
     // this function does. There is no other wait in between.
-    let node = unsafe { waiter.lodge(&mut here, node) };
+    let node = unsafe { waiter.place_node(&mut here, node) };
     queue(&mut guard).link(node, wait.end);
     drop(guard);
     before_sleep(waiter);

@@ -8,7 +8,7 @@
 mod lock_word;
 
 use super::pin;
-use super::sync::{AtomicU32, nap};
+use super::sync::{AtomicU32, sleep_between};
 use lock_word::LockWord;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
@@ -65,7 +65,7 @@ impl<T: ?Sized> Lock<T> {
         const ATTEMPTS: u32 = 10_000;
         (0..ATTEMPTS).find_map(|nth| {
             if nth > 0 {
-                nap(Duration::from_micros(100), 0);
+                sleep_between(Duration::from_micros(100), 0);
             }
             self.try_lock()
         })

@@ -25,13 +25,13 @@ pub(crate) fn pause(times: u32) {
     (0..times).for_each(|_| std::hint::spin_loop());
 }
 
-/// After this many naps a waiter in a forked child assumes that the lock's holder does not exist
+/// After this many sleeps a waiter in a forked child assumes that the lock's holder does not exist
 /// there.
-const MANY_NAPS: u32 = 10_000;
+const MANY_SLEEPS: u32 = 10_000;
 
 /// Sleeps between two checks, after spinning has not helped. `nth` counts the calls of one wait.
-pub(crate) fn nap(time: std::time::Duration, nth: u32) {
-    if nth >= MANY_NAPS {
+pub(crate) fn sleep_between(time: std::time::Duration, nth: u32) {
+    if nth >= MANY_SLEEPS {
         super::fork::refuse("a wait (for a lock that a thread of the parent held)");
     }
     super::thread::sleep(time);

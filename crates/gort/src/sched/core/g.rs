@@ -111,8 +111,8 @@ pub(crate) struct G {
     /// When it last began to wait as a slice ended, in units of [`CHARGE_UNIT_NS`]; its own.
     charged: Cell<u16>,
     // A switch needs no more than what is up to here, in one line of the cache.
-    /// When it came to the scheduler's list that it is in, see `Shared::turn`; under the scheduler's lock.
-    pub(crate) turn: Cell<u64>,
+    /// When it came to the scheduler's list that it is in, see `Shared::next_seq`; under the scheduler's lock.
+    pub(crate) seq: Cell<u64>,
     /// `lock_os_thread` guards alive (and those that never come back).
     pub(crate) thread_locks: AtomicU32,
     /// `no_preempt` guards alive; changed by the goroutine itself.
@@ -124,7 +124,7 @@ pub(crate) struct G {
     pub(crate) slot: UnsafeCell<Option<Slot>>,
     /// The join protocol's word, see `spawn/task.rs`.
     pub(crate) join: AtomicUsize,
-    /// The closure until the goroutine runs, its result when it has ended; in between the node of its wait (`WaiterRef::lodge`).
+    /// The closure until the goroutine runs, its result when it has ended; in between the node of its wait (`WaiterRef::place_node`).
     pub(crate) storage: UnsafeCell<[MaybeUninit<usize>; STORAGE_WORDS]>,
     pub(crate) vtable: Cell<Option<&'static TaskVTable>>,
     id: AtomicU64,
@@ -207,7 +207,7 @@ impl G {
             this.write(G {
                 waiter: Waiter::of_goroutine(),
                 link: Cell::new(null_mut()),
-                turn: Cell::new(0),
+                seq: Cell::new(0),
                 expires: AtomicBool::new(false),
                 charged: Cell::new(0),
                 sp: AtomicUsize::new(0),

@@ -1,15 +1,15 @@
 //! How an M that sleeps is given a P: by those who take it out of the idle list, or find its goroutine in a queue. Models:
-//! `crates/gort-models/tests/staff.rs`, `hold.rs`.
+//! `crates/gort-models/tests/m_pool.rs`, `preempt.rs`.
 //!
 //! ```text
-//!   giver:  gift := P ; word := 1 ; wake          sleeper:  until word 1 → 0: sleep ; takes the gift
+//!   giver:  next_p := P ; word := 1 ; wake          sleeper:  until word 1 → 0: sleep ; takes next_p
 //! ```
 //! # Invariants
 //! 1. One party at a time may give: who took the M out of the idle list, or its goroutine out of a queue.
-//! 2. The gift is there before the word says so (Release, Acquire).
+//! 2. `next_p` is there before the word says so (Release, Acquire).
 //!
 //! # Why nobody oversleeps
-//! The kernel puts to sleep only while the word is still 0; a gift that came before stays in the word.
+//! The kernel puts to sleep only while the word is still 0; a P that came before stays in the word.
 
 use crate::sys::futex;
 use crate::sys::sync::{AtomicPtr, AtomicU32, Ordering::*};
@@ -19,17 +19,17 @@ use std::ptr::null_mut;
 pub(crate) struct Handover<P> {
     /// 1: wake up (or do not fall asleep).
     word: AtomicU32,
-    gift: AtomicPtr<P>,
+    next_p: AtomicPtr<P>,
 }
 
 impl<P> Handover<P> {
     pub(crate) fn new() -> Handover<P> {
-        Handover { word: AtomicU32::new(0), gift: AtomicPtr::new(null_mut()) }
+        Handover { word: AtomicU32::new(0), next_p: AtomicPtr::new(null_mut()) }
     }
 
     /// Wakes the sleeper, or keeps it from falling asleep, with `p`.
     pub(crate) fn give(&self, p: &'static P) {
-        self.gift.store(std::ptr::from_ref(p).cast_mut(), Relaxed);
+        self.next_p.store(std::ptr::from_ref(p).cast_mut(), Relaxed);
         self.word.store(1, Release);
         futex::wake(&self.word, 1);
     }
@@ -43,7 +43,7 @@ impl<P> Handover<P> {
             futex::wait(&self.word, 0, deadline_ns);
         }
         // SAFETY: null, or from a reference that lives for ever.
-        let gift = unsafe { self.gift.swap(null_mut(), Relaxed).as_ref() };
-        Some(gift.expect("who wakes an M gives it a P"))
+        let next_p = unsafe { self.next_p.swap(null_mut(), Relaxed).as_ref() };
+        Some(next_p.expect("who wakes an M gives it a P"))
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //! 1. One party owns a P: the M that holds it; its word while it is inside `blocking`; the lists of Ps
-//!    that idle or want an M (under the scheduler's lock); or the collector of surrendered Ps
+//!    that idle or want an M (under the scheduler's lock); or the collector of released_ps Ps
 //!    (`world/procs.rs`, `world/stop.rs`). The cells are the owner's.
 //! 2. Ps are never freed: timers and thieves may look at one that is dead, and find it empty.
 
@@ -19,7 +19,7 @@ use super::g::{self, G, Runnable};
 use super::m::M;
 use super::timers::Timers;
 use crate::sched::core::g::GList;
-use crate::sched::policy::{self, Account, BUDGET, Class, Part, Turn};
+use crate::sched::policy::{self, Account, BUDGET, Class, Part, SliceState};
 use crate::sched::queue::ring::LocalQueue;
 use crate::stack::slab::{self, Slot};
 use crate::sys::clock;
@@ -50,7 +50,7 @@ pub(crate) struct P {
     /// The sleeper in the poll may not know the earliest timer here yet, see `run/find.rs`. Owner only.
     pub(crate) unannounced: Cell<bool>,
     /// What the slice is for and what runs in it. Owner only.
-    pub(crate) turn: Cell<Turn>,
+    pub(crate) slice: Cell<SliceState>,
     /// What the slice was for when it began. Owner only.
     pub(crate) purpose: Cell<Class>,
     pub(crate) account: Cell<Account>,
@@ -187,7 +187,7 @@ impl P {
             preempt: AtomicBool::new(false),
             budget: Cell::new(BUDGET),
             unannounced: Cell::new(false),
-            turn: Cell::new(Turn::ACTIVE),
+            slice: Cell::new(SliceState::ACTIVE),
             purpose: Cell::new(Class::Active),
             account: Cell::new(Account::default()),
             charged_yielders: Cell::new(0),
@@ -205,7 +205,7 @@ impl P {
         }
     }
 
-    /// Whether who has it is to give it up (`procs::surrender`): GOMAXPROCS went down, or the world stops.
+    /// Whether who has it is to give it up (`procs::release_p`): GOMAXPROCS went down, or the world stops.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.id as usize >= USABLE.load(Acquire)
@@ -232,7 +232,7 @@ impl P {
 
     /// Whether what runs here is to be stopped for urgent goroutines. Owner only.
     pub(crate) fn may_interrupt(&self) -> bool {
-        policy::may_interrupt(self.turn.get(), clock::now_ns().saturating_sub(self.interrupted_ns.get()))
+        policy::may_interrupt(self.slice.get(), clock::now_ns().saturating_sub(self.interrupted_ns.get()))
     }
 
     /// How long this slice is, where one is usually `slice_ns`.
@@ -242,13 +242,13 @@ impl P {
 
     /// Counts a goroutine that is about to run here, or on the M it is bound to.
     #[inline]
-    pub(crate) fn begin_turn(&self) {
+    pub(crate) fn begin_run(&self) {
         self.budget.set(BUDGET);
         self.stats.schedules.add(1);
     }
 
     /// Turns in the slice so far. Owner only.
-    pub(crate) fn turns_in_slice(&self) -> u64 {
+    pub(crate) fn runs_in_slice(&self) -> u64 {
         self.stats.schedules.get() - self.slice_began_at.get()
     }
 

@@ -11,9 +11,9 @@
 //!     └─── whoever resumes it, or reaches into it ─────────────────────────────────────────────┘
 //!
 //!            looked at long after              under the shard's lock
-//!   STAYS ───────────────────────▶ HELD ─────────────────────────────▶ STAYS again
+//!   STAYS ───────────────────────▶ TRIMMING ─────────────────────────────▶ STAYS again
 //! ```
-//! HELD is for giving back what lies *below* the live stack; MARKED does for that, too. Nothing
+//! TRIMMING is for giving back what lies *below* the live stack; MARKED does for that, too. Nothing
 //! above is touched, so it does not matter which code knows addresses there.
 //!
 //! MAY_GO and MARKED carry the address of a lock under which others use a place in the stack, OUT that of the packed stack.
@@ -24,7 +24,7 @@
 //! | MAY_GO | as long as it waits, nobody's but under the lock that it named | the goroutine, when it runs; the swapper       |
 //! | MARKED | the same                                    | whoever holds the shard's lock                                   |
 //! | OUT    | there is none                               | the same                                                         |
-//! | HELD   | as STAYS; what is below it nobody's         | the same, or the goroutine, when it runs                         |
+//! | TRIMMING   | as STAYS; what is below it nobody's         | the same, or the goroutine, when it runs                         |
 //!
 //! # Why nobody runs on a stack that goes away
 //! Two parties each write a word and look at the other's: who resumes sets the goroutine's state to Running, then looks whether the
@@ -37,7 +37,7 @@
 //! swapper looks at the state first and at the word then. If that still says MARKED, the mark belongs to the wait that the state
 //! tells of, and the argument above is about whoever resumes it from that one.
 //!
-//! One that STAYS writes nothing in between, so HELD may be from an earlier wait. That does no
+//! One that STAYS writes nothing in between, so TRIMMING may be from an earlier wait. That does no
 //! harm: nobody has taken it back, so every thread that looks after the heavy fence sees it; the M
 //! that resumes the goroutine from the wait that the swapper has seen looks after that fence (had
 //! it looked before, the swapper would have seen Running); so it takes the lock. What must not be
@@ -57,7 +57,7 @@ const TAG: usize = 3;
 /// In those states the stack is gone, or about to go, or held.
 const AWAY: usize = 2;
 /// OUT, with no place.
-const HELD: usize = OUT;
+const TRIMMING: usize = OUT;
 
 /// See the module's head.
 pub(crate) struct SwapWord(AtomicUsize);
@@ -106,7 +106,7 @@ impl SwapWord {
     }
 
     /// As [`mark`](SwapWord::mark), for what is below the live stack alone.
-    pub(crate) fn hold(&self) -> bool {
+    pub(crate) fn mark_below(&self) -> bool {
         let now = self.0.load(Relaxed);
         now & AWAY == 0 && self.0.compare_exchange(now, now | AWAY, Relaxed, Relaxed).is_ok()
     }
@@ -152,9 +152,9 @@ impl SwapWord {
 }
 
 fn is_marked(word: usize) -> bool {
-    word == HELD || word & TAG == MARKED
+    word == TRIMMING || word & TAG == MARKED
 }
 
 fn place_of(word: usize) -> Option<usize> {
-    (word & TAG == OUT && word != HELD).then_some(word & !TAG)
+    (word & TAG == OUT && word != TRIMMING).then_some(word & !TAG)
 }

@@ -142,10 +142,10 @@ impl WaiterRef {
     /// while the goroutine runs. An OS thread's goes `here`.
     ///
     /// # Safety
-    /// The caller is the waiter, has no other node lodged that somebody may still touch, and keeps this one from others when it
+    /// The caller is the waiter, has no other node placed that somebody may still touch, and keeps this one from others when it
     /// returns.
     #[inline]
-    pub(crate) unsafe fn lodge<N>(self, here: &mut MaybeUninit<N>, node: N) -> &N {
+    pub(crate) unsafe fn place_node<N>(self, here: &mut MaybeUninit<N>, node: N) -> &N {
         const {
             assert!(size_of::<N>() <= STORAGE_WORDS * size_of::<usize>());
             assert!(align_of::<N>() <= align_of::<usize>() && !std::mem::needs_drop::<N>());

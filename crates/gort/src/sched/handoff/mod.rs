@@ -4,7 +4,7 @@
 //! | ------------------------------------------ | ------------------------------------------------------- |
 //! | has work, or would be the only one to look for some | to an M: one that idles, or a new one ([`hand_off`]) |
 //! | has none                                   | to the idle list ([`hand_off`])                          |
-//! | is over: GOMAXPROCS went down, the world stops, it was a spare | to whoever collects it ([`surrender`]) |
+//! | is over: GOMAXPROCS went down, the world stops, it was a spare | to whoever collects it ([`release_p`]) |
 //! | wants an M, and none is to be had          | to a goroutine that was preempted, which has its thread ([`resume_preempted_on_unused`]) |
 //! | idles, or wants an M, as an M comes out of `blocking` without one | to that M ([`take_unused_p`])     |
 
@@ -12,7 +12,7 @@ use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::m::M;
 use crate::sched::core::p::{self, P};
 use crate::sched::io::{netpoll, poll};
-use crate::sched::policy::{Class, Turn};
+use crate::sched::policy::{Class, SliceState};
 use crate::sched::ready;
 use crate::sched::shared::{self, WAKE};
 use crate::sched::threads::pool;
@@ -20,13 +20,13 @@ use crate::sched::trace::{self, EventKind::*};
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
 
-/// Counts Ps that were surrendered; who waits for them sleeps on it.
-pub(crate) static SURRENDERED: AtomicU32 = AtomicU32::new(0);
+/// Counts Ps that were released_ps; who waits for them sleeps on it.
+pub(crate) static RELEASED: AtomicU32 = AtomicU32::new(0);
 
 /// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.
 pub(crate) fn hand_off(p: &'static P) {
     if p.is_over() {
-        return surrender(p);
+        return release_p(p);
     }
     if !p.runq.is_empty() || !shared::global_is_empty() || p.timers.next_ns() <= clock::now_ns() {
         return give_to_m(p, false);
@@ -38,7 +38,7 @@ pub(crate) fn hand_off(p: &'static P) {
         let mut s = shared::lock();
         if p.is_over() {
             drop(s);
-            return surrender(p);
+            return release_p(p);
         }
         if !s.global_is_empty() {
             drop(s);
@@ -71,7 +71,7 @@ pub(crate) fn resume_preempted_on_unused() -> bool {
         if s.stopped() == 0 {
             return false;
         }
-        let unused = s.staff.take_wanting().or_else(|| s.take_idle_p().map(|p| (p, false)));
+        let unused = s.m_pool.take_wanting().or_else(|| s.take_idle_p().map(|p| (p, false)));
         let Some(unused) = unused else { return false };
         (s.pop_stopped().expect("asked above"), unused)
     };
@@ -86,8 +86,8 @@ pub(crate) fn resume_preempted_on_unused() -> bool {
 
 /// Lets a goroutine that was stopped, and that the caller took out of the list, go on with `p`.
 pub(crate) fn resume_preempted(g: Runnable, p: &'static P) {
-    p.begin_turn();
-    p.turn.set(Turn { running: Class::Expired, ..p.turn.get() });
+    p.begin_run();
+    p.slice.set(SliceState { running: Class::Expired, ..p.slice.get() });
     g.run_on_its_m().give(p, false);
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn resume_preempted(g: Runnable, p: &'static P) {
 pub(crate) fn take_unused_p(m: &'static M) -> bool {
     let found = {
         let mut s = shared::lock();
-        s.take_idle_p().map(|p| (p, false)).or_else(|| s.staff.take_wanting())
+        s.take_idle_p().map(|p| (p, false)).or_else(|| s.m_pool.take_wanting())
     };
     let Some((p, spinning)) = found else { return false };
     m.wire(p);
@@ -107,7 +107,7 @@ pub(crate) fn take_unused_p(m: &'static M) -> bool {
 }
 
 /// Calls `f` with a spare P that nobody has, if there is one and the world goes on. Unless `f` uses it (`Some`) it is put back; else it
-/// is in use until it is surrendered. Allocates nothing.
+/// is in use until it is released_ps. Allocates nothing.
 pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
     let spare = {
         let mut s = shared::lock();
@@ -125,7 +125,7 @@ pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
 }
 
 /// Lets go of a P that is over, whose owner the caller is, for good. Allocates nothing.
-pub(crate) fn surrender(p: &'static P) {
+pub(crate) fn release_p(p: &'static P) {
     p.m.store(std::ptr::null_mut(), Release);
     p.unannounced.set(false);
     let stops = !p.is_spare() && (p.id as usize) < p::procs();
@@ -139,7 +139,7 @@ pub(crate) fn surrender(p: &'static P) {
             // Others look after its timers.
             s.spares_in_use &= !p.spare_bit();
         } else {
-            s.surrendered.push(p);
+            s.released_ps.push(p);
         }
         s.push_global(&mut queue)
     };
@@ -149,8 +149,8 @@ pub(crate) fn surrender(p: &'static P) {
 }
 
 fn tell_collector() {
-    SURRENDERED.fetch_add(1, Release);
-    futex::wake(&SURRENDERED, 1);
+    RELEASED.fetch_add(1, Release);
+    futex::wake(&RELEASED, 1);
 }
 
 pub(crate) fn take_queue(p: &P) -> GList {

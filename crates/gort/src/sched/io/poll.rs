@@ -11,8 +11,8 @@ use crate::sched::core::timers::{Fire, NEVER, TimerNode};
 use crate::sched::core::waiter::Wake;
 use crate::sched::ready::{self, pinned};
 use crate::sched::shared::{self, monitor};
-use crate::sched::wake::nap::NAPS;
 use crate::sched::wake::sleeper::{PollSleeper, Told};
+use crate::sched::wake::sysmon_word::TIMED;
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU64, Ordering::*};
 use crate::sys::{clock, fork};
@@ -64,7 +64,7 @@ pub(crate) fn run_all_due(list: &mut GList) {
 pub(crate) fn push_urgent(list: &mut GList) {
     let submitted = shared::lock().push_urgent(list);
     if !ready::tell(submitted) {
-        monitor::interrupt(NAPS);
+        monitor::interrupt(TIMED);
     }
 }
 

@@ -8,7 +8,7 @@
 //!   queue that all Ps share. All others that can run are *active*.
 //! - A *party* is what shares are counted by: a goroutine, or several that only hand over to each
 //!   other (then only one of them can run at a time, and it inherits the slice through `next`).
-//! - A *newcomer* is a goroutine that has never run. There is a *crowd* while [`CROWD`] goroutines
+//! - A *newcomer* is a goroutine that has never run. There is *overload* while [`OVERLOAD`] goroutines
 //!   or more are stopped with their threads.
 //!
 //! # The rule
@@ -18,7 +18,7 @@
 //! | a goroutine parks, ends or yields     | the P [picks](pick) another one; one that yields goes behind the ring; an expired one that has its own slice [goes on](after_yield) |
 //! | I/O or time has readied a goroutine   | it is picked next (*urgent*); one that has computed for 1 ms is stopped for it, and goes to the front of the expired, since the slice is not over |
 //! | a goroutine calls gort in a loop, and others want to run | it gives way: behind the ring, or, where it must stay on its thread, to the back of the expired |
-//! | there is a crowd | newcomers get slices of their own, ever more rarely: [`one_in`] |
+//! | there is overload | newcomers get slices of their own, ever more rarely: [`one_in`] |
 //!
 //! 1. The one that parked is charged itself. If that was so less than [80 ms](CHARGED_TWICE_NS) ago,
 //!    too, it is expired when its wait ends.
@@ -57,7 +57,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 /// From so many goroutines on that were stopped with their threads, newcomers are let in slowly.
-pub(crate) const CROWD: usize = 256;
+pub(crate) const OVERLOAD: usize = 256;
 /// A goroutine that computes gives way to urgent ones after this long.
 pub(crate) const IO_SLICE: Duration = Duration::from_millis(1);
 /// So long an expired one waits for urgent ones at a time, before it goes on with its slice.
@@ -66,8 +66,8 @@ pub(crate) const URGENT_NS: u64 = 200_000;
 const INTERRUPT_EVERY_NS: u64 = 2_000_000;
 
 /// Whether a goroutine is to be stopped for urgent ones, `since_ns` after the last time on its P.
-pub(crate) fn may_interrupt(turn: Turn, since_ns: u64) -> bool {
-    !turn.is_of_expired() || since_ns >= INTERRUPT_EVERY_NS
+pub(crate) fn may_interrupt(slice: SliceState, since_ns: u64) -> bool {
+    !slice.is_of_expired() || since_ns >= INTERRUPT_EVERY_NS
 }
 
 /// Every so many schedules a P looks at the netpoller and the global queue. Go's number: a prime.
@@ -85,7 +85,7 @@ const ROUND_NS: u64 = 200_000_000;
 pub(crate) enum Class {
     Active,
     Expired,
-    /// Those that have never run, in a crowd.
+    /// Those that have never run, under overload.
     Newcomers,
     /// Those for which the kernel has something.
     Readable,
@@ -93,18 +93,18 @@ pub(crate) enum Class {
 
 /// What a slice is for now, and what the goroutine is that runs in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Turn {
+pub(crate) struct SliceState {
     pub(crate) first: Class,
     pub(crate) running: Class,
 }
 
-impl Turn {
+impl SliceState {
     /// The usual one: an active goroutine runs, and others of that kind come next.
-    pub(crate) const ACTIVE: Turn = Turn { first: Class::Active, running: Class::Active };
+    pub(crate) const ACTIVE: SliceState = SliceState { first: Class::Active, running: Class::Active };
 
     /// Whether an expired goroutine has the slice that is its own: what yields goes on with it.
     pub(crate) fn is_of_expired(self) -> bool {
-        self == Turn { first: Class::Expired, running: Class::Expired }
+        self == SliceState { first: Class::Expired, running: Class::Expired }
     }
 }
 
@@ -119,20 +119,20 @@ pub(crate) enum AfterYield {
     Queues,
 }
 
-/// What a yield leads to; `over`: the slice is over, and others wait; `turns`: so many there were
+/// What a yield leads to; `over`: the slice is over, and others wait; `runs`: so many there were
 /// in it.
-pub(crate) fn after_yield(turn: Turn, over: bool, turns: u64) -> AfterYield {
-    match (turn.is_of_expired(), over) {
+pub(crate) fn after_yield(slice: SliceState, over: bool, runs: u64) -> AfterYield {
+    match (slice.is_of_expired(), over) {
         (true, false) => AfterYield::Runs,
         (false, true) => AfterYield::Expires,
         // One that hardly ever yields shares by slices, as one that never does.
-        (true, true) if turns < FEW_TURNS => AfterYield::Expires,
+        (true, true) if runs < FEW_RUNS => AfterYield::Expires,
         _ => AfterYield::Queues,
     }
 }
 
-/// With fewer turns in a slice a goroutine has long ones.
-const FEW_TURNS: u64 = 100;
+/// With fewer runs in a slice a goroutine has long ones.
+const FEW_RUNS: u64 = 100;
 
 /// What a slice is charged to.
 pub(crate) fn charged(purpose: Class, running: Class) -> Class {
@@ -224,8 +224,8 @@ pub(crate) fn slice_ns(full: u64, parties: u64) -> u64 {
 /// newcomers, by chance. Each may need a thread: so the number of threads grows ever more slowly
 /// where all compute for ever, and those that soon park get in.
 pub(crate) fn one_in(stopped: usize) -> Option<u32> {
-    let over = stopped.checked_sub(CROWD)?;
-    Some(2 << (over / (CROWD / 2)).min(30))
+    let over = stopped.checked_sub(OVERLOAD)?;
+    Some(2 << (over / (OVERLOAD / 2)).min(30))
 }
 
 /// Where a P finds goroutines, and what it remembers of its slice.
@@ -254,7 +254,7 @@ pub(crate) trait Sources {
     /// As [`readable`](Self::readable), unless another M waits there.
     fn readable_alone(&mut self) -> Option<Self::Item>;
     fn urgent(&mut self) -> Option<Self::Item>;
-    /// Of the queue for newcomers in a crowd.
+    /// Of the queue for newcomers under overload.
     fn newcomer(&mut self) -> Option<Self::Item>;
     /// One of the global queue.
     fn global(&mut self) -> Option<Self::Item>;
@@ -379,13 +379,13 @@ mod tests {
         assert_eq!(slice_ns(200_000, 100_000), 200_000);
     }
 
-    /// Below the limit there is no crowd; above, newcomers are let in ever more rarely.
+    /// Below the limit there is no overload; above, newcomers are let in ever more rarely.
     #[test]
     fn newcomers() {
-        assert_eq!(one_in(CROWD - 1), None);
-        assert_eq!(one_in(CROWD), Some(2));
-        assert_eq!(one_in(2 * CROWD), Some(8));
-        assert_eq!(one_in(4 * CROWD), Some(128));
+        assert_eq!(one_in(OVERLOAD - 1), None);
+        assert_eq!(one_in(OVERLOAD), Some(2));
+        assert_eq!(one_in(2 * OVERLOAD), Some(8));
+        assert_eq!(one_in(4 * OVERLOAD), Some(128));
         assert_eq!(one_in(usize::MAX), Some(1 << 31));
     }
 }

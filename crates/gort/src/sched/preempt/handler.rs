@@ -6,7 +6,7 @@
 //! # What the handler checks
 //! | question                                                    | else                                                   |
 //! | ----------------------------------------------------------- | ------------------------------------------------------ |
-//! | did this process send it, to this thread, for this P and turn? | not ours: the previous handler's; or late: nothing |
+//! | did this process send it, to this thread, for this P and run?  | not ours: the previous handler's; or late: nothing |
 //! | does the M run a goroutine, with a P?                        | it is in the scheduler, or inside `blocking`          |
 //! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
 //! | is the thread not pinned, the goroutine not `no_preempt`?   | noted for the rescue; sysmon asks again               |
@@ -16,7 +16,7 @@
 //!
 //! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
 
-use super::{Why, hold};
+use super::{Why, stop};
 use crate::sched::core::fixed::fixed;
 use crate::sched::core::g::G;
 use crate::sched::core::m::{self, M};
@@ -66,17 +66,17 @@ pub(crate) fn request(p: &P) {
         );
         return;
     }
-    m.preempt.store(turn(p), Release);
+    m.preempt.store(run_of(p), Release);
     thread::signal(m.tid.load(Acquire), libc::SIGURG);
 }
 
-/// Whether the goroutine that runs on `p` could not be stopped when it was asked, in this turn.
+/// Whether the goroutine that runs on `p` could not be stopped when it was asked, in this run.
 pub(crate) fn has_declined(p: &P) -> bool {
-    p.m().is_some_and(|m| m.declined.load(Acquire) == turn(p))
+    p.m().is_some_and(|m| m.declined.load(Acquire) == run_of(p))
 }
 
-/// Names the turn of the goroutine that runs on `p` now.
-pub(crate) fn turn(p: &P) -> u64 {
+/// Names the run of the goroutine that runs on `p` now.
+pub(crate) fn run_of(p: &P) -> u64 {
     u64::from(p.id) << 32 | u64::from(p.stats.schedules.get() as u32)
 }
 
@@ -116,7 +116,7 @@ fn stack_pointer(context: *mut libc::c_void) -> usize {
 fn stop_here(sp: usize) -> bool {
     let Some(m) = m::current() else { return false };
     let asked = m.preempt.load(Acquire);
-    let p = m.p.get().filter(|p| turn(p) == asked);
+    let p = m.p.get().filter(|p| run_of(p) == asked);
     let Some(g) = m.g().filter(|g| is_user_code(m, g, sp)) else {
         m.declined.store(asked, Release);
         return p.is_some();
@@ -125,7 +125,7 @@ fn stop_here(sp: usize) -> bool {
     if g.no_preempt.load(Relaxed) == 0 {
         let why = if p.preempt.load(Relaxed) { Why::SliceIsOver } else { Why::Urgent };
         if why == Why::SliceIsOver || p.may_interrupt() {
-            hold(m, g, p, why);
+            stop(m, g, p, why);
         }
     } else {
         m.declined.store(asked, Release);

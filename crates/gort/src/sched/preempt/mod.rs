@@ -10,7 +10,7 @@
 //! ```text
 //!   sysmon: the slice is over, others want to run           the thread: SIGURG, on its signal stack (handler.rs)
 //!   ──────────────────────────────────────────────          ─────────────────────────────────────────────────
-//!   m.preempt := (P, turn); tgkill ────────────────────────▶ is this turn still on? in user code? not pinned?
+//!   m.preempt := (P, run); tgkill ─────────────────────────▶ is this run still on?  in user code? not pinned?
 //!                                                             hold: join the expired, hand the P off, sleep
 //!   some M finds it there, hands it its P ──────────────────▶ wake up, return from the handler
 //! ```
@@ -18,7 +18,7 @@
 //! Where the one that goes on was stopped too, the P goes straight to it: a *swap*, for which no
 //! other M is needed.
 //!
-//! # Two ways into `hold`
+//! # Two ways into `stop`
 //! 1. The handler, at any instruction of user code.
 //! 2. [`checkpoint`]: gort's calls that do not park count against a budget, and look at the mark that sysmon sets (`P::preempt`): a
 //!    loop around `try_recv` must not keep the goroutine that would send from running, nor timers from firing. These calls
@@ -31,7 +31,7 @@
 //! # How many threads, and why no lock's owner starves
 //! What is stopped joins the expired, which have turns of one slice each (`policy/`): so the
 //! owner of a lock always gets its turn, even where others wait for that lock with a P. Each
-//! goroutine that is stopped for the first time may need a thread: in a crowd newcomers are let in
+//! goroutine that is stopped for the first time may need a thread: under overload newcomers are let in
 //! ever more slowly. While no thread is to be had ([`threads::are_short`]) all are swaps: a P that
 //! waits for a thread runs nobody, and what was stopped has one.
 //!
@@ -82,7 +82,7 @@ pub(crate) fn checkpoint(parks: bool) {
             unsafe { park::leave(m, g, Action::Yield) };
         } else {
             let over = here.p.preempt.load(Relaxed);
-            hold(here.m, g, here.p, if over { Why::SliceIsOver } else { Why::GivesWay });
+            stop(here.m, g, here.p, if over { Why::SliceIsOver } else { Why::GivesWay });
         }
     }
 }
@@ -156,18 +156,18 @@ enum Why {
 }
 
 /// How often goroutines were stopped so.
-static HELD: AtomicU64 = AtomicU64::new(0);
+static STOPS: AtomicU64 = AtomicU64::new(0);
 
-/// See [`HELD`].
+/// See [`STOPS`].
 pub(crate) fn count() -> u64 {
-    HELD.load(Relaxed)
+    STOPS.load(Relaxed)
 }
 
 /// Gives `p` to others and waits, on this thread, until `g`, which runs here, gets a P again. The caller is pinned, or the handler.
 /// Allocates nothing.
 #[cold]
-fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
-    HELD.fetch_add(1, Relaxed);
+fn stop(m: &'static M, g: &'static G, p: &'static P, why: Why) {
+    STOPS.fetch_add(1, Relaxed);
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     m.p.set(None);
@@ -183,7 +183,7 @@ fn hold(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     ready::tell(submitted);
     m.sleep(None);
     if let Some(p) = m.p.get() {
-        p.begin_turn(); // it may have taken the thread as long as a slice to come back
+        p.begin_run(); // it may have taken the thread as long as a slice to come back
     }
     trace::point(Resume, Some(g), Some(m), m.p.get());
     if !bound {
@@ -200,7 +200,7 @@ fn queue_and_swap(g: Runnable, p: &P, why: Why) -> (shared::Submitted, Option<Ru
     let swaps = |s: &shared::Shared| {
         let active =
             !p.runq.is_empty() || !shared::active_is_empty() || p.timers.next_ns() <= clock::now_ns();
-        let expired_first = match p.turn.get().first {
+        let expired_first = match p.slice.get().first {
             Class::Expired => true,
             Class::Newcomers => false,
             Class::Active | Class::Readable => !active,

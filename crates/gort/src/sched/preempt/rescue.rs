@@ -30,17 +30,17 @@ const LONG_NS: u64 = 1_000_000_000;
 /// What sysmon saw of it.
 #[derive(Default)]
 pub(crate) struct Rescue {
-    /// Since when no P has gone on, and the turns that they have been at.
+    /// Since when no P has gone on, and how often they had switched then.
     since_ns: Option<u64>,
-    turns: u64,
+    runs: u64,
 }
 
 impl Rescue {
     /// Looks, and helps if needed: true. On sysmon, at each look, before it asks anybody to stop.
     pub(crate) fn look(&mut self, now: u64) -> bool {
-        let turns = p::all().map(|p| p.stats.schedules.get()).sum();
-        if turns != self.turns || !nobody_can_be_stopped() {
-            self.turns = turns;
+        let runs = p::all().map(|p| p.stats.schedules.get()).sum();
+        if runs != self.runs || !nobody_can_be_stopped() {
+            self.runs = runs;
             self.since_ns = None;
             return false;
         }

@@ -7,7 +7,7 @@
 //! | it wanted to park, and a waker was first              | [`not_parked`]       |
 //! | it yields                                             | [`yielded`]          |
 //! | it comes out of `blocking` and has no P               | [`came_out`]         |
-//! | it is preempted                                       | `preempt::hold`, which takes the scheduler's lock for more than that |
+//! | it is preempted                                       | `preempt::stop`, which takes the scheduler's lock for more than that |
 //! | I/O or time has woken many                            | `io::poll::collect`, which queues them together |
 //!
 //! A runnable goroutine is a [`Runnable`]: the right to queue it or to run it, of which there is one.
@@ -136,10 +136,10 @@ pub(crate) fn prefer(g: &'static G) {
 }
 
 /// Puts a runnable goroutine behind the others of `p`, whose owner is the caller. Half a full ring goes
-/// to the global queue. In a crowd newcomers go there at once, where they wait for slices of their own.
+/// to the global queue. under overload newcomers go there at once, where they wait for slices of their own.
 #[inline]
 pub(crate) fn push_behind(p: &P, g: Runnable) -> Submitted {
-    if shared::is_crowded() && g.g().is_newcomer() {
+    if shared::is_overloaded() && g.g().is_newcomer() {
         return shared::lock().push_global_one(g);
     }
     match p.runq.push(g) {

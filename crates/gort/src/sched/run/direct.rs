@@ -38,7 +38,7 @@ use crate::sched::core::g::G;
 use crate::sched::core::m::{self, Action, M};
 use crate::sched::core::p::P;
 use crate::sched::core::timers::NEVER;
-use crate::sched::policy::{AfterYield, LOOK_EVERY, Turn};
+use crate::sched::policy::{AfterYield, LOOK_EVERY, SliceState};
 use crate::sched::ready;
 use crate::sched::run::stacks;
 use crate::sched::shared::{self, WAKE, monitor};
@@ -74,7 +74,7 @@ unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
             Next::Goroutine(next) => m.switch_between(g, next),
             Next::Nobody if action == Action::Yield && shared::active_is_empty() => {
                 m.left.set(None);
-                m.p.get().expect("a goroutine runs with a P").begin_turn();
+                m.p.get().expect("a goroutine runs with a P").begin_run();
             }
             Next::Nobody => m.switch_to_g0(g),
             Next::G0 => {
@@ -184,7 +184,7 @@ fn successor(m: &'static M, g: &'static G) -> Next {
     }
     let next = match p.runq.take_next() {
         Some(next) => next,
-        None if p.turn.get() != Turn::ACTIVE => return Next::G0,
+        None if p.slice.get() != SliceState::ACTIVE => return Next::G0,
         None => match p.pop() {
             Some(next) => next,
             None => return Next::Nobody,
@@ -200,7 +200,7 @@ fn successor(m: &'static M, g: &'static G) -> Next {
         m.found.set(Some(next));
         return Next::G0;
     }
-    p.begin_turn();
+    p.begin_run();
     m.g.store(from_ref(g).cast_mut(), Relaxed);
     Next::Goroutine(next.claim())
 }

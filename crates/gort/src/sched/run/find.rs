@@ -21,7 +21,7 @@ use crate::sched::io::netpoll;
 use crate::sched::io::poll::{
     SLEEPER, announce, announce_all, earliest_timer, poll_into, push_urgent, run_all_due,
 };
-use crate::sched::policy::{self, Class, LOOK_EVERY, Sources, Turn, URGENT_NS};
+use crate::sched::policy::{self, Class, LOOK_EVERY, SliceState, Sources, URGENT_NS};
 use crate::sched::ready::{self, push_behind};
 use crate::sched::run::slice;
 use crate::sched::shared::{self, Submitted, WAKE};
@@ -58,7 +58,7 @@ pub(crate) fn find(m: &'static M) -> Option<Runnable> {
             if m.spinning.replace(false) {
                 WAKE.end_spinning();
             }
-            handoff::surrender(p);
+            handoff::release_p(p);
             if !pool::stop_m(m) {
                 return None;
             }
@@ -69,7 +69,7 @@ pub(crate) fn find(m: &'static M) -> Option<Runnable> {
             return Some(found);
         }
         if let Some(g) = steal_work(m, p) {
-            p.turn.set(Turn::ACTIVE);
+            p.slice.set(SliceState::ACTIVE);
             announce_timers(p);
             return Some(g);
         }
@@ -117,17 +117,17 @@ impl Sources for Here {
 
     #[inline]
     fn first(&self) -> Class {
-        self.0.turn.get().first
+        self.0.slice.get().first
     }
 
     #[inline]
     fn set_first(&mut self, first: Class) {
-        self.0.turn.set(Turn { first, ..self.0.turn.get() });
+        self.0.slice.set(SliceState { first, ..self.0.slice.get() });
     }
 
     #[inline]
     fn set_running(&mut self, running: Class) {
-        self.0.turn.set(Turn { running, ..self.0.turn.get() });
+        self.0.slice.set(SliceState { running, ..self.0.slice.get() });
     }
 
     #[inline]
@@ -176,7 +176,7 @@ impl Sources for Here {
     }
 
     fn put_expired_back(&mut self) {
-        if self.0.turn.get().running == Class::Expired
+        if self.0.slice.get().running == Class::Expired
             && let Some(g) = self.0.runq.take_next()
         {
             let submitted = shared::lock().push_expired_front(g, false);

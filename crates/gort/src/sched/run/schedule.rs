@@ -41,7 +41,7 @@ pub(crate) fn schedule(m: &'static M) {
             continue;
         }
         let p = m.p.take().expect("`find` returns with a P");
-        p.begin_turn();
+        p.begin_run();
         end_spinning(m);
         g.run_on_its_m().give(p, false);
         if !pool::stop_m(m) {
@@ -56,7 +56,7 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
     end_spinning(m);
     loop {
         let p = m.p.get().expect("an M that executes has a P");
-        p.begin_turn();
+        p.begin_run();
         if g.sp.load(Relaxed) == 0 {
             attach(p, g);
         }
@@ -120,7 +120,7 @@ fn retire(m: &'static M, g: &'static G) -> bool {
         return true;
     }
     let p = m.p.take().expect("as above");
-    shared::lock().staff.end_busy();
+    shared::lock().m_pool.end_busy();
     handoff::hand_off(p);
     false
 }

@@ -4,7 +4,7 @@
 use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::p::P;
 use crate::sched::io::netpoll;
-use crate::sched::policy::{self, AfterYield, Class, Turn};
+use crate::sched::policy::{self, AfterYield, Class, SliceState};
 use crate::sched::ready;
 use crate::sched::shared::{self, Shared, Submitted};
 use crate::sys::sync::Ordering::*;
@@ -30,7 +30,7 @@ fn others_wait(p: &P) -> bool {
 pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) -> Submitted {
     let parties = s.parties(p);
     let mut account = p.account.get();
-    let mut first = account.charge(policy::charged(p.purpose.get(), p.turn.get().running), parties);
+    let mut first = account.charge(policy::charged(p.purpose.get(), p.slice.get().running), parties);
     p.account.set(account);
     let mut submitted = match (stopped, p.runq.take_next()) {
         (Some(g), next) => {
@@ -58,7 +58,7 @@ pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) -> Submitted
         p.charged_yielders.set(0);
         first = Class::Readable;
     }
-    p.turn.set(Turn { first, ..p.turn.get() });
+    p.slice.set(SliceState { first, ..p.slice.get() });
     p.purpose.set(first);
     p.begin_slice();
     submitted
@@ -67,7 +67,7 @@ pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) -> Submitted
 /// Where a goroutine goes that yields on `p`. Owner only.
 pub(crate) fn after_yield(p: &P) -> AfterYield {
     let over = p.preempt.load(Relaxed) && others_wait(p);
-    let goes = policy::after_yield(p.turn.get(), over, p.turns_in_slice());
+    let goes = policy::after_yield(p.slice.get(), over, p.runs_in_slice());
     if goes == AfterYield::Expires {
         p.charged_yielders.set(p.charged_yielders.get().saturating_add(1));
     }

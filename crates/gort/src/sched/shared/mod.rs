@@ -3,17 +3,17 @@
 //! # Lock order
 //! Locks of floors above, a timer heap's, then this one. Nothing is taken under it.
 
+pub(crate) mod m_pool;
 pub(crate) mod monitor;
-pub(crate) mod staff;
 
-use self::staff::Staff;
+use self::m_pool::MPool;
 use crate::sched::core::config::MAX_PROCS;
 use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::m::M;
 use crate::sched::core::p::{self, P};
 use crate::sched::policy::{self, Class, Parties};
 use crate::sched::wake::WakeState;
-use crate::sched::wake::nap::SLEEPS;
+use crate::sched::wake::sysmon_word::UNTIMED;
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
@@ -29,8 +29,8 @@ struct Lengths {
     active: AtomicUsize,
     urgent: AtomicUsize,
     expired: AtomicUsize,
-    /// [`Shared::is_crowded`].
-    is_crowded: AtomicBool,
+    /// [`Shared::is_overloaded`].
+    is_overloaded: AtomicBool,
 }
 
 static LENGTHS: Line<Lengths> = Line::new(Lengths {
@@ -38,27 +38,27 @@ static LENGTHS: Line<Lengths> = Line::new(Lengths {
     active: AtomicUsize::new(0),
     urgent: AtomicUsize::new(0),
     expired: AtomicUsize::new(0),
-    is_crowded: AtomicBool::new(false),
+    is_overloaded: AtomicBool::new(false),
 });
 
 /// See the module's head; what the lists are for, `policy/` says.
 pub(crate) struct Shared {
     /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in
-    /// the order of their `G::turn`; but in a crowd the newcomers wait for slices of their own.
+    /// the order of their `G::seq`; but under overload the newcomers wait for slices of their own.
     begun: GList,
     newcomers: GList,
     /// Readied by I/O or time.
     urgent: GList,
     /// The expired: those that were stopped in the middle of computing, bound to their Ms, and the
-    /// others. Together they are one queue, in the order of their `G::turn`.
+    /// others. Together they are one queue, in the order of their `G::seq`.
     stopped: GList,
     expired: GList,
-    /// How many ever came to the global queue or the expired: the `G::turn` of the next one. Those
+    /// How many ever came to the global queue or the expired: the `G::seq` of the next one. Those
     /// in front of all have 0.
-    turn: u64,
+    next_seq: u64,
     idle_ps: Vec<&'static P>,
     /// Ps that want Ms, Ms that idle.
-    pub(crate) staff: Staff<&'static P, &'static M>,
+    pub(crate) m_pool: MPool<&'static P, &'static M>,
     /// Every descriptor of an M; those of ended threads are in `free_ms` too.
     pub(crate) all_ms: Vec<&'static M>,
     pub(crate) free_ms: Vec<&'static M>,
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     /// Ps above GOMAXPROCS that are not yet drained.
     pub(crate) dying_ps: usize,
     /// Those of them that nobody uses any more.
-    pub(crate) surrendered: Vec<&'static P>,
+    pub(crate) released_ps: Vec<&'static P>,
     /// Ps that were given up because the world stops (`world/stop.rs`).
     pub(crate) stopped_ps: usize,
     /// Which spares of `preempt/rescue.rs` somebody has: a bit each.
@@ -83,14 +83,14 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     urgent: GList::new(),
     stopped: GList::new(),
     expired: GList::new(),
-    turn: 1,
+    next_seq: 1,
     idle_ps: Vec::new(),
-    staff: Staff::new(),
+    m_pool: MPool::new(),
     all_ms: Vec::new(),
     free_ms: Vec::new(),
     waiting_bound: 0,
     dying_ps: 0,
-    surrendered: Vec::new(),
+    released_ps: Vec::new(),
     stopped_ps: 0,
     spares_in_use: 0,
 }));
@@ -132,8 +132,8 @@ pub(crate) fn nothing_is_expired() -> bool {
 /// Whether so many are stopped that newcomers are let in slowly (a look without the lock, which may
 /// be late).
 #[inline]
-pub(crate) fn is_crowded() -> bool {
-    LENGTHS.is_crowded.load(Relaxed)
+pub(crate) fn is_overloaded() -> bool {
+    LENGTHS.is_overloaded.load(Relaxed)
 }
 
 /// How many are in the lists (a moment's view).
@@ -148,7 +148,7 @@ pub(crate) fn active_len() -> usize {
 
 /// Whether the first of `a` came before the first of `b`, or `b` is empty. If `a` is empty, returns false.
 fn comes_first(a: &GList, b: &GList) -> bool {
-    a.front().is_some_and(|a| b.front().is_none_or(|b| a.turn.get() <= b.turn.get()))
+    a.front().is_some_and(|a| b.front().is_none_or(|b| a.seq.get() <= b.seq.get()))
 }
 
 /// Goroutines may have been queued where all Ps see them, and no M was told. Once the lock is dropped,
@@ -201,8 +201,8 @@ impl Shared {
 
     /// Notes when `g` came.
     fn stamp(&mut self, g: &Runnable) {
-        g.g().turn.set(self.turn);
-        self.turn += 1;
+        g.g().seq.set(self.next_seq);
+        self.next_seq += 1;
     }
 
     /// Puts goroutines before those who may compute.
@@ -227,7 +227,7 @@ impl Shared {
 
     /// As [`push_expired`](Self::push_expired), in front of all: its slice is not over.
     pub(crate) fn push_expired_front(&mut self, g: Runnable, is_stopped: bool) -> Submitted {
-        g.g().turn.set(0);
+        g.g().seq.set(0);
         if is_stopped {
             self.stopped.push_front(g)
         } else {
@@ -238,12 +238,12 @@ impl Shared {
     }
 
     /// Whether so many are stopped that newcomers are let in slowly, see `policy/`.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.stopped.len() >= policy::CROWD
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.stopped.len() >= policy::OVERLOAD
     }
 
     fn active(&self) -> usize {
-        let newcomers = if self.is_crowded() { 0 } else { self.newcomers.len() };
+        let newcomers = if self.is_overloaded() { 0 } else { self.newcomers.len() };
         self.urgent.len() + self.begun.len() + newcomers
     }
 
@@ -252,7 +252,7 @@ impl Shared {
         LENGTHS.active.store(self.active(), Relaxed);
         LENGTHS.urgent.store(self.urgent.len(), Relaxed);
         LENGTHS.expired.store(self.expired(), Relaxed);
-        LENGTHS.is_crowded.store(self.is_crowded(), Relaxed);
+        LENGTHS.is_overloaded.store(self.is_overloaded(), Relaxed);
     }
 
     /// Takes the goroutine that was stopped first.
@@ -287,7 +287,7 @@ impl Shared {
 
     /// How many parties share `p`, whose slice ends.
     pub(crate) fn parties(&self, p: &P) -> Parties {
-        let (procs, expires) = (p::procs(), p.turn.get().running == Class::Expired);
+        let (procs, expires) = (p::procs(), p.slice.get().running == Class::Expired);
         Parties {
             active: p.runq.ring_len() + self.active() / procs + usize::from(!expires),
             expired: self.expired().div_ceil(procs) + usize::from(expires),
@@ -316,7 +316,7 @@ impl Shared {
     }
 
     fn pop(&mut self) -> Option<Runnable> {
-        if self.is_crowded() || comes_first(&self.begun, &self.newcomers) {
+        if self.is_overloaded() || comes_first(&self.begun, &self.newcomers) {
             self.begun.pop_front()
         } else {
             self.newcomers.pop_front()
@@ -349,7 +349,7 @@ impl Shared {
         let p = self.idle_ps.pop()?;
         p.begin_slice();
         WAKE.p_leaves_idle();
-        monitor::interrupt(SLEEPS);
+        monitor::interrupt(UNTIMED);
         Some(p)
     }
 
@@ -360,7 +360,7 @@ impl Shared {
             WAKE.p_leaves_idle();
             to(self, p);
         }
-        while let Some((p, spinning)) = self.staff.take_wanting_if(P::is_over) {
+        while let Some((p, spinning)) = self.m_pool.take_wanting_if(P::is_over) {
             if spinning {
                 WAKE.end_spinning();
             }
@@ -390,8 +390,8 @@ impl Shared {
     /// not wait for malloc's locks.
     pub(crate) fn reserve(&mut self, threads: usize) {
         self.idle_ps.reserve(MAX_PROCS);
-        self.surrendered.reserve(MAX_PROCS);
-        self.staff.reserve(MAX_PROCS, threads);
+        self.released_ps.reserve(MAX_PROCS);
+        self.m_pool.reserve(MAX_PROCS, threads);
         self.all_ms.reserve(threads);
         self.free_ms.reserve(threads);
     }

@@ -1,6 +1,6 @@
 //! What sysmon shows to all: the time of its last look, and the word that it sleeps on.
 
-use crate::sched::wake::nap::{AWAKE, Nap, SLEEPS};
+use crate::sched::wake::sysmon_word::{AWAKE, SysmonWord, UNTIMED};
 use crate::sys::line::Line;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{clock, futex};
@@ -15,16 +15,16 @@ pub(crate) fn coarse_ns() -> u64 {
 }
 
 /// Where sysmon sleeps.
-pub(crate) static NAP: Nap = Nap::new(AtomicU32::new(AWAKE));
+pub(crate) static SYSMON: SysmonWord = SysmonWord::new(AtomicU32::new(AWAKE));
 
 /// Wakes sysmon if it is in `state`; what it is wanted for is published, and a fence (or the scheduler's lock) behind.
 #[inline]
 pub(crate) fn interrupt(state: u32) {
-    if NAP.interrupt(state) {
-        if state == SLEEPS {
+    if SYSMON.interrupt(state) {
+        if state == UNTIMED {
             COARSE_NS.store(clock::now_ns(), Relaxed); // it stood still
         }
-        futex::wake(NAP.futex(), 1);
+        futex::wake(SYSMON.futex(), 1);
     }
 }
 

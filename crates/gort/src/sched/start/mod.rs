@@ -17,7 +17,7 @@ use crate::sched::spawn::task;
 use crate::sched::spawn::trim;
 use crate::sched::threads::pool;
 use crate::sched::threads::pool::Duties;
-use crate::sched::threads::service::Recruits;
+use crate::sched::threads::service::PendingThreads;
 use crate::sched::watch::deadlock;
 use crate::sched::watch::{fatal, sysmon};
 use crate::sched::world::procs;
@@ -282,7 +282,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     };
     fork::watch()?;
     netpoll::start()?;
-    let mut recruits = Recruits::default();
+    let mut pending = PendingThreads::default();
     let duties = Duties {
         schedule,
         go_on_without: handoff::resume_preempted_on_unused,
@@ -291,8 +291,8 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         throw_with_dump: fatal::throw_with_dump,
         dump_and_exit: fatal::dump_and_exit,
     };
-    pool::make_template(&mut recruits, duties)?;
-    sysmon::make(&mut recruits)?;
+    pool::make_template(&mut pending, duties)?;
+    sysmon::make(&mut pending)?;
     let malloc_words = layout.as_ref().and_then(|l| <[isize; 2]>::try_from(l.malloc_words()).ok());
     let fixed = Fixed {
         mode,
@@ -304,7 +304,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         thread_cap: config.cap(),
         entry: task::entry,
     };
-    let packer = swap::prepare(config.swap_after(), &fixed, &mut recruits)?;
+    let packer = swap::prepare(config.swap_after(), &fixed, &mut pending)?;
     // From here on nothing fails: a start that has failed can be tried again.
     let fixed_cap = fixed.thread_cap.min(MOST_THREADS);
     fixed::settle(fixed);
@@ -333,7 +333,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     if config::debug_knob("asyncpreemptoff").is_none_or(|v| v != "1") {
         preempt::handler::install();
     }
-    recruits.begin();
+    pending.begin();
     let mut s = shared::lock();
     p::set_procs(count);
     (0..count).rev().for_each(|id| s.put_idle_p(p::get(id)));

@@ -22,7 +22,7 @@
 //! # Pointers into a stack that is not there
 //! | who has one | so |
 //! | --- | --- |
-//! | wait queues of `chan` and `sync`, timers of `sleep` and of calls on sockets | the node lies in the descriptor ([`WaiterRef::lodge`](crate::sched::core::waiter::WaiterRef::lodge)) |
+//! | wait queues of `chan` and `sync`, timers of `sleep` and of calls on sockets | the node lies in the descriptor ([`WaiterRef::place_node`](crate::sched::core::waiter::WaiterRef::place_node)) |
 //! | who sends to, or receives from, a goroutine parked in `send` or `recv`: the message's place | under the channel's lock, which the park names; the swapper takes that too, and whoever uses the place [fetches](fetch) the stack before |
 //! | `select`, waits with a deadline in `chan` and `sync`, waits for another's operation on the same socket | such parks are not swapped |
 //! | goroutines of a `scope`, `run` inside a goroutine, what a future of `block_on` is linked into | [`StackLoan`] |
@@ -49,7 +49,7 @@ use crate::sched::core::g::{self, G, State};
 use crate::sched::core::owner::Owner;
 use crate::sched::core::timers::NEVER;
 use crate::sched::core::{config, frozen};
-use crate::sched::threads::service::Recruits;
+use crate::sched::threads::service::PendingThreads;
 use crate::stack::image::{Packer, Place};
 use crate::stack::slab;
 use crate::stack::tls::{Layout, Surplus};
@@ -135,7 +135,7 @@ const REST: u32 = 100;
 pub(crate) fn prepare(
     after: Option<Duration>,
     fixed: &Fixed,
-    recruits: &mut Recruits,
+    pending: &mut PendingThreads,
 ) -> io::Result<Option<Packer>> {
     let packer = match after {
         Some(_) => make_packer(fixed)?,
@@ -145,7 +145,7 @@ pub(crate) fn prepare(
     let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(NEVER);
     let after_ns = after.filter(|_| packer.is_some()).map_or(NEVER, ns);
     let trim_ns = ns(trim_ms.map_or(TRIM_AFTER, Duration::from_millis));
-    recruits.add("gort-swapper", 256 << 10, move || {
+    pending.add("gort-swapper", 256 << 10, move || {
         // Here, since that may take the kernel some milliseconds. (The second time it is nothing.)
         if membarrier::register().is_err() {
             return LOOKING.store(false, Relaxed);
@@ -228,7 +228,8 @@ enum Aim {
 
 impl Swapper {
     fn work(mut self) {
-        let nap = Duration::from_nanos((self.after_ns.min(self.trim_ns) / 2).clamp(1_000_000, 1_000_000_000));
+        let pause =
+            Duration::from_nanos((self.after_ns.min(self.trim_ns) / 2).clamp(1_000_000, 1_000_000_000));
         loop {
             let begin = Instant::now();
             let looks = LOOKS.load(SeqCst);
@@ -244,7 +245,7 @@ impl Swapper {
             };
             // A program that has asked for swapping wants it soon.
             let rest = if self.after_ns == NEVER { begin.elapsed() * REST } else { Duration::ZERO };
-            std::thread::sleep(nap.max(rest));
+            std::thread::sleep(pause.max(rest));
             ASLEEP.store(1, SeqCst);
             if LOOKS.load(SeqCst) != looks {
                 ASLEEP.store(0, SeqCst);
@@ -284,7 +285,7 @@ impl Swapper {
             let Some(aim) = aim.filter(|_| result.is_ok()) else { return };
             let marked = match aim {
                 Aim::SwapOut => g.swap.mark(),
-                Aim::Trim => g.swap.hold(),
+                Aim::Trim => g.swap.mark_below(),
             };
             if marked {
                 self.marked.push((g, aim));

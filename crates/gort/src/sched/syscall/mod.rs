@@ -19,7 +19,7 @@
 //! # Why no P is lost
 //! Only `exit` and `retake` leave IN, both by compare-and-swap from the same unique value, so exactly one gets the P.
 //! sysmon looks at every M inside each tick; a P that it leaves there (nothing else to do) is either found by the exit or
-//! taken later. `enter` publishes the stay before it asks whether sysmon naps (`wake/nap.rs`). Model: `crates/gort-models/tests/syscall.rs`.
+//! taken later. `enter` publishes the stay before it asks whether sysmon naps (`wake/sysmon_word.rs`). Model: `crates/gort-models/tests/syscall.rs`.
 
 pub(crate) mod limit;
 
@@ -30,7 +30,7 @@ use crate::sched::core::reason::WaitReason;
 use crate::sched::core::syscall_word::Stay;
 use crate::sched::shared::{WAKE, monitor};
 use crate::sched::trace::{self, EventKind::*};
-use crate::sched::wake::nap::NAPS;
+use crate::sched::wake::sysmon_word::TIMED;
 use crate::sched::{handoff, ready};
 use crate::sys::signal;
 use crate::sys::sync::Ordering::*;
@@ -95,7 +95,7 @@ fn enter(m: &'static M, g: &'static G) {
     trace::point(SyscallBegin, Some(g), Some(m), Some(p));
     m.syscall.enter(p.id);
     if is_wanted(p) {
-        monitor::interrupt(NAPS);
+        monitor::interrupt(TIMED);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the template thread is called for: bits of a word that it sleeps on. Model: `crates/gort-models/tests/staff.rs`.
+//! What the template thread is called for: bits of a word that it sleeps on. Model: `crates/gort-models/tests/m_pool.rs`.
 //!
 //! A caller sets its bit; the first one, who found the word empty, wakes the thread. The thread takes all bits at once and then
 //! does what they say, so a call that comes later is in the word again.

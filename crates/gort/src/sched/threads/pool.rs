@@ -6,7 +6,7 @@
 //!
 //! # The template thread
 //! Code that has a P and no M for it puts the P into the list of Ps that want one
-//! (`shared/staff.rs`), and the template thread makes an M. The P goes to whichever comes first:
+//! (`shared/m_pool.rs`), and the template thread makes an M. The P goes to whichever comes first:
 //! the new M, or the next M that would go to sleep. A new M that finds no P ends at once. All Ms
 //! come from the template thread, which runs no goroutines, for two reasons:
 //! - A thread inherits its maker's signal mask, affinity, namespaces and credentials. A goroutine
@@ -23,12 +23,12 @@
 //! goroutine that cannot run: that is a fatal error.
 
 use super::call::Calls;
-use super::service::{self, Recruits};
+use super::service::{self, PendingThreads};
 use crate::sched::core::config::IDLE_M;
 use crate::sched::core::fixed::fixed;
 use crate::sched::core::m::M;
 use crate::sched::core::p::{self, P};
-use crate::sched::shared::staff::Birth;
+use crate::sched::shared::m_pool::NewThread;
 use crate::sched::shared::{self, Shared};
 use crate::sys::fatal::say;
 use crate::sys::signal::{self, AltStack};
@@ -71,7 +71,7 @@ pub(crate) fn call_template(what: u32) {
 /// already. Allocates nothing, and waits for no lock but the scheduler's.
 pub(crate) fn start_m(p: &'static P, spinning: bool) {
     p.m.store(std::ptr::null_mut(), Release);
-    let idle = shared::lock().staff.hire(p, spinning);
+    let idle = shared::lock().m_pool.m_for(p, spinning);
     match idle {
         Some(m) => m.give(p, spinning),
         None => call_template(WANTED),
@@ -81,7 +81,7 @@ pub(crate) fn start_m(p: &'static P, spinning: bool) {
 /// Whether a P that wants an M now would wait: no M idles, and threads that were asked for before
 /// have not arrived (the Ps they are for still wait, or have gone on without them).
 pub(crate) fn are_short(s: &Shared) -> bool {
-    s.staff.idle() == 0 && (s.staff.newborn() != 0 || TEMPLATE.has(WANTED))
+    s.m_pool.idle() == 0 && (s.m_pool.starting() != 0 || TEMPLATE.has(WANTED))
 }
 
 /// What the floors above do on the threads that are made here.
@@ -103,8 +103,8 @@ pub(crate) struct Duties {
 }
 
 /// Makes the template thread.
-pub(crate) fn make_template(recruits: &mut Recruits, duties: Duties) -> io::Result<()> {
-    recruits.add("gort-template", 256 << 10, move || {
+pub(crate) fn make_template(pending: &mut PendingThreads, duties: Duties) -> io::Result<()> {
+    pending.add("gort-template", 256 << 10, move || {
         let mut refused = false;
         let (mut last_ran_ns, mut say_again_ns) = (0, 0);
         loop {
@@ -157,7 +157,7 @@ pub(crate) fn make_template(recruits: &mut Recruits, duties: Duties) -> io::Resu
 /// Whether some thread has a P, or could get one.
 fn somebody_runs() -> bool {
     let s = shared::lock();
-    s.staff.wanting() < p::procs() || s.staff.idle() != 0
+    s.m_pool.wanting() < p::procs() || s.m_pool.idle() != 0
 }
 
 /// Starts an M for each P that wants one. The error says how many threads there were.
@@ -167,9 +167,9 @@ fn start_wanted(duties: Duties) -> Result<(), (usize, io::Error)> {
             service::spawn(format!("gort-m{}", m.id), G0_STACK_BYTES, move || m_main(m, duties.schedule))
         {
             let mut s = shared::lock();
-            s.staff.refused();
+            s.m_pool.refused();
             s.free_ms.push(m);
-            return Err((s.staff.threads(), e));
+            return Err((s.m_pool.threads(), e));
         }
     }
     Ok(())
@@ -179,10 +179,10 @@ fn start_wanted(duties: Duties) -> Result<(), (usize, io::Error)> {
 fn next_m(duties: Duties) -> Option<&'static M> {
     let cap = fixed().thread_cap;
     let mut s = shared::lock();
-    match s.staff.begin_birth(cap) {
-        Birth::NotNeeded => return None,
-        Birth::Needed => {}
-        Birth::TooMany => {
+    match s.m_pool.begin_thread(cap) {
+        NewThread::NotNeeded => return None,
+        NewThread::Needed => {}
+        NewThread::TooMany => {
             let whereabouts = Whereabouts::of(&s);
             drop(s);
             (duties.throw_with_dump)(&format!(
@@ -214,8 +214,8 @@ struct Whereabouts {
 impl Whereabouts {
     fn of(s: &Shared) -> Whereabouts {
         let blocking = s.all_ms.iter().filter(|m| m.in_blocking.load(Relaxed)).count();
-        let (held, locked, idle) = (s.stopped(), s.waiting_bound, s.staff.idle());
-        let rest = s.staff.threads().saturating_sub(blocking + held + locked + idle);
+        let (held, locked, idle) = (s.stopped(), s.waiting_bound, s.m_pool.idle());
+        let rest = s.m_pool.threads().saturating_sub(blocking + held + locked + idle);
         Whereabouts { blocking, held, locked, idle, rest }
     }
 }
@@ -242,7 +242,7 @@ fn m_main(m: &'static M, schedule: fn(&'static M)) {
     // never null.
     drop(std::hint::black_box(Box::new(0u64)));
     // An older M may have taken the P that this one was made for.
-    let wanting = shared::lock().staff.arrive();
+    let wanting = shared::lock().m_pool.arrive();
     if let Some((p, spinning)) = wanting {
         m.wire(p);
         m.spinning.set(spinning);
@@ -257,7 +257,7 @@ fn m_main(m: &'static M, schedule: fn(&'static M)) {
 /// Sleeps in the idle list until `m` is given a P. False means that the thread is to end. Called on
 /// g0, without a P.
 pub(crate) fn stop_m(m: &'static M) -> bool {
-    let wanting = shared::lock().staff.rest(m);
+    let wanting = shared::lock().m_pool.p_for(m);
     if let Some((p, spinning)) = wanting {
         m.wire(p);
         m.spinning.set(spinning);
@@ -265,12 +265,12 @@ pub(crate) fn stop_m(m: &'static M) -> bool {
     }
     loop {
         let enough = p::procs() + 1;
-        let surplus = shared::lock().staff.threads() > enough;
+        let surplus = shared::lock().m_pool.threads() > enough;
         let deadline = surplus.then(|| clock::now_ns() + IDLE_M.as_nanos() as u64);
         if m.sleep(deadline) {
             return true;
         }
-        if shared::lock().staff.end_idle(m, enough) {
+        if shared::lock().m_pool.end_idle(m, enough) {
             return false;
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! # A start that fails
 //! Threads that the runtime has from its start are made before anything is settled, and wait
-//! ([`Recruits`]). When the last step that can fail is done they begin; if one fails they end, and
+//! ([`PendingThreads`]). When the last step that can fail is done they begin; if one fails they end, and
 //! the start can be tried again.
 
 use crate::sys::fatal;
@@ -45,9 +45,9 @@ fn end_of(name: &str, payload: &(dyn Any + Send)) -> ! {
 
 /// Threads that wait for the runtime's start to succeed. Dropped before, they end.
 #[derive(Default)]
-pub(crate) struct Recruits(Vec<(Sender<()>, JoinHandle<()>)>);
+pub(crate) struct PendingThreads(Vec<(Sender<()>, JoinHandle<()>)>);
 
-impl Recruits {
+impl PendingThreads {
     /// Makes one more.
     pub(crate) fn add(
         &mut self,
@@ -73,7 +73,7 @@ impl Recruits {
     }
 }
 
-impl Drop for Recruits {
+impl Drop for PendingThreads {
     fn drop(&mut self) {
         for (begin, thread) in self.0.drain(..) {
             drop(begin);
@@ -92,16 +92,16 @@ mod tests {
 
     /// Threads of a start that fails end without having begun.
     #[test]
-    fn recruits_of_a_failed_start_do_nothing() {
-        let mut recruits = Recruits::default();
-        recruits.add("one", 64 << 10, || BEGUN.store(true, SeqCst)).unwrap();
-        recruits.add("two", 64 << 10, || BEGUN.store(true, SeqCst)).unwrap();
-        drop(recruits); // joins them
+    fn threads_of_a_failed_start_do_nothing() {
+        let mut pending = PendingThreads::default();
+        pending.add("one", 64 << 10, || BEGUN.store(true, SeqCst)).unwrap();
+        pending.add("two", 64 << 10, || BEGUN.store(true, SeqCst)).unwrap();
+        drop(pending); // joins them
         assert!(!BEGUN.load(SeqCst));
-        let mut recruits = Recruits::default();
+        let mut pending = PendingThreads::default();
         let (tx, rx) = mpsc::channel();
-        recruits.add("three", 64 << 10, move || tx.send(3).unwrap()).unwrap();
-        recruits.begin();
+        pending.add("three", 64 << 10, move || tx.send(3).unwrap()).unwrap();
+        pending.begin();
         assert_eq!(rx.recv(), Ok(3));
     }
 

@@ -44,7 +44,7 @@ impl WaiterRef {
     }
 
     /// As [`wait`](WaiterRef::wait) for ever, for a caller that lends others no more than `lent` of its stack: meanwhile that may be
-    /// swapped out. Queue nodes are to be [lodged](WaiterRef::lodge).
+    /// swapped out. Queue nodes are to be [placed](WaiterRef::place_node).
     pub(crate) fn wait_swappable(self, reason: WaitReason, lent: Lent) -> usize {
         let Some(g) = self.goroutine() else { return self.wait(reason, None) };
         let may_go = g.may_let_go(lent);
@@ -64,7 +64,7 @@ impl WaiterRef {
         let mut here = MaybeUninit::uninit();
         // SAFETY: we are in no queue, and wait next, once. The timer stays where it is for the length of the wait.
         unsafe {
-            let timer = self.lodge(&mut here, TimerNode::new());
+            let timer = self.place_node(&mut here, TimerNode::new());
             let may_go = g.may_let_go(Lent::Nothing);
             self.park_until(WaitReason::Sleep, timer, clock::ns_of(deadline));
             if may_go {

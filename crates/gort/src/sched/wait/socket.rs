@@ -114,7 +114,7 @@ impl IoHandle {
     fn sleep_until(&self, direction: &Direction, me: WaiterRef, when_ns: u64) -> usize {
         let mut here = MaybeUninit::uninit();
         // SAFETY: we have no other node, and stop this one below.
-        let timer = unsafe { me.lodge(&mut here, TimerNode::new()) };
+        let timer = unsafe { me.place_node(&mut here, TimerNode::new()) };
         let arg = std::ptr::from_ref(direction).cast();
         // Started after `enrol`, so that it finds us in the word.
         // SAFETY: the node is new, stays where it is, and is stopped below before the frame ends (nothing in

@@ -1,8 +1,8 @@
 //! When to wake an M: the two counters of the wake protocol. The protocol and its proof are in `README.md` beside
 //! this file, the model in `crates/gort-models/tests/wake.rs`.
 
-pub(crate) mod nap;
 pub(crate) mod sleeper;
+pub(crate) mod sysmon_word;
 
 use crate::sys::sync::{AtomicU32, Ordering::*, fence, fence_after_rmw};
 

@@ -81,8 +81,8 @@ impl Check {
     /// Looks, under the scheduler's lock and with all Ps idle. `None`: something can still happen,
     /// and sysmon will be woken for it.
     pub(crate) fn look(&mut self, s: &Shared) -> Option<Scene> {
-        let asleep = s.staff.idle() + s.waiting_bound;
-        let somebody_acts = asleep < s.staff.threads() || poll::SLEEPER.is_there();
+        let asleep = s.m_pool.idle() + s.waiting_bound;
+        let somebody_acts = asleep < s.m_pool.threads() || poll::SLEEPER.is_there();
         let something_comes =
             !s.global_is_empty() || poll::earliest_timer() != NEVER || netpoll::waiters() != 0;
         let goroutines = num_goroutine();
@@ -91,7 +91,7 @@ impl Check {
             self.wait = FIRST_WAIT;
             return None;
         }
-        let ours = s.staff.threads() + runners + 2 + swap::threads(); // sysmon and the template thread
+        let ours = s.m_pool.threads() + runners + 2 + swap::threads(); // sysmon and the template thread
         let schedules = p::all_ever().map(|p| p.stats.schedules.get()).sum();
         Some(Scene { ours, goroutines, schedules })
     }

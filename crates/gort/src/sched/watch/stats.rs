@@ -127,7 +127,7 @@ pub fn snapshot() -> Snapshot {
     debug_assert!(fixed::fixed().thread_cap > 0);
     let (threads, threads_idle, preempted) = {
         let s = shared::lock();
-        (s.staff.threads() + 2 + swap::threads(), s.staff.idle(), s.stopped())
+        (s.m_pool.threads() + 2 + swap::threads(), s.m_pool.idle(), s.stopped())
     };
     let resizes = procs::resizes();
     let (stopping, stopped) = stop::stops();

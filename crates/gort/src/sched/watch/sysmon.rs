@@ -16,10 +16,10 @@
 //! | goroutines may have parked since the swapper has looked     | wakes it (`swap/`)                                |
 //! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
 //!
-//! It looks every 20 µs while there is something to take; after a millisecond in vain it naps longer and longer, up to
+//! It looks every 20 µs while there is something to take; after a millisecond in vain it sleeps longer and longer, up to
 //! 10 ms, or 1 ms where all Ps are busy while somebody waits for I/O or time. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
 //!
-//! Who wakes it: `wake/nap.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
+//! Who wakes it: `wake/sysmon_word.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
 //! would see to that.
 
 use super::deadlock;
@@ -33,21 +33,21 @@ use crate::sched::policy::{self, IO_SLICE};
 use crate::sched::shared::monitor;
 use crate::sched::shared::{self, WAKE};
 use crate::sched::threads::pool;
-use crate::sched::threads::service::Recruits;
-use crate::sched::wake::nap::{NAPS, SLEEPS};
+use crate::sched::threads::service::PendingThreads;
+use crate::sched::wake::sysmon_word::{TIMED, UNTIMED};
 use crate::sched::{handoff, preempt, ready, swap, syscall};
 use crate::stack::slab;
 use crate::sys::sync::Ordering::*;
 use crate::sys::{clock, futex, thread};
 use std::time::Duration;
 
-/// Sleeps through the nap that the caller has begun. True if somebody woke us.
+/// Sleeps as long as the sleep that the caller has begun may last. True if somebody woke us.
 fn sleep_in(state: u32, deadline_ns: Option<u64>) -> bool {
-    while monitor::NAP.lasts(state) {
+    while monitor::SYSMON.lasts(state) {
         if deadline_ns.is_some_and(|d| clock::now_ns() >= d) {
-            return !monitor::NAP.end(state);
+            return !monitor::SYSMON.end(state);
         }
-        futex::wait(monitor::NAP.futex(), state, deadline_ns);
+        futex::wait(monitor::SYSMON.futex(), state, deadline_ns);
     }
     true
 }
@@ -66,9 +66,9 @@ const LIMITS_EVERY_NS: u64 = 1_000_000_000;
 const TRIM_EVERY_NS: u64 = 100_000_000;
 
 /// Makes the thread.
-pub(crate) fn make(recruits: &mut Recruits) -> std::io::Result<()> {
+pub(crate) fn make(pending: &mut PendingThreads) -> std::io::Result<()> {
     monitor::set_coarse_ns(clock::now_ns());
-    recruits.add("gort-sysmon", 256 << 10, || {
+    pending.add("gort-sysmon", 256 << 10, || {
         std::mem::forget(thread::PreciseSleep::begin()); // for good: no thread is made here
         thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
@@ -83,11 +83,11 @@ pub(crate) fn make(recruits: &mut Recruits) -> std::io::Result<()> {
 /// What it saw of a P at the last looks.
 #[derive(Default, Clone, Copy)]
 struct Seen {
-    /// The slice, and the turn of a goroutine in it.
+    /// The slice, and the run of a goroutine in it.
     tick: u32,
     tick_since_ns: u64,
-    turn: u64,
-    turn_since_ns: u64,
+    run: u64,
+    run_since_ns: u64,
     asked_ns: u64,
     stay: Option<Stay>,
     stay_since_ns: u64,
@@ -96,7 +96,7 @@ struct Seen {
 impl Seen {
     /// Whether the same goroutine has run for a while, so that its P looks after nothing.
     fn computes(&self, now: u64) -> bool {
-        self.turn_since_ns != 0 && now >= self.turn_since_ns + IO_SLICE_NS
+        self.run_since_ns != 0 && now >= self.run_since_ns + IO_SLICE_NS
     }
 }
 
@@ -123,7 +123,7 @@ impl Sysmon {
                 0..EAGER_LOOKS => MIN_SLEEP_NS,
                 _ => (self.sleep_ns * 2).min(self.longest_nap()).min(self.next_slice_end()),
             };
-            if self.nap() {
+            if self.sleep() {
                 self.looks_in_vain = 0;
             }
             let mut now = clock::now_ns();
@@ -154,14 +154,14 @@ impl Sysmon {
     }
 
     /// True if somebody wants us.
-    fn nap(&self) -> bool {
+    fn sleep(&self) -> bool {
         if self.sleep_ns > MIN_SLEEP_NS {
-            monitor::NAP.begin(NAPS);
+            monitor::SYSMON.begin(TIMED);
             let wanted = p::all_ever().any(|p| syscall::stay(p).is_some() && syscall::is_wanted(p));
             if !wanted && !self.must_make_room(monitor::coarse_ns()) {
-                return sleep_in(NAPS, Some(clock::now_ns() + self.sleep_ns));
+                return sleep_in(TIMED, Some(clock::now_ns() + self.sleep_ns));
             }
-            monitor::NAP.end(NAPS);
+            monitor::SYSMON.end(TIMED);
         }
         std::thread::sleep(Duration::from_nanos(MIN_SLEEP_NS));
         false
@@ -196,7 +196,7 @@ impl Sysmon {
                     self.deadlock.judge(&s, scene, threads)
                 }
             };
-            monitor::NAP.begin(SLEEPS);
+            monitor::SYSMON.begin(UNTIMED);
             verdict
         };
         let deadline = match verdict {
@@ -204,7 +204,7 @@ impl Sysmon {
             deadlock::Verdict::AskAgain(after) => Some(clock::now_ns() + after.as_nanos() as u64),
             deadlock::Verdict::Dead(message) => super::fatal::throw_with_dump(message),
         };
-        sleep_in(SLEEPS, deadline);
+        sleep_in(UNTIMED, deadline);
         self.idle_looks = 0;
     }
 
@@ -231,7 +231,7 @@ impl Sysmon {
         retaken
     }
 
-    /// How long the next nap may be: while all Ps are busy, until the first of them has been at it for so long that somebody else must
+    /// How long the next sleep may be: while all Ps are busy, until the first of them has been at it for so long that somebody else must
     /// look for those whom I/O or time readies.
     fn longest_nap(&self) -> u64 {
         if WAKE.idle_ps() != 0 {
@@ -240,7 +240,7 @@ impl Sysmon {
         let now = monitor::coarse_ns();
         let io = if nobody_polls() { now } else { NEVER };
         let looks = p::all().zip(&self.seen).map(|(p, seen)| {
-            let computes_from = match seen.turn_since_ns {
+            let computes_from = match seen.run_since_ns {
                 0 => now + IO_SLICE_NS,
                 since => since + IO_SLICE_NS,
             };
@@ -281,7 +281,7 @@ impl Sysmon {
         let ps = p::all().zip(&mut self.seen);
         // One that could not be stopped comes last: it may be `no_preempt`.
         let ps = ps.filter(|(_, seen)| seen.computes(now));
-        if let Some((p, seen)) = ps.min_by_key(|(p, seen)| (preempt::has_declined(p), seen.turn_since_ns)) {
+        if let Some((p, seen)) = ps.min_by_key(|(p, seen)| (preempt::has_declined(p), seen.run_since_ns)) {
             ask_to_stop(p, seen, now);
         }
     }
@@ -299,7 +299,7 @@ impl Sysmon {
         // to be stopped.
         let ends = p::all().flat_map(|p| {
             let seen = &self.seen[p.id as usize];
-            [seen.tick_since_ns + p.slice_ns(slice_ns), seen.turn_since_ns + least_turn(slice_ns)]
+            [seen.tick_since_ns + p.slice_ns(slice_ns), seen.run_since_ns + least_turn(slice_ns)]
         });
         let first = ends.filter(|&end| end > monitor::coarse_ns()).min();
         first.map_or(MAX_SLEEP_NS, |end| (end - monitor::coarse_ns()).max(slice_ns / 10))
@@ -328,9 +328,9 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
     if tick != seen.tick {
         (seen.tick, seen.tick_since_ns) = (tick, now);
     }
-    let turn = p.stats.schedules.get();
-    if turn != seen.turn {
-        (seen.turn, seen.turn_since_ns) = (turn, now);
+    let run = p.stats.schedules.get();
+    if run != seen.run {
+        (seen.run, seen.run_since_ns) = (run, now);
     }
     let over = now >= seen.tick_since_ns + p.slice_ns(slice_ns);
     if over {
@@ -339,14 +339,14 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
     let others_wait = !p.runq.is_empty() || !shared::global_is_empty();
     // Whom the rescue has given a spare has a moment to let go of what all wait for.
     let must_go = p.is_over() && (!p.is_spare() || seen.computes(now));
-    // Before, it may end its turn by itself, and it has run at all, however late its thread came.
-    let computes = now >= seen.turn_since_ns + least_turn(slice_ns);
+    // Before, it may end its run by itself, and it has run at all, however late its thread came.
+    let computes = now >= seen.run_since_ns + least_turn(slice_ns);
     if must_go || over && computes && others_wait {
         ask_to_stop(p, seen, now);
     }
 }
 
-/// A turn that is shorter is not ended by a signal.
+/// A run that is shorter is not ended by a signal.
 fn least_turn(slice_ns: u64) -> u64 {
     IO_SLICE_NS.min(slice_ns)
 }

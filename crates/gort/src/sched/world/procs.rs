@@ -1,6 +1,6 @@
 //! GOMAXPROCS while the program runs.
 //!
-//! Nobody is stopped who need not be: new Ps go into the idle list, and a P above the new number is *surrendered* by whoever owns
+//! Nobody is stopped who need not be: new Ps go into the idle list, and a P above the new number is *released_ps* by whoever owns
 //! it when that M next comes through the scheduler, its queue goes to the global one; a goroutine that computes on it is preempted. The
 //! caller *drains* it: its timers go to the first P, what it has cached goes back. He waits until that has happened to all, so when
 //! `set_gomaxprocs` returns no more goroutines run than it asked for.
@@ -11,7 +11,7 @@
 
 use crate::sched::core::config::{Limits, MAX_PROCS};
 use crate::sched::core::p::{self, P};
-use crate::sched::handoff::{SURRENDERED, surrender, take_queue};
+use crate::sched::handoff::{RELEASED, release_p, take_queue};
 use crate::sched::io::poll;
 use crate::sched::shared::{self};
 use crate::sched::spawn::task;
@@ -190,7 +190,7 @@ fn change(n: usize) -> usize {
             s.dying_ps = old - n;
         }
         collect(n..old, || {
-            shared::lock().withdraw_over(|s, p| s.surrendered.push(p));
+            shared::lock().withdraw_over(|s, p| s.released_ps.push(p));
             drain();
             shared::lock().dying_ps == 0
         });
@@ -200,11 +200,11 @@ fn change(n: usize) -> usize {
     old
 }
 
-/// Has all those who own one of the Ps `ids`, which are over, surrender it, until `done` says so.
+/// Has all those who own one of the Ps `ids`, which are over, release_p it, until `done` says so.
 pub(crate) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
     let mut ask_at_ns = 0;
     loop {
-        let seen = SURRENDERED.load(Acquire);
+        let seen = RELEASED.load(Acquire);
         if done() {
             return;
         }
@@ -213,7 +213,7 @@ pub(crate) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
             ask_at_ns = now + ASK_AGAIN.as_nanos() as u64;
             ids.clone().map(p::get).for_each(ask_for);
         }
-        futex::wait(&SURRENDERED, seen, Some(ask_at_ns));
+        futex::wait(&RELEASED, seen, Some(ask_at_ns));
     }
 }
 
@@ -223,15 +223,15 @@ fn ask_for(p: &'static P) {
     if let Some(stay) = syscall::stay(p)
         && syscall::retake(p, stay)
     {
-        surrender(p);
+        release_p(p);
     }
     preempt::request(p);
 }
 
-/// Takes the timers and what is cached from the Ps that were surrendered.
+/// Takes the timers and what is cached from the Ps that were released_ps.
 fn drain() {
     loop {
-        let Some(p) = shared::lock().surrendered.pop() else { return };
+        let Some(p) = shared::lock().released_ps.pop() else { return };
         p.timers.move_all_to(&p::get(0).timers);
         p.flush();
         let submitted = {

@@ -25,7 +25,7 @@
 //! - Exponential waits that begin with one pause: a waiter that checks so soon takes the cache line
 //!   from the holder. A channel that two Ps used without a break took two to four times as long.
 
-use crate::sys::sync::{AtomicU32, Ordering::*, nap, pause};
+use crate::sys::sync::{AtomicU32, Ordering::*, pause, sleep_between};
 use std::time::Duration;
 
 const FREE: u32 = 0;
@@ -89,7 +89,7 @@ impl LockWord {
         self.sleepers.fetch_add(1, Relaxed);
         let mut time = FIRST_SLEEP;
         for nth in 0.. {
-            nap(time, nth);
+            sleep_between(time, nth);
             if self.take_if_free() {
                 break;
             }

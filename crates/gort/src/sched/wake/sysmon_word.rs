@@ -4,28 +4,28 @@
 //! | state  | sysmon                 | woken by                                                |
 //! | ------ | ---------------------- | ------------------------------------------------------- |
 //! | AWAKE  | looks                  |                                                         |
-//! | NAPS   | naps, milliseconds     | who enters `blocking` with a P that others could use    |
-//! | SLEEPS | sleeps, all Ps idle    | who takes a P out of the idle list                      |
+//! | TIMED   | naps, milliseconds     | who enters `blocking` with a P that others could use    |
+//! | UNTIMED | sleeps, all Ps idle    | who takes a P out of the idle list                      |
 //!
 //! # Why it does not oversleep
 //! Who wants it publishes why (N1), fences (N2), reads the state (N3). It sets the state (M1), fences (M2), looks for reasons (M3), sleeps
-//! while the state lasts. Either N2 is before M2, and M3 sees the reason, or M2 is before N2, and N3 sees the state. SLEEPS is set
+//! while the state lasts. Either N2 is before M2, and M3 sees the reason, or M2 is before N2, and N3 sees the state. UNTIMED is set
 //! and asked under the scheduler's lock, which orders the two as well.
 
 use crate::sys::sync::{AtomicU32, Ordering::*, fence};
 
 pub(crate) const AWAKE: u32 = 0;
 /// See the module's head.
-pub(crate) const NAPS: u32 = 1;
+pub(crate) const TIMED: u32 = 1;
 /// See the module's head.
-pub(crate) const SLEEPS: u32 = 2;
+pub(crate) const UNTIMED: u32 = 2;
 
 /// See the module's head.
-pub(crate) struct Nap(AtomicU32);
+pub(crate) struct SysmonWord(AtomicU32);
 
-impl Nap {
-    pub(crate) const fn new(awake: AtomicU32) -> Nap {
-        Nap(awake)
+impl SysmonWord {
+    pub(crate) const fn new(awake: AtomicU32) -> SysmonWord {
+        SysmonWord(awake)
     }
 
     /// Sysmon's step M1 and M2; M3 is the caller's.

@@ -1,4 +1,4 @@
-//! Where threads come from (`sched/shared/staff.rs`, `sched/threads/call.rs`, `sched/core/handover.rs`): a P that wants an M gets one, an M that
+//! Where threads come from (`sched/shared/m_pool.rs`, `sched/threads/call.rs`, `sched/core/handover.rs`): a P that wants an M gets one, an M that
 //! idles is found, the template thread hears every call.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
@@ -13,12 +13,12 @@ use loom::thread::{self, JoinHandle};
 mod call;
 #[path = "../../gort/src/sched/core/handover.rs"]
 mod handover;
-#[path = "../../gort/src/sched/shared/staff.rs"]
-mod staff;
+#[path = "../../gort/src/sched/shared/m_pool.rs"]
+mod m_pool;
 
 use call::Calls;
 use handover::Handover;
-use staff::{Birth, Staff};
+use m_pool::{MPool, NewThread};
 
 /// Ps wait for Ms.
 const WANTED: u32 = 1;
@@ -38,7 +38,7 @@ fn spawn(world: &Arc<World>, f: impl FnOnce(&Arc<World>) + 'static) -> JoinHandl
 }
 
 struct World {
-    staff: Mutex<Staff<&'static P, usize>>,
+    m_pool: Mutex<MPool<&'static P, usize>>,
     calls: Calls,
     /// Where the M number 0 sleeps; others are born for one P and end.
     bed: Handover<P>,
@@ -49,7 +49,7 @@ struct World {
 impl World {
     fn new() -> Arc<World> {
         Arc::new(World {
-            staff: Mutex::new(Staff::new()),
+            m_pool: Mutex::new(MPool::new()),
             calls: Calls::new(AtomicU32::new(0)),
             bed: Handover::new(),
             served: [UnsafeCell::new(0), UnsafeCell::new(0)],
@@ -58,7 +58,7 @@ impl World {
 
     /// As `threads::start_m`.
     fn start_m(&self, p: &'static P) {
-        let idle = self.staff.lock().unwrap().hire(p, false);
+        let idle = self.m_pool.lock().unwrap().m_for(p, false);
         match idle {
             Some(m) => {
                 assert_eq!(m, 0);
@@ -83,10 +83,10 @@ impl World {
                     what => break what,
                 }
             };
-            while let Birth::Needed = world.begin_birth() {
+            while let NewThread::Needed = world.begin_thread() {
                 let world = world.clone();
                 born.push(thread::spawn(move || {
-                    let wanting = world.staff.lock().unwrap().arrive();
+                    let wanting = world.m_pool.lock().unwrap().arrive();
                     if let Some((p, _)) = wanting {
                         world.serve(p);
                     }
@@ -99,8 +99,8 @@ impl World {
         born.into_iter().for_each(|m: JoinHandle<()>| m.join().unwrap());
     }
 
-    fn begin_birth(&self) -> Birth {
-        self.staff.lock().unwrap().begin_birth(10)
+    fn begin_thread(&self) -> NewThread {
+        self.m_pool.lock().unwrap().begin_thread(10)
     }
 
     /// All Ps in `expected` were served once, and as many threads are counted as may be.
@@ -109,15 +109,15 @@ impl World {
             // SAFETY: all others are done.
             self.served[p].with(|n| assert_eq!(unsafe { *n }, 1, "a P was left behind"));
         }
-        let staff = self.staff.lock().unwrap();
-        assert_eq!(staff.wanting(), 0);
-        assert!(threads.contains(&staff.threads()), "{} threads", staff.threads());
+        let m_pool = self.m_pool.lock().unwrap();
+        assert_eq!(m_pool.wanting(), 0);
+        assert!(threads.contains(&m_pool.threads()), "{} threads", m_pool.threads());
     }
 }
 
 /// One wants an M for its P while another does: the template thread makes as many as are needed.
 #[test]
-fn each_p_gets_a_newborn() {
+fn each_p_gets_a_new_thread() {
     model(2, || {
         let world = World::new();
         let template = spawn(&world, World::template);
@@ -132,7 +132,7 @@ fn each_p_gets_a_newborn() {
 
 /// As `threads::stop_m`, with a time-out that is over at once: an M rests until it is given a P, or ends.
 fn rest(world: &World) {
-    let wanting = world.staff.lock().unwrap().rest(0);
+    let wanting = world.m_pool.lock().unwrap().p_for(0);
     if let Some((p, _)) = wanting {
         return world.serve(p);
     }
@@ -140,7 +140,7 @@ fn rest(world: &World) {
         if let Some(p) = world.bed.sleep(Some(0)) {
             return world.serve(p);
         }
-        if world.staff.lock().unwrap().end_idle(0, 0) {
+        if world.m_pool.lock().unwrap().end_idle(0, 0) {
             return;
         }
         thread::yield_now(); // sleeps anew
@@ -149,14 +149,14 @@ fn rest(world: &World) {
 
 /// An M rests, or ends for want of work, while a P comes to want one, and the template thread makes another: one of the two takes the P.
 #[test]
-fn a_resting_m_or_a_newborn() {
+fn an_idle_m_or_a_new_thread() {
     model(3, || {
         let world = World::new();
         {
-            let mut staff = world.staff.lock().unwrap();
-            assert_eq!(staff.hire(&PS[0], false), None);
-            assert!(matches!(staff.begin_birth(10), Birth::Needed));
-            assert!(staff.arrive().is_some_and(|(p, _)| p.number == 0), "number 0 is born");
+            let mut m_pool = world.m_pool.lock().unwrap();
+            assert_eq!(m_pool.m_for(&PS[0], false), None);
+            assert!(matches!(m_pool.begin_thread(10), NewThread::Needed));
+            assert!(m_pool.arrive().is_some_and(|(p, _)| p.number == 0), "number 0 is born");
         }
         world.serve(&PS[0]);
         let m = spawn(&world, |world| rest(world));

@@ -1,4 +1,4 @@
-//! A goroutine is stopped with its thread and goes on there (`sched/preempt/`, over `sched/shared/staff.rs`, `sched/core/handover.rs`,
+//! A goroutine is stopped with its thread and goes on there (`sched/preempt/`, over `sched/shared/m_pool.rs`, `sched/core/handover.rs`,
 //! `sched/wake/`): it gives its P away and gets one back, whoever finds it.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
@@ -11,13 +11,13 @@ use loom::thread::{self, JoinHandle};
 
 #[path = "../../gort/src/sched/core/handover.rs"]
 mod handover;
-#[path = "../../gort/src/sched/shared/staff.rs"]
-mod staff;
+#[path = "../../gort/src/sched/shared/m_pool.rs"]
+mod m_pool;
 #[path = "../../gort/src/sched/wake/mod.rs"]
 mod wake;
 
 use handover::Handover;
-use staff::Staff;
+use m_pool::MPool;
 use wake::WakeState;
 
 /// The one P.
@@ -30,7 +30,7 @@ const OTHER: usize = 1;
 
 /// What one lock guards in the library.
 struct Synced {
-    staff: Staff<&'static P, usize>,
+    m_pool: MPool<&'static P, usize>,
     /// Goroutines that were stopped, by the M that waits with each.
     preempted: Vec<usize>,
     idle_ps: usize,
@@ -48,7 +48,7 @@ impl World {
     fn new() -> Arc<World> {
         Arc::new(World {
             wake: WakeState::new(AtomicU32::new(0), AtomicU32::new(0)),
-            synced: Mutex::new(Synced { staff: Staff::new(), preempted: Vec::new(), idle_ps: 0 }),
+            synced: Mutex::new(Synced { m_pool: MPool::new(), preempted: Vec::new(), idle_ps: 0 }),
             beds: [Handover::new(), Handover::new()],
             used: UnsafeCell::new(0),
         })
@@ -61,7 +61,7 @@ impl World {
 
     /// As `threads::start_m`.
     fn start_m(&self) {
-        let idle = self.synced.lock().unwrap().staff.hire(&P0, false);
+        let idle = self.synced.lock().unwrap().m_pool.m_for(&P0, false);
         if let Some(m) = idle {
             self.beds[m].give(&P0);
         }
@@ -130,7 +130,7 @@ impl World {
 
     /// M 1 rests until it is given the P.
     fn rest(&self) {
-        let wanting = self.synced.lock().unwrap().staff.rest(OTHER);
+        let wanting = self.synced.lock().unwrap().m_pool.p_for(OTHER);
         if wanting.is_none() {
             self.beds[OTHER].sleep(None).expect("no deadline");
         }
@@ -140,11 +140,11 @@ impl World {
     fn resume_on_wanting(&self) {
         let held = {
             let mut s = self.synced.lock().unwrap();
-            if s.staff.wanting() == 0 {
+            if s.m_pool.wanting() == 0 {
                 return;
             }
             let Some(held) = s.preempted.pop() else { return };
-            let _ = s.staff.take_wanting().expect("asked above");
+            let _ = s.m_pool.take_wanting().expect("asked above");
             held
         };
         self.beds[held].give(&P0);
@@ -185,7 +185,7 @@ fn sysmon_resumes_it_where_there_is_no_thread() {
         });
         let other = spawn(&world, |w| {
             // One look of an M that ends if there is nothing.
-            let wanting = w.synced.lock().unwrap().staff.take_wanting();
+            let wanting = w.synced.lock().unwrap().m_pool.take_wanting();
             if wanting.is_some() {
                 assert!(w.find(), "who wanted an M was the goroutine's P");
             }
