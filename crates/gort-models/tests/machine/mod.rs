@@ -143,6 +143,9 @@ pub(crate) mod sched {
 }
 
 /// `crate::sys` as the channels know it.
+#[path = "../../../gort/src/sys/wait_list.rs"]
+pub(crate) mod wait_list;
+
 pub(crate) mod sys {
     pub(crate) use gort_models::sys::sync;
 
@@ -170,6 +173,8 @@ pub(crate) mod sys {
             STEP.set(step);
         }
     }
+
+    pub(crate) use super::wait_list;
 
     pub(crate) mod lock {
         use loom::sync::{Mutex, MutexGuard};

@@ -65,6 +65,7 @@
 
 use crate::sched::{FIRST_TOKEN, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::Lock;
+use crate::sys::wait_list::{Links, Node, WaitList};
 use std::cell::Cell;
 use std::ptr;
 
@@ -88,9 +89,7 @@ pub(super) enum Outcome {
 
 /// One waiter at one channel.
 pub(super) struct WaitNode {
-    next: Cell<*const WaitNode>,
-    prev: Cell<*const WaitNode>,
-    queued: Cell<bool>,
+    links: Links<WaitNode>,
     rearmed: Cell<bool>,
     outcome: Cell<Outcome>,
     waiter: Cell<Option<WaiterRef>>,
@@ -105,9 +104,7 @@ pub(super) struct WaitNode {
 impl WaitNode {
     pub(super) const fn new() -> WaitNode {
         WaitNode {
-            next: Cell::new(ptr::null()),
-            prev: Cell::new(ptr::null()),
-            queued: Cell::new(false),
+            links: Links::new(),
             rearmed: Cell::new(false),
             outcome: Cell::new(Outcome::Pending),
             waiter: Cell::new(None),
@@ -119,7 +116,7 @@ impl WaitNode {
 
     /// Prepares the node for a wait. The node is FREE.
     pub(super) fn enrol(&self, me: WaiterRef, token: usize, slot: *mut ()) {
-        debug_assert!(!self.queued.get());
+        debug_assert!(!self.links.is_linked());
         self.rearmed.set(false);
         self.outcome.set(Outcome::Pending);
         self.waiter.set(Some(me));
@@ -236,23 +233,23 @@ impl Held {
     }
 }
 
-/// Nodes in the order of arrival. All methods are called under the lock of the channel.
-pub(super) struct WaitQueue {
-    first: *const WaitNode,
-    last: *const WaitNode,
+impl Node for WaitNode {
+    fn links(&self) -> &Links<WaitNode> {
+        &self.links
+    }
 }
 
-// SAFETY: the nodes are touched under the lock that guards the queue (invariant 1), on any thread.
-unsafe impl Send for WaitQueue {}
+/// Nodes in the order of arrival. All methods are called under the lock of the channel.
+pub(super) struct WaitQueue(WaitList<WaitNode>);
 
 impl WaitQueue {
     pub(super) const fn new() -> WaitQueue {
-        WaitQueue { first: ptr::null(), last: ptr::null() }
+        WaitQueue(WaitList::new())
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_null()
+        self.0.is_empty()
     }
 
     /// Links `node` as the last one.
@@ -260,24 +257,13 @@ impl WaitQueue {
     /// # Safety
     /// The node stays where it is until it has been popped or removed.
     pub(super) unsafe fn push(&mut self, node: &WaitNode) {
-        debug_assert!(!node.queued.get());
-        node.queued.set(true);
-        node.next.set(ptr::null());
-        node.prev.set(self.last);
-        if self.last.is_null() {
-            self.first = node;
-        } else {
-            // SAFETY: linked nodes are alive (invariant 2).
-            unsafe { (*self.last).next.set(node) };
-        }
-        self.last = node;
+        // SAFETY: the caller's promise.
+        unsafe { self.0.push_back(node) };
     }
 
     /// The first node, still linked.
     pub(super) fn front(&self) -> Option<&WaitNode> {
-        // SAFETY: linked nodes are alive (invariant 2), and the lock, which `self` stands for,
-        // keeps them so.
-        unsafe { self.first.as_ref() }
+        self.0.front()
     }
 
     /// Unlinks the first node.
@@ -285,42 +271,17 @@ impl WaitQueue {
     /// It stays alive until the caller has ended its wait, or has found it ended and dropped the
     /// lock (invariants 2 and 3). So use it before that.
     pub(super) fn pop<'a>(&mut self) -> Option<&'a WaitNode> {
-        // SAFETY: linked nodes are alive (invariant 2).
-        let node = unsafe { self.first.as_ref()? };
-        self.remove(node);
-        Some(node)
+        self.0.pop_front()
     }
 
     /// Unlinks `node` if it is linked. If it is, it is in this queue.
     pub(super) fn remove(&mut self, node: &WaitNode) {
-        if !node.queued.replace(false) {
-            return;
-        }
-        let (prev, next) = (node.prev.get(), node.next.get());
-        // SAFETY: the neighbours of a linked node are linked, so alive (invariant 2).
-        unsafe {
-            match prev.as_ref() {
-                Some(prev) => prev.next.set(next),
-                None => self.first = next,
-            }
-            match next.as_ref() {
-                Some(next) => next.prev.set(prev),
-                None => self.last = prev,
-            }
-        }
+        self.0.remove(node);
     }
 
     /// Whether a waiter here has not been ended yet.
     pub(super) fn any_waiting(&self) -> bool {
-        let mut node = self.front();
-        while let Some(n) = node {
-            if n.is_waiting() {
-                return true;
-            }
-            // SAFETY: as in `front`.
-            node = unsafe { n.next.get().as_ref() };
-        }
-        false
+        self.0.iter().any(WaitNode::is_waiting)
     }
 
     /// Pops waiters and tells them to look again, as many as `wakes` has room for.

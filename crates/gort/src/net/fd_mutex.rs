@@ -53,7 +53,7 @@ use crate::sched::{FIRST_TOKEN, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::clock;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicU64, Ordering::*};
-use std::ptr;
+use crate::sys::wait_list::{Links, Node, WaitList};
 
 const CLOSED: u64 = 1;
 const R_LOCK: u64 = 1 << 1;
@@ -106,86 +106,41 @@ pub(super) struct FdMutex {
     queue: Lock<Queue>,
 }
 
-/// The waiters in line, in the order of arrival. Nodes live in the frames of their owners.
-struct Queue {
-    head: *mut Node,
-    tail: *mut Node,
-}
+/// The waiters in line, in the order of arrival: one list for all of them, as a socket is to fit a
+/// cache line. Nodes live in the frames of their owners.
+struct Queue(WaitList<Waiting>);
 
-struct Node {
+struct Waiting {
+    links: Links<Waiting>,
     waiter: WaiterRef,
     /// `None` for the caller of `close`, which waits for the end.
     mode: Option<Mode>,
-    next: *mut Node,
 }
 
-// SAFETY: nodes are only used under the queue's lock, and their owners stay until they are out of
-// it.
-unsafe impl Send for Queue {}
+impl Node for Waiting {
+    fn links(&self) -> &Links<Waiting> {
+        &self.links
+    }
+}
 
 impl Queue {
-    fn push(&mut self, node: *mut Node) {
-        if self.tail.is_null() {
-            self.head = node;
-        } else {
-            // SAFETY: nodes in the queue are alive: their owners take them out before they leave.
-            unsafe { (*self.tail).next = node };
-        }
-        self.tail = node;
-    }
-
-    /// Takes out the first node for which `wanted` holds. Once it was selected and the queue's lock
-    /// is dropped, its owner may be gone.
-    fn take(&mut self, mut wanted: impl FnMut(*mut Node) -> bool) -> Option<WaiterRef> {
-        let mut before: *mut Node = ptr::null_mut();
-        let mut at = self.head;
-        while !at.is_null() {
-            // SAFETY: as in `push`.
-            let next = unsafe { (*at).next };
-            if wanted(at) {
-                if before.is_null() {
-                    self.head = next;
-                } else {
-                    // SAFETY: as in `push`.
-                    unsafe { (*before).next = next };
-                }
-                if next.is_null() {
-                    self.tail = before;
-                }
-                // SAFETY: as in `push`.
-                return Some(unsafe { (*at).waiter });
-            }
-            before = at;
-            at = next;
-        }
-        None
-    }
-
-    fn take_mode(&mut self, mode: Option<Mode>) -> Option<WaiterRef> {
-        // SAFETY: as in `push`.
-        self.take(|node| unsafe { (*node).mode } == mode)
+    /// Takes out the first waiter of this kind.
+    fn take(&mut self, mode: Option<Mode>) -> Option<WaiterRef> {
+        let node: *const Waiting = self.0.iter().find(|node| node.mode == mode)?;
+        // SAFETY: it is linked, so it is alive, and its owner needs the lock to take it out.
+        let node = unsafe { &*node };
+        self.0.remove(node);
+        Some(node.waiter)
     }
 
     fn has(&self, mode: Mode) -> bool {
-        let mut at = self.head;
-        while !at.is_null() {
-            // SAFETY: as in `push`.
-            let node = unsafe { &*at };
-            if node.mode == Some(mode) {
-                return true;
-            }
-            at = node.next;
-        }
-        false
+        self.0.iter().any(|node| node.mode == Some(mode))
     }
 }
 
 impl FdMutex {
     pub(super) const fn new() -> FdMutex {
-        FdMutex {
-            state: AtomicU64::new(0),
-            queue: Lock::new(Queue { head: ptr::null_mut(), tail: ptr::null_mut() }),
-        }
+        FdMutex { state: AtomicU64::new(0), queue: Lock::new(Queue(WaitList::new())) }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -229,8 +184,7 @@ impl FdMutex {
     #[cold]
     fn lock_slow(&self, mode: Mode, deadline_ns: Option<u64>) -> Result<(), LockError> {
         let me = WaiterRef::current();
-        let mut node = Node { waiter: me, mode: Some(mode), next: ptr::null_mut() };
-        let node = &raw mut node;
+        let node = Waiting { links: Links::new(), waiter: me, mode: Some(mode) };
         {
             let mut queue = self.queue.lock();
             let step = self.state.fetch_update(Acquire, Relaxed, |s| match s {
@@ -244,7 +198,9 @@ impl FdMutex {
                 Ok(_) => {}
             }
             me.arm();
-            queue.push(node);
+            // SAFETY: the node stays in this frame until the wait has ended. The side that ended it
+            // took the node out before; after a time-out this function does.
+            unsafe { queue.0.push_back(&node) };
         }
         match me.wait(WaitReason::IoWait, deadline_ns.map(clock::instant_of)) {
             GRANTED => Ok(()),
@@ -252,7 +208,7 @@ impl FdMutex {
             token => {
                 assert_eq!(token, TIMED_OUT);
                 let mut queue = self.queue.lock();
-                queue.take(|n| n == node);
+                queue.0.remove(&node);
                 self.update_queued(&queue, mode);
                 Err(LockError::TimedOut)
             }
@@ -291,7 +247,7 @@ impl FdMutex {
     #[cold]
     fn hand_on(&self, mode: Mode) -> bool {
         let mut queue = self.queue.lock();
-        while let Some(next) = queue.take_mode(Some(mode)) {
+        while let Some(next) = queue.take(Some(mode)) {
             self.update_queued(&queue, mode);
             if let Some(wake) = next.try_select(GRANTED) {
                 drop(queue);
@@ -317,9 +273,9 @@ impl FdMutex {
         for mode in [Mode::Read, Mode::Write] {
             loop {
                 let mut queue = self.queue.lock();
-                let Some(waiter) = queue.take_mode(Some(mode)) else { break };
+                let Some(next) = queue.take(Some(mode)) else { break };
                 self.update_queued(&queue, mode);
-                let wake = waiter.try_select(TOO_LATE).unwrap_or(Wake::NONE);
+                let wake = next.try_select(TOO_LATE).unwrap_or(Wake::NONE);
                 drop(queue);
                 wake.ready();
             }
@@ -338,7 +294,7 @@ impl FdMutex {
     pub(super) fn destroyed(&self) {
         let mut queue = self.queue.lock();
         self.state.fetch_or(DESTROYED, Release);
-        let wake = queue.take_mode(None).and_then(|closer| closer.try_select(GONE));
+        let wake = queue.take(None).and_then(|closer| closer.try_select(GONE));
         drop(queue);
         if let Some(wake) = wake {
             wake.ready();
@@ -349,14 +305,16 @@ impl FdMutex {
     /// true.
     pub(super) fn wait_destroyed(&self) {
         let me = WaiterRef::current();
-        let mut node = Node { waiter: me, mode: None, next: ptr::null_mut() };
+        let node = Waiting { links: Links::new(), waiter: me, mode: None };
         {
             let mut queue = self.queue.lock();
             if self.is_destroyed() {
                 return;
             }
             me.arm();
-            queue.push(&raw mut node);
+            // SAFETY: the node stays in this frame until the wait has ended, and `destroyed`, which
+            // ends it, takes the node out before.
+            unsafe { queue.0.push_back(&node) };
         }
         me.wait(WaitReason::IoWait, None);
     }
@@ -384,13 +342,7 @@ mod tests {
     fn wait_for_line(mutex: &FdMutex, n: usize) {
         loop {
             let queue = mutex.queue.lock();
-            let mut in_line = 0;
-            let mut at = queue.head;
-            while !at.is_null() {
-                in_line += 1;
-                // SAFETY: nodes are alive under the queue's lock.
-                at = unsafe { (*at).next };
-            }
+            let in_line = queue.0.iter().count();
             drop(queue);
             if in_line == n {
                 return;

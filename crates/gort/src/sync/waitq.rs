@@ -28,9 +28,9 @@
 
 use crate::sched::{FIRST_TOKEN, Lent, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::{Guard, Lock};
+use crate::sys::wait_list::{self, Links, WaitList};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::time::Instant;
 
 /// The waiter owns what it waited for.
@@ -45,9 +45,7 @@ pub(crate) struct Node {
     waiter: WaiterRef,
     /// A note for the queue's owner: permits wanted, or since when it waits.
     pub(crate) note: u64,
-    linked: Cell<bool>,
-    prev: Cell<*const Node>,
-    next: Cell<*const Node>,
+    links: Links<Node>,
     /// The `ready` that is owed to a node that was selected while parked, until [`Wakes::ready`]
     /// pays it.
     wake: Cell<Wake>,
@@ -55,14 +53,15 @@ pub(crate) struct Node {
 
 /// Waiters in the order of their arrival. Guarded by the lock it lives in.
 pub(crate) struct WaitQueue {
-    head: *const Node,
-    tail: *const Node,
+    nodes: WaitList<Node>,
     len: usize,
 }
 
-// SAFETY: the pointers are followed under the queue's lock only, and what they point to is alive
-// then (invariants 1 and 3), on any thread.
-unsafe impl Send for WaitQueue {}
+impl wait_list::Node for Node {
+    fn links(&self) -> &Links<Node> {
+        &self.links
+    }
+}
 
 /// Which end of the queue a waiter joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +74,7 @@ pub(crate) enum End {
 
 impl WaitQueue {
     pub(crate) const fn new() -> WaitQueue {
-        WaitQueue { head: ptr::null(), tail: ptr::null(), len: 0 }
+        WaitQueue { nodes: WaitList::new(), len: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -88,18 +87,13 @@ impl WaitQueue {
 
     /// The note of the first waiter.
     pub(crate) fn front_note(&self) -> Option<u64> {
-        // SAFETY: `head` is null or a linked node, which is alive (invariant 3), because this runs
-        // under the queue's lock.
-        unsafe { self.head.as_ref() }.map(|node| node.note)
+        self.nodes.front().map(|node| node.note)
     }
 
     /// Takes waiters out until one could be selected with `token`. `None` if none could.
     pub(crate) fn wake_one(&mut self, token: usize) -> Option<Wake> {
         while let Some(node) = self.pop_front() {
-            // SAFETY: the node was linked, so it is alive until it is selected (invariants 2 and
-            // 3), and `waiter` is copied out before that.
-            let waiter = unsafe { (*node).waiter };
-            if let Some(wake) = waiter.try_select(token) {
+            if let Some(wake) = node.waiter.try_select(token) {
                 return Some(wake);
             }
         }
@@ -110,9 +104,7 @@ impl WaitQueue {
     pub(crate) fn wake_all(&mut self, token: usize) -> Wakes {
         let mut wakes = Wakes::new();
         while let Some(node) = self.pop_front() {
-            // SAFETY: as in `wake_one`.
-            let waiter = unsafe { (*node).waiter };
-            if let Some(wake) = waiter.try_select(token) {
+            if let Some(wake) = node.waiter.try_select(token) {
                 wakes.push(node, wake);
             }
         }
@@ -123,91 +115,66 @@ impl WaitQueue {
     /// the wait had already ended in another way.
     pub(crate) fn wake_front(&mut self, token: usize, wakes: &mut Wakes) -> bool {
         let Some(node) = self.pop_front() else { return false };
-        // SAFETY: as in `wake_one`.
-        let waiter = unsafe { (*node).waiter };
-        let Some(wake) = waiter.try_select(token) else { return false };
+        let Some(wake) = node.waiter.try_select(token) else { return false };
         wakes.push(node, wake);
         true
     }
 
-    fn pop_front(&mut self) -> Option<*const Node> {
-        let head = self.head;
-        // SAFETY: `head` is null or a linked node, which is alive (invariant 3).
-        let node = unsafe { head.as_ref() }?;
-        self.unlink(node);
-        Some(head)
+    /// Takes the first node out. Its waiter's word is copied before it is selected: after that the
+    /// node may be gone, unless the waiter was parked (invariant 2).
+    fn pop_front<'a>(&mut self) -> Option<&'a Node> {
+        let node = self.nodes.pop_front()?;
+        self.len -= 1;
+        Some(node)
     }
 
-    fn link(&mut self, node: &Node, end: End) {
-        assert!(!node.linked.replace(true));
-        let (prev, next) = match end {
-            End::Front => (ptr::null(), self.head),
-            End::Back => (self.tail, ptr::null()),
-        };
-        self.join(prev, node);
-        self.join(node, next);
+    /// # Safety
+    /// Until `node` is unlinked it stays alive, and where it is.
+    unsafe fn link(&mut self, node: &Node, end: End) {
+        // SAFETY: the caller's promise.
+        match end {
+            End::Front => unsafe { self.nodes.push_front(node) },
+            End::Back => unsafe { self.nodes.push_back(node) },
+        }
         self.len += 1;
     }
 
-    fn unlink(&mut self, node: &Node) {
-        assert!(node.linked.replace(false));
-        self.join(node.prev.get(), node.next.get());
-        self.len -= 1;
-    }
-
-    /// Makes `a` and `b` neighbours; null stands for the queue's end.
-    fn join(&mut self, a: *const Node, b: *const Node) {
-        // SAFETY: `a` and `b` are null, linked, or being linked or unlinked by the caller, so they
-        // are alive, and the holder of the queue's lock may change links (invariants 1 and 3).
-        unsafe {
-            match a.as_ref() {
-                Some(a) => a.next.set(b),
-                None => self.head = b,
-            }
-            match b.as_ref() {
-                Some(b) => b.prev.set(a),
-                None => self.tail = a,
-            }
-        }
+    /// Takes `node` out if it is in the queue.
+    fn unlink(&mut self, node: &Node) -> bool {
+        let was_linked = self.nodes.remove(node);
+        self.len -= usize::from(was_linked);
+        was_linked
     }
 }
 
 /// Waiters that were selected and must be made ready, once the queue's lock is dropped.
 #[must_use = "waiters that were selected sleep for ever if nobody makes them ready"]
 pub(crate) struct Wakes {
-    /// Parked nodes, linked by `next`. They cannot run before their `ready`, so they are alive.
-    first: *const Node,
-    last: *const Node,
+    /// Parked nodes. They cannot run before their `ready`, so they are alive.
+    nodes: WaitList<Node>,
 }
 
 impl Wakes {
     pub(crate) fn new() -> Wakes {
-        Wakes { first: ptr::null(), last: ptr::null() }
+        Wakes { nodes: WaitList::new() }
     }
 
+    /// Keeps `wake`, which ends the wait of `node`.
     fn push(&mut self, node: *const Node, wake: Wake) {
         if wake.is_none() {
             return; // it had not parked, so its node may be gone already
         }
         // SAFETY: the waiter was parked and is not ready yet, so its node is alive (waiter.rs,
-        // invariant 4), and the node, now unlinked, is used here alone. The same holds for `last`.
+        // invariant 4), and stays so until `ready` takes it out.
         unsafe {
             (*node).wake.set(wake);
-            (*node).next.set(ptr::null());
-            match self.last.as_ref() {
-                Some(last) => last.next.set(node),
-                None => self.first = node,
-            }
+            self.nodes.push_back(&*node);
         }
-        self.last = node;
     }
 
     /// Makes them ready, in the order of their arrival.
-    pub(crate) fn ready(self) {
-        let mut next = self.first;
-        // SAFETY: each node is alive until its own wake is made ready, and all is read before that.
-        while let Some(node) = unsafe { next.as_ref() } {
-            next = node.next.get();
+    pub(crate) fn ready(mut self) {
+        while let Some(node) = self.nodes.pop_front() {
             node.wake.replace(Wake::NONE).ready();
         }
     }
@@ -242,20 +209,14 @@ pub(crate) fn park<'a, S>(
 ) -> Ended<'a, S> {
     let waiter = WaiterRef::current();
     waiter.arm();
-    let node = Node {
-        waiter,
-        note: wait.note,
-        linked: Cell::new(false),
-        prev: Cell::new(ptr::null()),
-        next: Cell::new(ptr::null()),
-        wake: Cell::new(Wake::NONE),
-    };
+    let node = Node { waiter, note: wait.note, links: Links::new(), wake: Cell::new(Wake::NONE) };
     let mut here = MaybeUninit::uninit();
     // SAFETY: from here to the end of this function the node stays where it is, and on every way
     // out it is unlinked: a waker of the queue unlinks before selecting, and for all other tokens
     // this function does. There is no other wait in between.
     let node = unsafe { waiter.place_node(&mut here, node) };
-    queue(&mut guard).link(node, wait.end);
+    // SAFETY: as above.
+    unsafe { queue(&mut guard).link(node, wait.end) };
     drop(guard);
     before_sleep(waiter);
     let token = match wait.deadline {
@@ -266,9 +227,6 @@ pub(crate) fn park<'a, S>(
         return Ended::Selected(token);
     }
     let mut guard = lock.lock();
-    let taken_out = !node.linked.get();
-    if !taken_out {
-        queue(&mut guard).unlink(node);
-    }
+    let taken_out = !queue(&mut guard).unlink(node);
     Ended::Left { guard, taken_out }
 }

@@ -24,3 +24,4 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod sync;
 pub(crate) mod thread;
+pub(crate) mod wait_list;

@@ -10,17 +10,29 @@ use crate::sched::core::wait_word::FIRST_TOKEN;
 use crate::sched::core::waiter::{WaiterRef, Wake};
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
-use std::collections::VecDeque;
+use crate::sys::wait_list::{Links, Node, WaitList};
 
 /// The limit, 0 for none. Changed under the lock of [`INSIDE`].
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
 
 struct Inside {
     count: usize,
-    waiting: VecDeque<WaiterRef>,
+    waiting: WaitList<Waiting>,
 }
 
-static INSIDE: Lock<Inside> = Lock::new(Inside { count: 0, waiting: VecDeque::new() });
+static INSIDE: Lock<Inside> = Lock::new(Inside { count: 0, waiting: WaitList::new() });
+
+/// A goroutine or thread that waits for a place. It lies in the frame of [`enter_bounded`].
+struct Waiting {
+    links: Links<Waiting>,
+    waiter: WaiterRef,
+}
+
+impl Node for Waiting {
+    fn links(&self) -> &Links<Waiting> {
+        &self.links
+    }
+}
 
 /// A place inside, given back on drop.
 pub(crate) struct Place(());
@@ -33,18 +45,19 @@ pub(crate) fn enter() -> Option<Place> {
 
 #[cold]
 fn enter_bounded() -> Place {
-    let me = {
+    let me = Waiting { links: Links::new(), waiter: WaiterRef::current() };
+    {
         let mut inside = INSIDE.lock();
         if inside.has_room() {
             inside.count += 1;
             return Place(());
         }
-        let me = WaiterRef::current();
-        me.arm();
-        inside.waiting.push_back(me);
-        me
-    };
-    me.wait(WaitReason::BlockingLimit, None);
+        me.waiter.arm();
+        // SAFETY: the node stays in this frame until the wait has ended, and the side that ends it
+        // takes the node out before.
+        unsafe { inside.waiting.push_back(&me) };
+    }
+    me.waiter.wait(WaitReason::BlockingLimit, None);
     Place(())
 }
 
@@ -69,9 +82,9 @@ impl Inside {
         if !self.has_room() {
             return None;
         }
-        let waiter = self.waiting.pop_front()?;
+        let next = self.waiting.pop_front()?;
         self.count += 1;
-        Some(waiter.try_select(FIRST_TOKEN).expect("only the place ends this wait"))
+        Some(next.waiter.try_select(FIRST_TOKEN).expect("only the place ends this wait"))
     }
 }
 
