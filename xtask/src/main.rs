@@ -99,7 +99,7 @@ fn glibc(versions: &[String]) -> Result<(), Failure> {
 
 /// Unit tests over raw memory that neither switch stacks nor take a lock of the runtime: Miri does
 /// not execute inline assembly, and every raw lock has some (`sys/pin.rs`).
-const MIRI_TESTS: [&str; 2] = ["chan::buffer::", "sys::map_vec::"];
+const MIRI_TESTS: [&str; 3] = ["chan::buffer::", "sys::map_vec::", "sys::wait_list::"];
 
 fn miri() -> Result<(), Failure> {
     need(Run::new("cargo").args(["+nightly", "miri", "--version"]), "Miri", NIGHTLY)?;

@@ -1,4 +1,4 @@
-//! The mutex (`sync/raw_mutex.rs` over `sync/waitq.rs`): one owner at a time, who sees what the one before
+//! The mutex (`sync/raw_mutex.rs` over `sync/wait_queue.rs`): one owner at a time, who sees what the one before
 //! did, and nobody sleeps for ever (loom calls that a deadlock), with barging, with hand-over, and with
 //! waiters that give up.
 
@@ -9,8 +9,8 @@ pub(crate) use machine::{sched, sys};
 
 #[path = "../../gort/src/sync/raw_mutex.rs"]
 mod raw_mutex;
-#[path = "../../gort/src/sync/waitq.rs"]
-mod waitq;
+#[path = "../../gort/src/sync/wait_queue.rs"]
+mod wait_queue;
 
 /// Looking again is another interleaving, which loom makes anyhow.
 mod spin {
@@ -35,7 +35,7 @@ use raw_mutex::{RawMutex, STARVING_NS};
 use sched::WaitReason::MutexLock;
 use std::time::Instant;
 use sys::lock::Lock;
-use waitq::WaitQueue;
+use wait_queue::WaitQueue;
 
 /// A mutex with a value that loom watches.
 struct Guarded {

@@ -10,8 +10,8 @@ pub(crate) use machine::{sched, sys};
 mod raw_mutex;
 #[path = "../../gort/src/sync/raw_rwlock.rs"]
 mod raw_rwlock;
-#[path = "../../gort/src/sync/waitq.rs"]
-mod waitq;
+#[path = "../../gort/src/sync/wait_queue.rs"]
+mod wait_queue;
 
 mod spin {
     pub(crate) struct Spin;
@@ -35,7 +35,7 @@ use raw_mutex::RawMutex;
 use raw_rwlock::{RawRwLock, Synced};
 use std::time::Instant;
 use sys::lock::Lock;
-use waitq::{RETRY, WaitQueue};
+use wait_queue::{RETRY, WaitQueue};
 
 /// A lock with a value that loom watches.
 struct Guarded {

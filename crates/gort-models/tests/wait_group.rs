@@ -7,8 +7,8 @@ pub(crate) use machine::{sched, sys};
 
 #[path = "../../gort/src/sync/wait_group.rs"]
 mod wait_group;
-#[path = "../../gort/src/sync/waitq.rs"]
-mod waitq;
+#[path = "../../gort/src/sync/wait_queue.rs"]
+mod wait_queue;
 
 use gort_models::model;
 use loom::cell::UnsafeCell;

@@ -53,6 +53,11 @@
 //! They belong to the stack slot and are used again with it, as in a thread pool;
 //! [`goroutine_local!`] is fresh for each goroutine. See [thread-locals](guide::thread_locals).
 
+#![cfg_attr(
+    not(all(feature = "swap", feature = "backtrace")),
+    allow(dead_code, reason = "some functions are used by these features alone")
+)]
+
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
 compile_error!(
     "gort needs Linux on x86-64 with glibc: goroutines own their thread-locals, as that libc lays them"

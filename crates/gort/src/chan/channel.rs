@@ -16,7 +16,7 @@
 //!   wait. Otherwise park with an empty slot.
 //!
 //! A wait that ended with DONE needs no lock again: the waker had popped the node, and it touched
-//! the node for the last time when it ended the wait (`waitq.rs`, invariants 2 and 3). The order of
+//! the node for the last time when it ended the wait (`waiters.rs`, invariants 2 and 3). The order of
 //! arrival is kept: a message goes to the first receiver in the queue, a place to the first sender,
 //! and a later one cannot take it.
 //!
@@ -24,7 +24,7 @@
 
 use super::buffer::{Buffer, LeftOver, Memory, Need};
 use super::core::{Core, PLAIN, Patience, Permit, State, UNBOUNDED};
-use super::waitq::{DONE, HELD, Outcome, WaitNode, Wakes};
+use super::waiters::{DONE, HELD, Outcome, WaitNode, Wakes};
 use crate::sched::{self, TIMED_OUT, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::Guard;
 use crate::sys::sync::{AtomicBool, AtomicUsize, Ordering::*, is_child};
@@ -134,7 +134,7 @@ impl<T> Chan<T> {
             if !receiver.is_arm() {
                 let receiver = state.recvq.pop().expect("it was the front");
                 // SAFETY: the receiver's slot is valid while its popped node is in use here
-                // (waitq.rs, invariants 2 and 4); if its wait is over, this copy is forgotten.
+                // (waiters.rs, invariants 2 and 4); if its wait is over, this copy is forgotten.
                 unsafe { receiver.slot::<T>().copy_from_nonoverlapping(slot, 1) };
                 if let Some(wake) = receiver.serve() {
                     return Some(Offer::Sent(wake));

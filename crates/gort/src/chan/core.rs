@@ -17,7 +17,7 @@
 //! | ------- | -------------------------------- | ---------------- | ------------- |
 //! | Space   | a place: `reserved` + 1          | push or hand-off | `reserved` - 1, see below |
 //! | Claimed | a message: `claimed` + 1         | pop              | `claimed` - 1, see below |
-//! | Held    | a held partner (`waitq.rs`)      | its slot         | the partner looks again |
+//! | Held    | a held partner (`waiters.rs`)      | its slot         | the partner looks again |
 //! | Closed  | nothing: the other side is gone  | an error         | |
 //! | Tick    | a time, already taken            | returning it     | it is lost |
 //!
@@ -46,7 +46,7 @@
 //! - Claiming one certain message: other receivers would have to wait for it, or overtake it. A
 //!   count needs neither.
 
-use super::waitq::{DONE, Held, Outcome, WaitNode, WaitQueue, Wakes};
+use super::waiters::{DONE, Held, Outcome, WaitNode, WaitQueue, Wakes};
 use crate::sched::{Lent, WaitReason, WaiterRef, Wake};
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicBool, Ordering::Relaxed, is_child};

@@ -57,7 +57,7 @@ mod error;
 mod macros;
 mod select;
 pub(crate) mod timer;
-mod waitq;
+mod waiters;
 
 pub use self::error::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError,

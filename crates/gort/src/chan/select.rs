@@ -24,7 +24,7 @@
 //!
 //! The waiter's word makes the choice: to serve an arm, the server must win the word
 //! (`try_select`), and only one can. A loser has popped the node and goes on to the next waiter.
-//! Why nothing is lost: see `core.rs` (what a served arm owns) and `waitq.rs` (rendezvous without a
+//! Why nothing is lost: see `core.rs` (what a served arm owns) and `waiters.rs` (rendezvous without a
 //! buffer).
 //!
 //! # Rejected
@@ -37,7 +37,7 @@ use super::error::{
     ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError,
 };
 use super::timer::TimerChan;
-use super::waitq::{FIRST_ARM, HELD, RETRY, WaitNode};
+use super::waiters::{FIRST_ARM, HELD, RETRY, WaitNode};
 use super::{Receiver, Sender};
 use crate::sched::{self, TIMED_OUT, WaitReason, WaiterRef};
 use crate::sys::lock::{Guard, Lock};

@@ -17,7 +17,7 @@
 
 use super::channel::Nothing;
 use super::core::Patience;
-use super::waitq::{RETRY, WaitNode, WaitQueue, Wakes};
+use super::waiters::{RETRY, WaitNode, WaitQueue, Wakes};
 use crate::sched::{WaitReason, WaiterRef};
 use crate::sys::lock::Lock;
 use std::ptr;

@@ -61,6 +61,7 @@ mod run;
 mod shared;
 mod spawn;
 mod start;
+#[cfg_attr(not(feature = "swap"), path = "swap/off.rs")]
 mod swap;
 mod syscall;
 mod threads;
@@ -89,7 +90,7 @@ pub use start::{Runtime, RuntimeBuilder, run, start};
 pub use swap::{StackLoan, lend_stack};
 pub use syscall::blocking;
 pub use syscall::limit::{blocking_limit, set_blocking_limit};
-pub(crate) use wait::socket::{IoHandle, IoWaitError};
+pub(crate) use wait::io_handle::{IoHandle, IoWaitError};
 pub(crate) use watch::stats::ABANDONED_CALLS;
 pub(crate) use watch::{dump, stats};
 pub use world::procs::{cgroup_cpu_limit, gomaxprocs, num_cpu, set_default_gomaxprocs, set_gomaxprocs};

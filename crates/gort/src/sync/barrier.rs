@@ -1,6 +1,6 @@
 //! [`Barrier`]: all wait until all have arrived.
 
-use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
+use super::wait_queue::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
 use std::fmt;
@@ -90,7 +90,7 @@ impl Barrier {
             return BarrierWaitResult(true);
         }
         let wait = Wait { end: End::Back, note: 0, reason: WaitReason::BarrierWait, deadline: None };
-        waitq::park(&self.queue, queue, |q| q, wait, |_| ());
+        wait_queue::park(&self.queue, queue, |q| q, wait, |_| ());
         BarrierWaitResult(false)
     }
 }

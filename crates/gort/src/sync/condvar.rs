@@ -5,7 +5,7 @@
 //! under that mutex and then notifies finds the waiter.
 
 use super::mutex::MutexGuard;
-use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue};
+use super::wait_queue::{self, End, Ended, GRANTED, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
 use std::fmt;
@@ -292,7 +292,7 @@ impl Condvar {
         let mutex = guard.raw();
         let reason = WaitReason::CondvarWait;
         let wait = Wait { end: End::Back, note: 0, reason, deadline };
-        let ended = waitq::park(&self.queue, self.queue.lock(), |q| q, wait, |_| mutex.unlock());
+        let ended = wait_queue::park(&self.queue, self.queue.lock(), |q| q, wait, |_| mutex.unlock());
         let notified = matches!(ended, Ended::Selected(_));
         drop(ended); // unlocks the queue, if the wait has ended with its lock held
         mutex.lock(WaitReason::MutexLock);

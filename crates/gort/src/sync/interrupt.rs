@@ -7,7 +7,7 @@
 //! passes, so it never touches a waiter that is gone (waiter.rs, invariant 3). If `fire` comes
 //! first, every later `enter` ends its wait at once.
 
-use super::waitq::INTERRUPTED;
+use super::wait_queue::INTERRUPTED;
 use crate::sched::{WaiterRef, Wake};
 use crate::sys::lock::Lock;
 

@@ -33,7 +33,7 @@ mod rwlock;
 mod semaphore;
 mod spin;
 mod wait_group;
-pub(crate) mod waitq;
+pub(crate) mod wait_queue;
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};

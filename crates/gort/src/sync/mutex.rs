@@ -2,7 +2,7 @@
 
 use super::poison::{Before, Flag};
 use super::raw_mutex::RawMutex;
-use super::waitq::WaitQueue;
+use super::wait_queue::WaitQueue;
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
 use crate::sys::sync::AtomicU32;

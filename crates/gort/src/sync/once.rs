@@ -10,7 +10,7 @@
 //! `RUNNING` is left under the queue's lock, and a waiter checks the state under that lock before
 //! it parks. So the caller that leaves `RUNNING` finds all waiters.
 
-use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
+use super::wait_queue::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicU32, Ordering::*, is_child};
@@ -277,7 +277,7 @@ impl Once {
         let queue = self.queue.lock();
         if self.state.load(Relaxed) == state {
             let wait = Wait { end: End::Back, note: 0, reason: WaitReason::OnceWait, deadline: None };
-            waitq::park(&self.queue, queue, |q| q, wait, |_| ());
+            wait_queue::park(&self.queue, queue, |q| q, wait, |_| ());
         }
     }
 }

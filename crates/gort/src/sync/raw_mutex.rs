@@ -40,7 +40,7 @@
 //! waiter at each unlock gives the same bound for that waiter, and lets newcomers go on barging.
 
 use super::spin::Spin;
-use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
+use super::wait_queue::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::clock;
 use crate::sys::lock::Lock;
@@ -125,7 +125,7 @@ impl RawMutex {
             let end = if since_ns.is_some() { End::Front } else { End::Back };
             let note = *since_ns.get_or_insert_with(clock::now_ns);
             let wait = Wait { end, note, reason, deadline };
-            match waitq::park(&self.queue, queue, |q| q, wait, |_| ()) {
+            match wait_queue::park(&self.queue, queue, |q| q, wait, |_| ()) {
                 Ended::Selected(GRANTED) => return true,
                 Ended::Selected(token) => {
                     debug_assert_eq!(token, RETRY);

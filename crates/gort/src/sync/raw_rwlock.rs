@@ -41,7 +41,7 @@
 //! wake-up.
 
 use super::raw_mutex::RawMutex;
-use super::waitq::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
+use super::wait_queue::{self, End, Ended, GRANTED, RETRY, Wait, WaitQueue};
 use crate::sched::WaitReason;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
@@ -112,7 +112,7 @@ impl RawRwLock {
         let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockRead, deadline };
         // The writer that lets this reader in has counted it. QUEUED may stay set if this reader
         // leaves; then the writer finds an empty queue.
-        match waitq::park(&self.synced, synced, |s| &mut s.readers, wait, |_| ()) {
+        match wait_queue::park(&self.synced, synced, |s| &mut s.readers, wait, |_| ()) {
             Ended::Selected(_) => true,
             Ended::Left { taken_out, .. } => taken_out,
         }
@@ -182,7 +182,7 @@ impl RawRwLock {
                 return true;
             }
             let wait = Wait { end: End::Back, note: 0, reason: WaitReason::RwLockWrite, deadline };
-            let ended = waitq::park(&self.synced, synced, |s| &mut s.drain, wait, |_| ());
+            let ended = wait_queue::park(&self.synced, synced, |s| &mut s.drain, wait, |_| ());
             if matches!(ended, Ended::Left { .. }) {
                 return false;
             }

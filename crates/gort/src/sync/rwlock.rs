@@ -3,7 +3,7 @@
 use super::poison::{Before, Flag};
 use super::raw_mutex::RawMutex;
 use super::raw_rwlock::{RawRwLock, Synced};
-use super::waitq::WaitQueue;
+use super::wait_queue::WaitQueue;
 use crate::sys::lock::Lock;
 use crate::sys::sync::AtomicUsize;
 use std::cell::UnsafeCell;

@@ -19,7 +19,7 @@
 //! queue.
 
 use super::interrupt::Interrupt;
-use super::waitq::{self, End, Ended, GRANTED, Wait, WaitQueue, Wakes};
+use super::wait_queue::{self, End, Ended, GRANTED, Wait, WaitQueue, Wakes};
 use crate::sched::{WaitReason, WaiterRef};
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
@@ -322,7 +322,7 @@ impl Semaphore {
             false
         } else if let Some(queue) = self.enqueue(n) {
             let wait = Wait { end: End::Back, note: n as u64, reason, deadline };
-            match waitq::park(&self.queue, queue, |q| q, wait, enter) {
+            match wait_queue::park(&self.queue, queue, |q| q, wait, enter) {
                 Ended::Selected(token) => {
                     debug_assert_eq!(token, GRANTED);
                     true

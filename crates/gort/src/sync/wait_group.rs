@@ -9,7 +9,7 @@
 //! clearing `WAITED`. Waiters queue under that lock, after a compare-and-swap that saw a count
 //! above zero. So the queue holds exactly those that wait for this zero.
 
-use super::waitq::{self, End, GRANTED, Wait, WaitQueue};
+use super::wait_queue::{self, End, GRANTED, Wait, WaitQueue};
 use crate::sched::{self, WaitReason};
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
@@ -188,7 +188,7 @@ impl WaitGroup {
                 Ok(_) => {
                     let reason = WaitReason::WaitGroupWait;
                     let wait = Wait { end: End::Back, note: 0, reason, deadline: None };
-                    waitq::park(&self.0.queue, queue, |q| q, wait, |_| ());
+                    wait_queue::park(&self.0.queue, queue, |q| q, wait, |_| ());
                     return;
                 }
                 Err(now) => state = now,

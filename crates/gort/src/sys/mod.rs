@@ -4,6 +4,8 @@
 //! Nothing here knows about goroutines. Every atomic that takes part in a protocol comes from
 //! [`sync`], so that the models in `crates/gort-models` can replace it with loom's.
 
+#[cfg(feature = "swap")]
+pub(crate) mod block_pool;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod fatal;
@@ -16,7 +18,6 @@ pub(crate) mod map;
 pub(crate) mod map_vec;
 pub(crate) mod membarrier;
 pub(crate) mod pin;
-pub(crate) mod pool;
 pub(crate) mod prefetch;
 pub(crate) mod program;
 pub(crate) mod rng;

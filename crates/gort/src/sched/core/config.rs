@@ -25,15 +25,6 @@ pub(crate) const THREAD_CAP: usize = 10_000;
 /// Free slots of each size that are kept when a peak is over.
 pub(crate) const KEEP_FREE_SLOTS: usize = 1024;
 
-/// How goroutines and thread-locals go together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ThreadLocals {
-    /// Each stack slot has its own.
-    Own,
-    /// Goroutines use the M's.
-    Shared,
-}
-
 /// What can be set before the runtime starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -42,7 +33,8 @@ pub(crate) struct Config {
     pub(crate) static_tls_bytes: Option<usize>,
     pub(crate) thread_cap: Option<usize>,
     pub(crate) blocking_limit: Option<usize>,
-    pub(crate) thread_locals: Option<ThreadLocals>,
+    /// Goroutines use the thread-locals of the threads.
+    pub(crate) shares_thread_locals: bool,
     pub(crate) swap_after: Option<Duration>,
 }
 
@@ -54,7 +46,7 @@ impl Config {
             static_tls_bytes: None,
             thread_cap: None,
             blocking_limit: None,
-            thread_locals: None,
+            shares_thread_locals: false,
             swap_after: None,
         }
     }
@@ -66,7 +58,7 @@ impl Config {
             && self.static_tls_bytes.is_none()
             && self.thread_cap.is_none()
             && self.blocking_limit.is_none()
-            && self.thread_locals.is_none()
+            && !self.shares_thread_locals
             && self.swap_after.is_none()
     }
 
@@ -130,10 +122,6 @@ impl Config {
             return None;
         };
         asked.unwrap_or(Some(after)).filter(|&after| after != Duration::MAX)
-    }
-
-    pub(crate) fn mode(&self) -> ThreadLocals {
-        self.thread_locals.unwrap_or(ThreadLocals::Own)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is settled at the runtime's start and does not change any more.
 
-use super::config::ThreadLocals;
 use super::p;
+use crate::stack::blocks::Blocks;
 use crate::stack::switch::FsMode;
 use crate::stack::tls::Layout;
 use crate::sys::line::Line;
@@ -10,9 +10,8 @@ use std::sync::OnceLock;
 /// What does not change once the runtime runs.
 pub(crate) struct Fixed {
     pub(crate) mode: FsMode,
-    pub(crate) thread_locals: ThreadLocals,
-    /// None in shared mode.
-    pub(crate) layout: Option<Layout>,
+    /// The thread-locals of goroutines.
+    pub(crate) blocks: Blocks,
     /// Where the pointer to the M is in a block, see `m.rs`.
     pub(crate) current_offset: isize,
     /// The words of malloc that stay with the M.
@@ -39,7 +38,7 @@ pub(crate) fn settle(fixed: Fixed) {
 
 /// How goroutines' thread-locals lie; `None` in shared mode, and before the start.
 pub(crate) fn layout() -> Option<&'static Layout> {
-    FIXED.get()?.layout.as_ref()
+    FIXED.get()?.blocks.layout()
 }
 
 /// Panics if there is no runtime yet.

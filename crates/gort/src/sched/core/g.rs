@@ -32,7 +32,7 @@ use super::fixed::fixed;
 use super::locals::Locals;
 use super::m::M;
 use super::reason::WaitReason;
-use super::swap_word::SwapWord;
+use super::swap_word::{Loans, SwapWord};
 use super::waiter::Waiter;
 use crate::sched::policy::CHARGED_TWICE_NS;
 use crate::sched::queue::list::{Linked, List};
@@ -118,7 +118,7 @@ pub(crate) struct G {
     /// `no_preempt` guards alive; changed by the goroutine itself.
     pub(crate) no_preempt: AtomicU32,
     /// `lend_stack` guards alive; the goroutine's own.
-    pub(crate) loans: Cell<u32>,
+    pub(crate) loans: Loans,
     /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
     pub(crate) own_tid: Cell<u32>,
     pub(crate) slot: UnsafeCell<Option<Slot>>,
@@ -221,7 +221,7 @@ impl G {
                 thread_locks: AtomicU32::new(0),
                 no_preempt: AtomicU32::new(0),
                 refs: AtomicU8::new(0),
-                loans: Cell::new(0),
+                loans: Loans::new(),
                 own_tid: Cell::new(0),
                 bound_m: AtomicPtr::new(null_mut()),
                 join: AtomicUsize::new(0),
@@ -246,7 +246,7 @@ impl G {
         self.sp.store(0, Relaxed);
         self.tp.store(0, Relaxed);
         self.swap.stay();
-        self.loans.set(0);
+        self.loans.reset();
         self.refs.store(refs, Relaxed);
         self.join.store(0, Relaxed);
         self.set_kind(Kind::Users);

@@ -11,6 +11,7 @@ pub(crate) mod owner;
 pub(crate) mod p;
 pub(crate) mod reason;
 pub(crate) mod start_error;
+#[cfg_attr(not(feature = "swap"), path = "swap_word_off.rs")]
 pub(crate) mod swap_word;
 pub(crate) mod syscall_word;
 pub(crate) mod timers;

@@ -47,6 +47,7 @@
 //! Model: `crates/gort-models/tests/swap.rs`.
 
 use crate::sys::sync::{AtomicUsize, Ordering::*};
+use std::cell::Cell;
 
 const STAYS: usize = 0;
 /// The lowest two bits; above them the lock that the goroutine has named, or where the stack is packed.
@@ -157,4 +158,33 @@ fn is_marked(word: usize) -> bool {
 
 fn place_of(word: usize) -> Option<usize> {
     (word & TAG == OUT && word != TRIMMING).then_some(word & !TAG)
+}
+
+/// How many guards keep the stack where it is: a field of the goroutine that owns it.
+pub(crate) struct Loans(Cell<u32>);
+
+impl Loans {
+    pub(crate) fn new() -> Loans {
+        Loans(Cell::new(0))
+    }
+
+    #[inline]
+    pub(crate) fn begin(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.0.set(self.0.get() - 1);
+    }
+
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.0.get() != 0
+    }
+
+    /// For the next goroutine with this descriptor.
+    pub(crate) fn reset(&self) {
+        self.0.set(0);
+    }
 }

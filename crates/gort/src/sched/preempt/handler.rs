@@ -17,13 +17,12 @@
 //! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
 
 use super::{Why, stop};
-use crate::sched::core::fixed::fixed;
 use crate::sched::core::g::G;
 use crate::sched::core::m::{self, M};
 use crate::sched::core::p::P;
 use crate::sys::signal::{self, Handler, Previous};
 use crate::sys::sync::{AtomicBool, Ordering::*};
-use crate::sys::{fs, pin, thread};
+use crate::sys::{pin, thread};
 use std::sync::OnceLock;
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
@@ -140,7 +139,7 @@ fn is_user_code(m: &M, g: &G, sp: usize) -> bool {
     }
     // SAFETY: a goroutine that `m.g` names has a slot, and only this thread, which is here, could change that.
     let Some(slot) = (unsafe { (*g.slot.get()).as_ref() }) else { return false };
-    slot.stack().contains(&sp) && (fixed().layout.is_none() || fs::read() == slot.tp())
+    slot.stack().contains(&sp) && m.fixed.blocks.are_current(slot)
 }
 
 const _: Handler = on_signal;

@@ -46,7 +46,6 @@
 pub(crate) mod handler;
 mod rescue;
 
-use crate::sched::core::config::ThreadLocals;
 use crate::sched::core::g::{G, Runnable};
 use crate::sched::core::m::{Action, M};
 use crate::sched::core::owner::Owner;
@@ -117,7 +116,7 @@ fn let_others_run(here: ready::Pinned) {
     let waiting = (here.p.runq.len() + shared::active_len()) as u64;
     // Where several start many, each has to wait for the others' too.
     let pause_ns = waiting * SMALL_NS * (waiting / FEW).max(1) / p::procs() as u64;
-    let may_park = here.m.fixed.thread_locals == ThreadLocals::Own && g.no_preempt.load(Relaxed) == 0;
+    let may_park = here.m.fixed.blocks.move_with_goroutines() && g.no_preempt.load(Relaxed) == 0;
     drop(here);
     if may_park && pause_ns >= SHORTEST_PAUSE_NS {
         let me = WaiterRef::of(g);

@@ -25,9 +25,7 @@ pub(crate) fn attach(p: &P, g: &'static G) {
                 slab::advice()
             )),
         });
-    if let Some(layout) = &fixed.layout
-        && !slot.ensure_block(layout)
-    {
+    if !fixed.blocks.ensure(&mut slot) {
         fatal::throw("fatal error: out of memory (a goroutine's thread-locals)");
     }
     put_on(g, slot);
@@ -41,7 +39,7 @@ pub(crate) fn attach_warm(p: &P, g: &'static G) -> bool {
         return false;
     }
     let Some(slot) = p.take_slot(g.class.get()) else { return false };
-    if fixed().layout.is_some() && slot.tp() == 0 {
+    if !fixed().blocks.are_ready_in(&slot) {
         p.put_slot(slot, fixed().class);
         return false;
     }
@@ -72,7 +70,7 @@ pub(crate) fn put_away(p: &P, g: &'static G) {
     let mut slot = unsafe { (*g.slot.get()).take() }.expect("it ran");
     if g.gives_up_slot() {
         // SAFETY: running its destructors is what this goroutine was for.
-        unsafe { slot.give_up(fixed.layout.as_ref()) };
+        unsafe { slot.give_up(fixed.blocks.layout()) };
         slab::free(std::iter::once(slot));
     } else {
         p.put_slot(slot, fixed.class);

@@ -44,14 +44,7 @@ pub fn lock_os_thread() -> OsThreadLock {
     let Some((m, g)) = here() else { return lock };
     if g.thread_locks.fetch_add(1, Relaxed) == 0 {
         g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Relaxed);
-        if let Some(layout) = &fixed().layout {
-            // SAFETY: a goroutine that runs has a slot, which is its own, and so is the block.
-            unsafe {
-                let tp = (*g.slot.get()).as_ref().expect("it runs").tp();
-                g.own_tid.set(layout.tid(tp));
-                layout.set_tid(tp, m.tid.load(Relaxed) as u32);
-            }
-        }
+        g.own_tid.set(set_tid(g, m.tid.load(Relaxed) as u32));
     }
     lock
 }
@@ -63,7 +56,7 @@ impl Drop for OsThreadLock {
         }
         let Some(g) = self.owner.goroutine() else { return };
         if g.thread_locks.fetch_sub(1, Relaxed) == 1 {
-            restore_tid(g);
+            set_tid(g, g.own_tid.get());
             g.bound_m.store(null_mut(), Relaxed);
         }
     }
@@ -74,17 +67,16 @@ fn here() -> Option<(&'static M, &'static G)> {
     Some((m, m.g()?))
 }
 
-fn restore_tid(g: &G) {
-    if let Some(layout) = &fixed().layout {
-        // SAFETY: as in `lock_os_thread`.
-        unsafe { layout.set_tid((*g.slot.get()).as_ref().expect("it runs").tp(), g.own_tid.get()) };
-    }
+/// Sets the thread's id that the calling goroutine, `g`, shows to libc. Returns the one before.
+fn set_tid(g: &G, tid: u32) -> u32 {
+    // SAFETY: a goroutine that runs has a slot, which is its own, and so is the block.
+    unsafe { fixed().blocks.set_tid((*g.slot.get()).as_ref().expect("it runs"), tid) }
 }
 
 /// The goroutine ends, after its last user code: its block goes to others without the thread's id.
 /// The thread ends in `run::retire`.
 pub(crate) fn at_end(g: &G) {
     if g.is_locked_to_thread() {
-        restore_tid(g);
+        set_tid(g, g.own_tid.get());
     }
 }

@@ -8,7 +8,6 @@
 //! [`OsThreadLock`](crate::OsThreadLock), under which its block has that id anyway; otherwise, and
 //! for another goroutine's `pthread_t`, the kernel's answer is ESRCH.
 
-use crate::sched::core::fixed::fixed;
 use crate::sched::core::m;
 use crate::sys::fatal::{exit, write_stderr};
 use crate::sys::fs;
@@ -33,7 +32,7 @@ fn next(place: &AtomicUsize, name: &CStr) -> usize {
 fn with_real_tid(thread: libc::pthread_t, f: impl FnOnce() -> libc::c_int) -> libc::c_int {
     let tp = fs::read();
     let goroutine = m::current().filter(|m| m.g().is_some() && m.fs.get() != tp && thread as usize == tp);
-    let Some((m, layout)) = goroutine.and_then(|m| Some((m, fixed().layout.as_ref()?))) else { return f() };
+    let Some((m, layout)) = goroutine.and_then(|m| Some((m, m.fixed.blocks.layout()?))) else { return f() };
     // SAFETY: the block is the caller's own. `f` does not park, and a goroutine that is stopped
     // meanwhile stays on its thread.
     unsafe {
@@ -86,7 +85,7 @@ about_oneself! {
 pub(crate) unsafe extern "C" fn pthread_cancel(thread: libc::pthread_t) -> libc::c_int {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let tp = thread as usize;
-    if let Some(layout) = m::current().and_then(|m| m.fixed.layout.as_ref()) {
+    if let Some(layout) = m::current().and_then(|m| m.fixed.blocks.layout()) {
         if tp == fs::read() && m::current().is_some_and(|m| m.g().is_some()) {
             ended("pthread_cancel");
         }

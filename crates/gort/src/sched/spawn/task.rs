@@ -599,9 +599,7 @@ pub(crate) extern "sysv64" fn entry(arg: usize) -> ! {
     // SAFETY: `attach` passes the goroutine's descriptor.
     let g: &'static G = unsafe { &*(arg as *const G) };
     direct::arrive();
-    if let Some(layout) = &fixed().layout {
-        layout.begin();
-    }
+    fixed().blocks.begin();
     let vtable = g.vtable.get().expect("set at its start");
     // SAFETY: this is the goroutine, for the first time.
     unsafe { (vtable.run)(g) };

@@ -12,7 +12,7 @@ const TRIM_BATCH: usize = 512;
 /// destructors on them.
 pub(crate) fn trim() {
     for mut slot in slab::take_cold(KEEP_FREE_SLOTS, TRIM_BATCH) {
-        let Some(layout) = fixed().layout.as_ref().filter(|_| slot.tp() != 0) else {
+        let Some(layout) = fixed().blocks.layout_of(&slot) else {
             // SAFETY: nobody is on a free slot, and without a block there are no destructors.
             unsafe { slot.give_up(None) };
             slab::free(std::iter::once(slot));

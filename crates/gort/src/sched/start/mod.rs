@@ -1,9 +1,9 @@
 //! Starting the runtime: once per process, by whoever comes first.
 
 pub(crate) mod after;
-mod fork;
+mod at_fork;
 
-use crate::sched::core::config::{self, Config, Limits, ThreadLocals};
+use crate::sched::core::config::{self, Config, Limits};
 use crate::sched::core::fixed::{self, Fixed};
 use crate::sched::core::reason::WaitReason;
 use crate::sched::core::start_error::StartError;
@@ -19,18 +19,18 @@ use crate::sched::threads::pool;
 use crate::sched::threads::pool::Duties;
 use crate::sched::threads::service::PendingThreads;
 use crate::sched::watch::deadlock;
-use crate::sched::watch::{fatal, sysmon};
+use crate::sched::watch::{fatal_report, sysmon};
 use crate::sched::world::procs;
 use crate::sched::{preempt, shared, swap, syscall};
+use crate::stack::blocks::Blocks;
 use crate::stack::switch::FsMode;
 use crate::stack::tls::Layout;
 use crate::stack::{overflow, slab};
 use crate::sys::fatal::say;
 use crate::sys::sync::is_child;
-use crate::sys::{clock, fs, signal};
+use crate::sys::{clock, signal};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// More threads than Linux can have.
 const MOST_THREADS: usize = 1 << 22;
@@ -105,7 +105,7 @@ impl RuntimeBuilder {
     /// `StdoutLock`, no `ThreadRng`, no lock guard that must be unlocked by its thread; and no code may keep a
     /// thread-local's address across one.
     pub unsafe fn shared_thread_locals(mut self) -> RuntimeBuilder {
-        self.0.thread_locals = Some(ThreadLocals::Shared);
+        self.0.shares_thread_locals = true;
         self
     }
 
@@ -127,7 +127,8 @@ impl RuntimeBuilder {
     /// [`StackLoan`](crate::StackLoan). Scopes of other libraries (`std::thread::scope`, `rayon::scope`) in which a goroutine parks lend them
     /// to other threads; so do global allocators that link the thread-locals of all threads, as jemalloc does, without
     /// [`OnThread`](crate::alloc::OnThread) around them. Who touches such memory gets a fault, which ends the process with a report; a system call gets EFAULT.
-    pub unsafe fn swap_idle_stacks(mut self, after: Duration) -> RuntimeBuilder {
+    #[cfg(feature = "swap")]
+    pub unsafe fn swap_idle_stacks(mut self, after: std::time::Duration) -> RuntimeBuilder {
         self.0.swap_after = Some(after);
         self
     }
@@ -263,24 +264,18 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     }
     let bytes = config.stack();
     let class = slab::class_for(bytes).map_err(StartError::Invalid)?;
-    let layout = match config.mode() {
-        ThreadLocals::Own => Some(Layout::discover(config.static_tls(own_attr::thread_ended))?),
-        ThreadLocals::Shared => None,
+    let blocks = match config.shares_thread_locals {
+        false => Blocks::Own(Layout::discover(config.static_tls(own_attr::thread_ended))?),
+        true => Blocks::Shared,
     };
-    if let Some(layout) = &layout {
+    if let Some(layout) = blocks.layout() {
         slab::make_room(layout.block_bytes());
     }
-    let mode = match &layout {
-        None => FsMode::Shared,
-        Some(_) if fs::has_fsgsbase() => FsMode::Wrfsbase,
-        Some(_) => {
-            say(format_args!(
-                "this machine has no FSGSBASE; each switch of goroutines costs two system calls"
-            ));
-            FsMode::ArchPrctl
-        }
-    };
-    fork::watch()?;
+    let mode = blocks.fs_mode();
+    if mode == FsMode::ArchPrctl {
+        say(format_args!("this machine has no FSGSBASE; each switch of goroutines costs two system calls"));
+    }
+    at_fork::watch()?;
     netpoll::start()?;
     let mut pending = PendingThreads::default();
     let duties = Duties {
@@ -288,18 +283,16 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         go_on_without: handoff::resume_preempted_on_unused,
         trim: trim::trim,
         look_at_limits: procs::look_at_limits,
-        throw_with_dump: fatal::throw_with_dump,
-        dump_and_exit: fatal::dump_and_exit,
+        throw_with_dump: fatal_report::throw_with_dump,
+        dump_and_exit: fatal_report::dump_and_exit,
     };
     pool::make_template(&mut pending, duties)?;
     sysmon::make(&mut pending)?;
-    let malloc_words = layout.as_ref().and_then(|l| <[isize; 2]>::try_from(l.malloc_words()).ok());
     let fixed = Fixed {
         mode,
-        thread_locals: config.mode(),
-        layout,
+        malloc_words: blocks.malloc_words(),
+        blocks,
         current_offset: m::current_offset(),
-        malloc_words,
         class,
         thread_cap: config.cap(),
         entry: task::entry,
@@ -312,7 +305,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         syscall::limit::set_blocking_limit(limit);
     }
     clock::ns_of(std::time::Instant::now()); // the two clocks meet before anybody asks
-    overflow::install(fatal::judge_fault);
+    overflow::install(fatal_report::judge_fault);
     signal::wrap_setxid(m::on_own_block);
     shared::lock().reserve(fixed_cap);
     swap::begin(packer);
@@ -320,7 +313,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     procs::num_cpu(); // before a goroutine may bind its thread
     procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());
     if config::debug_knob("logtls").is_some_and(|v| v == "1")
-        && let Some(layout) = &fixed::fixed().layout
+        && let Some(layout) = fixed::layout()
     {
         let (bytes, surplus) = (layout.block_bytes(), layout.surplus());
         say(format_args!("a goroutine's block of thread-locals has {bytes} bytes; {surplus}"));

@@ -44,25 +44,29 @@
 //! first touch of any stack would go through a thread of ours. *Moving the node to the packed form*: its neighbours would have to be
 //! relinked, under a lock that the swapper would have to know for each kind of queue.
 
+mod loan;
+
 use crate::sched::core::fixed::{Fixed, fixed};
 use crate::sched::core::g::{self, G, State};
-use crate::sched::core::owner::Owner;
 use crate::sched::core::timers::NEVER;
+use crate::sched::core::waiter::Lent;
 use crate::sched::core::{config, frozen};
 use crate::sched::threads::service::PendingThreads;
 use crate::stack::image::{Packer, Place};
 use crate::stack::slab;
-use crate::stack::tls::{Layout, Surplus};
+use crate::stack::tls::Surplus;
+use crate::sys::block_pool::{MAX_BLOCK, Pool};
 use crate::sys::fatal::{self, say};
 use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::map::{GuardKind, PAGE};
-use crate::sys::pool::{MAX_BLOCK, Pool};
 use crate::sys::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use crate::sys::{clock, futex, membarrier};
 use std::io;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+pub use loan::{StackLoan, lend_stack};
 
 /// Marked at once, for one fence.
 const BATCH: usize = 256;
@@ -97,7 +101,7 @@ static ON: Line<AtomicBool> = Line::new(AtomicBool::new(false));
 
 /// See [`ON`].
 #[inline]
-pub(crate) fn is_on() -> bool {
+fn is_on() -> bool {
     ON.load(Relaxed)
 }
 
@@ -168,7 +172,7 @@ fn make_packer(fixed: &Fixed) -> io::Result<Option<Packer>> {
         ));
         return Ok(None);
     }
-    if let Some(layout) = &fixed.layout
+    if let Some(layout) = fixed.blocks.layout()
         && *layout.surplus() != Surplus::Taken
     {
         say(format_args!(
@@ -179,7 +183,7 @@ fn make_packer(fixed: &Fixed) -> io::Result<Option<Packer>> {
     }
     let mut rewritten = vec![fixed.current_offset];
     rewritten.extend(fixed.malloc_words.iter().flatten());
-    match Packer::new(fixed.layout.as_ref(), &rewritten) {
+    match Packer::new(fixed.blocks.layout(), &rewritten) {
         Some(packer) => Ok(Some(packer)),
         None => Err(io::ErrorKind::OutOfMemory.into()),
     }
@@ -374,7 +378,7 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     // SAFETY: all blocks are on the list, but for those that are out; the packed one is ours, and
     // unused.
     unsafe {
-        if listing(slot).is_some_and(|layout| !layout.try_unlist(slot.tp())) {
+        if !fixed().blocks.try_unlist(slot) {
             shard.pool.put(block, HEAD + len);
             g.swap.unmark();
             return false;
@@ -428,15 +432,8 @@ unsafe fn reopen(g: &G, slot: &slab::Slot, from: &[u8]) {
             fatal::throw(&format!("fatal error: cannot bring the stack of goroutine {} back: {e}", g.id()));
         }
         packer().unpack(from, &place(g, slot), g.sp.load(Relaxed));
-        if let Some(layout) = listing(slot) {
-            layout.list(slot.tp());
-        }
+        fixed().blocks.list(slot);
     }
-}
-
-/// How to list the block of `slot`, if it has one.
-fn listing(slot: &slab::Slot) -> Option<&'static Layout> {
-    fixed().layout.as_ref().filter(|_| slot.tp() != 0)
 }
 
 /// Brings the stack of `g` back, if it is out, and keeps the swapper from taking it as long as `g` does not wait.
@@ -457,6 +454,27 @@ pub(crate) fn bring_back(g: &'static G) {
         shard.pool.put(block, HEAD + len);
     }
     shard.ins += 1;
+    g.swap.stay();
+}
+
+/// Called by the goroutine `g` before it parks. Its stack may be swapped out, if the program wants
+/// that and `g` has lent nobody more than `lent` of it. Returns true if so: then `g` calls
+/// [`stay`] after the park.
+#[inline]
+pub(crate) fn let_go(g: &G, lent: Lent) -> bool {
+    let may_go = is_on() && !g.loans.any() && g.bound_m.load(Relaxed).is_null();
+    if may_go {
+        g.swap.let_go(match lent {
+            Lent::Nothing => 0,
+            Lent::Under(lock) => lock.expose_provenance(),
+        });
+    }
+    may_go
+}
+
+/// Called by `g` after a park before which [`let_go`] returned true.
+#[inline]
+pub(crate) fn stay(g: &G) {
     g.swap.stay();
 }
 
@@ -521,54 +539,4 @@ pub(crate) fn counts() -> Counts {
             bytes: sum.bytes + shard.pool.in_use(),
         }
     })
-}
-
-/// As long as this lives, the goroutine's stack and thread-locals stay where they are, see [`lend_stack`].
-#[must_use = "the stack may be swapped out again when this is dropped"]
-#[derive(Debug)]
-pub struct StackLoan {
-    owner: Owner,
-}
-
-/// Keeps the calling goroutine's stack and thread-locals from being swapped out, until the guard is dropped. Guards nest.
-///
-/// For who lends others what lies there, and parks meanwhile: around `std::thread::scope` or `rayon::scope`, for instance, if the
-/// program uses [`swap_idle_stacks`](crate::RuntimeBuilder::swap_idle_stacks). gort's own [`scope`](crate::scope) does this by itself. Costs
-/// next to nothing. On a plain thread this does nothing.
-///
-/// # Blocking
-///
-/// G: no. M: no. P: no.
-///
-/// # Examples
-///
-/// ```
-/// gort::run(|| {
-///     let (tx, rx) = gort::chan::bounded(0);
-///     let mut sum = 0;
-///     let _loan = gort::lend_stack();
-///     std::thread::scope(|s| {
-///         s.spawn(|| {
-///             sum += 1;
-///             tx.send(()).unwrap();
-///         });
-///         rx.recv().unwrap();
-///     });
-///     assert_eq!(sum, 1);
-/// })
-/// ```
-pub fn lend_stack() -> StackLoan {
-    let loan = StackLoan { owner: Owner::current() };
-    if let Some(g) = loan.owner.goroutine() {
-        g.loans.set(g.loans.get() + 1);
-    }
-    loan
-}
-
-impl Drop for StackLoan {
-    fn drop(&mut self) {
-        if let Some(g) = self.owner.goroutine() {
-            g.loans.set(g.loans.get() - 1);
-        }
-    }
 }

@@ -1,4 +1,4 @@
 //! How a goroutine, or an OS thread, waits.
 
+pub(crate) mod io_handle;
 pub(crate) mod park;
-pub(crate) mod socket;

@@ -1,6 +1,5 @@
 //! Park and ready: how a goroutine or an OS thread waits, and how it goes on.
 
-use crate::sched::core::config::ThreadLocals;
 use crate::sched::core::g::G;
 use crate::sched::core::m::{self, Action, M};
 use crate::sched::core::reason::WaitReason;
@@ -47,10 +46,10 @@ impl WaiterRef {
     /// swapped out. Queue nodes are to be [placed](WaiterRef::place_node).
     pub(crate) fn wait_swappable(self, reason: WaitReason, lent: Lent) -> usize {
         let Some(g) = self.goroutine() else { return self.wait(reason, None) };
-        let may_go = g.may_let_go(lent);
+        let may_go = swap::let_go(g, lent);
         let token = self.wait(reason, None);
         if may_go {
-            g.swap.stay();
+            swap::stay(g);
         }
         token
     }
@@ -65,10 +64,10 @@ impl WaiterRef {
         // SAFETY: we are in no queue, and wait next, once. The timer stays where it is for the length of the wait.
         unsafe {
             let timer = self.place_node(&mut here, TimerNode::new());
-            let may_go = g.may_let_go(Lent::Nothing);
+            let may_go = swap::let_go(g, Lent::Nothing);
             self.park_until(WaitReason::Sleep, timer, clock::ns_of(deadline));
             if may_go {
-                g.swap.stay();
+                swap::stay(g);
             }
         }
     }
@@ -105,22 +104,6 @@ impl WaiterRef {
     }
 }
 
-impl G {
-    /// The goroutine itself, before it parks: its stack may go, if that is wanted and nobody was lent it. True if so; then it is to
-    /// [stay](swap::SwapWord::stay) after the park.
-    #[inline]
-    fn may_let_go(&self, lent: Lent) -> bool {
-        let may_go = swap::is_on() && self.loans.get() == 0 && self.bound_m.load(Relaxed).is_null();
-        if may_go {
-            self.swap.let_go(match lent {
-                Lent::Nothing => 0,
-                Lent::Under(lock) => lock.expose_provenance(),
-            });
-        }
-        may_go
-    }
-}
-
 /// Switches away from `g`, which says by `action` what it waits for; returns when it goes on.
 ///
 /// In shared mode the panic count is the thread's: a goroutine that unwinds stays there.
@@ -128,7 +111,7 @@ impl G {
 /// # Safety
 /// The caller is `g`, on the M `m`.
 pub(crate) unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
-    let stays = m.fixed.thread_locals == ThreadLocals::Shared
+    let stays = !m.fixed.blocks.move_with_goroutines()
         && std::thread::panicking()
         && g.bound_m.load(Relaxed).is_null();
     if stays {

@@ -2,6 +2,6 @@
 
 pub(crate) mod deadlock;
 pub(crate) mod dump;
-pub(crate) mod fatal;
+pub(crate) mod fatal_report;
 pub(crate) mod stats;
 pub(crate) mod sysmon;

@@ -202,7 +202,7 @@ impl Sysmon {
         let deadline = match verdict {
             deadlock::Verdict::Alive => None,
             deadlock::Verdict::AskAgain(after) => Some(clock::now_ns() + after.as_nanos() as u64),
-            deadlock::Verdict::Dead(message) => super::fatal::throw_with_dump(message),
+            deadlock::Verdict::Dead(message) => super::fatal_report::throw_with_dump(message),
         };
         sleep_in(UNTIMED, deadline);
         self.idle_looks = 0;

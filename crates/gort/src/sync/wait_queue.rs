@@ -131,9 +131,10 @@ impl WaitQueue {
     /// # Safety
     /// Until `node` is unlinked it stays alive, and where it is.
     unsafe fn link(&mut self, node: &Node, end: End) {
-        // SAFETY: the caller's promise.
         match end {
+            // SAFETY: the caller's promise.
             End::Front => unsafe { self.nodes.push_front(node) },
+            // SAFETY: the caller's promise.
             End::Back => unsafe { self.nodes.push_back(node) },
         }
         self.len += 1;
