@@ -1,12 +1,20 @@
-//! From one goroutine straight to the next (`sched/run/direct.rs`), with g0's loop (`sched/run/schedule.rs`), `ready`, the wait word, the run
-//! queue and the swap word of the library. Nobody runs on two Ms at a time, nor before its registers are saved; each wake-up is
-//! honoured, and whoever was taken from a queue runs.
+//! Switching from one goroutine straight to the next (`sched/run/direct.rs`), with the library's
+//! own g0 loop (`sched/run/schedule.rs`), `ready`, wait word, run queue and swap word.
 //!
-//! A goroutine is a list of steps, and its stack a cell: who resumes it finds there what who suspended it has left, and loom reports
-//! two that are on it. `sp` is Relaxed, as in the library: who would read an old one has resumed without an acquire. No stack is switched: each
-//! goroutine that goes on does the same first, [`direct::arrive`], so to return from the switch is to come out of it as the next one.
+//! What must hold:
 //!
-//! Fences do nothing here, as they order nothing between these parties, but for the test of the swapper.
+//! - No goroutine runs on two Ms at a time, nor before its registers are saved.
+//! - Each wake-up is honoured.
+//! - Each goroutine that was taken from a queue runs.
+//!
+//! A goroutine is a list of steps, and its stack is a cell: the thread that resumes it finds there
+//! what the thread that suspended it has left, and loom reports two threads that are on it. `sp` is
+//! Relaxed, as in the library: a thread that reads an old one has resumed the goroutine without an
+//! acquire. No stack is switched. Each goroutine that goes on does the same first,
+//! [`direct::arrive`], so to return from the switch is to come out of it as the next goroutine.
+//!
+//! Fences do nothing here, as they order nothing between these parties. The test of the swapper is
+//! the exception.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -50,7 +58,7 @@ mod sched {
         }
 
         pub(crate) mod waiter {
-            /// Waiters are woken by [`wake`](crate::wake) of the model.
+            /// The model wakes waiters itself ([`wake`](crate::wake)).
             pub(crate) struct Wake;
 
             impl Wake {
@@ -62,7 +70,7 @@ mod sched {
     }
 
     pub(crate) mod handoff {
-        /// The P is wanted by nothing now; [`finish`](crate::finish) comes to look.
+        /// The P is not needed any more; [`finish`](crate::finish) looks at it.
         pub(crate) fn hand_off(_: &'static crate::p::P) {}
     }
 
@@ -127,7 +135,8 @@ mod sys {
     }
 
     pub(crate) mod membarrier {
-        /// The library's is the light side of an uneven pair; here each side has a full one.
+        /// In the library this is the light fence of a light and a heavy one. Here each side has a
+        /// full fence.
         pub(crate) fn fence_light() {
             super::sync::fence(super::sync::Ordering::SeqCst);
         }
@@ -140,7 +149,7 @@ mod sys {
     }
 }
 
-/// The slices are never over, so nothing is charged.
+/// No slice is ever over, so nothing is charged.
 mod policy {
     pub(crate) const LOOK_EVERY: u32 = 61;
 
@@ -229,7 +238,7 @@ mod shared {
             self.global.0.append(&mut gs.0);
             Submitted
         }
-        /// None idles.
+        /// No P idles.
         pub(crate) fn take_idle_p(&mut self) -> Option<&'static P> {
             None
         }
@@ -279,7 +288,7 @@ mod find {
     use super::m::M;
     use super::{WORLD, shared};
 
-    /// One look at each place. `None`: the M stops.
+    /// Looks once at each place. `None`: the M stops.
     pub(crate) fn find(m: &'static M) -> Option<Runnable> {
         if let Some(found) = m.found.take() {
             return Some(found);
@@ -331,16 +340,16 @@ mod g {
     /// What a goroutine does next; it ends after the last one.
     #[derive(Clone, Copy)]
     pub(crate) enum Step {
-        /// Waits, once: its wait was armed before the model began.
+        /// Waits, once. Its wait was armed before the model began.
         Park,
         Yield,
-        /// Ends the wait of this one.
+        /// Ends the wait of the goroutine with this number.
         Wake(usize),
         /// Stays on its thread from here on.
         Bind,
     }
 
-    /// What is saved on a stack, and who is there.
+    /// What is saved on a stack, and whether a goroutine runs there.
     pub(crate) struct Stack {
         pub(crate) steps: &'static [Step],
         /// How often registers were saved; `sp` is that number.
@@ -400,7 +409,7 @@ mod g {
         pub(crate) state: AtomicU8,
         pub(crate) bound_m: AtomicPtr<M>,
         stack: UnsafeCell<Stack>,
-        /// The shard's lock, and whether the stack is packed behind it.
+        /// The shard's lock. It guards whether the stack is packed.
         pub(crate) packed: Mutex<bool>,
     }
 
@@ -414,7 +423,7 @@ mod g {
             false
         }
 
-        /// None of these does.
+        /// False: no goroutine of the model does.
         pub(crate) fn gives_up_slot(&self) -> bool {
             false
         }
@@ -439,7 +448,7 @@ mod g {
             }
         }
 
-        /// Who calls this is alone there; loom checks it.
+        /// The caller is alone on the stack; loom checks that.
         pub(crate) fn on_stack<R>(&self, f: impl FnOnce(&mut Stack) -> R) -> R {
             // SAFETY: loom checks it.
             self.stack.with_mut(|stack| f(unsafe { &mut *stack }))
@@ -469,7 +478,7 @@ mod g {
             false
         }
 
-        /// It leaves its stack: the last it does there, then `sp`.
+        /// The goroutine leaves its stack: the last access there, then the store of `sp`.
         pub(crate) fn save(&self) {
             let sp = self.on_stack(|stack| {
                 assert!(stack.is_running);
@@ -480,7 +489,7 @@ mod g {
             self.sp.store(sp, Relaxed);
         }
 
-        /// Who has it switches to it.
+        /// The caller, which has the goroutine, switches to it.
         pub(crate) fn restore(&self) {
             let sp = self.sp.load(Relaxed);
             self.on_stack(|stack| {
@@ -511,7 +520,7 @@ mod m {
         Exit,
     }
 
-    /// All but `handover` belongs to one thread.
+    /// All fields but `handover` belong to one thread.
     pub(crate) struct M {
         pub(crate) g: AtomicPtr<G>,
         pub(crate) p: Cell<Option<&'static P>>,
@@ -520,7 +529,7 @@ mod m {
         pub(crate) action: Cell<Action>,
         pub(crate) found: Cell<Option<Runnable>>,
         pub(crate) looks_at_global: Cell<bool>,
-        /// Who has switched to g0.
+        /// The goroutine that has switched to g0.
         to_g0: Cell<Option<&'static G>>,
         handover: Handover<P>,
     }
@@ -554,7 +563,7 @@ mod m {
             }
         }
 
-        /// Runs goroutines until one of them is suspended with nobody to switch to.
+        /// Runs goroutines until one of them is suspended and there is none to switch to.
         ///
         /// # Safety
         /// As the library's.
@@ -578,7 +587,8 @@ mod m {
             next.restore();
         }
 
-        /// What comes next in the caller is not g0's: [`resume`](M::resume) puts `left` back for that.
+        /// In the model the code behind the call is not g0's, so [`resume`](M::resume) puts `left`
+        /// back for g0.
         ///
         /// # Safety
         /// As the library's.
@@ -602,11 +612,11 @@ mod m {
         }
 
         pub(crate) fn has_found(&self) -> bool {
-            // SAFETY: this thread's.
+            // SAFETY: the field is this thread's.
             unsafe { (*self.found.as_ptr()).is_some() }
         }
 
-        /// The state between two goroutines.
+        /// Checks what must hold between two goroutines.
         pub(crate) fn check(&self) {
             assert!(self.left.get().is_none() && !self.has_found() && self.to_g0.get().is_none());
         }
@@ -637,7 +647,7 @@ mod p {
         pub(crate) schedules: Count,
     }
 
-    /// No timers.
+    /// There are no timers.
     pub(crate) struct Timers;
 
     impl Timers {
@@ -646,7 +656,7 @@ mod p {
         }
     }
 
-    /// All but the queue is the owner's, or does not change.
+    /// All fields but the queue belong to the owner, or do not change.
     pub(crate) struct P {
         pub(crate) runq: LocalQueue<Runnable, 4>,
         pub(crate) timers: Timers,
@@ -688,7 +698,7 @@ mod p {
 }
 
 const GS: usize = 4;
-/// Ms 0 and 1 have the Ps of the same number; the last one is [`finish`]'s.
+/// Ms 0 and 1 have the Ps of the same numbers. The last M belongs to [`finish`].
 const LAST_M: usize = 2;
 
 pub(crate) struct World {
@@ -699,7 +709,8 @@ pub(crate) struct World {
     is_overloaded: std::cell::Cell<bool>,
 }
 
-// SAFETY: what is not atomic belongs to somebody, as in the library; loom checks it for the stacks.
+// SAFETY: what is not atomic belongs to one party, as in the library. For the stacks loom checks
+// it.
 unsafe impl Sync for World {}
 // SAFETY: as above.
 unsafe impl Send for World {}
@@ -713,7 +724,7 @@ loom::lazy_static! {
     };
 }
 
-/// The goroutine that runs on `m` does the next thing.
+/// The goroutine that runs on `m` does its next step.
 fn step(m: &'static M, g: &'static G) {
     let (next, waited, may_go) = g.on_stack(|stack| {
         assert!(stack.is_running);
@@ -733,11 +744,11 @@ fn step(m: &'static M, g: &'static G) {
         Some(Yield) => Action::Yield,
         None => Action::Exit,
     };
-    // SAFETY: it is `g` that does this.
+    // SAFETY: the caller is `g`.
     unsafe { direct::switch_away(m, g, action) };
 }
 
-/// Ends the wait of goroutine `i`, which nobody else does.
+/// Ends the wait of goroutine `i`. No other party ends it.
 fn wake(i: usize) {
     let g = &WORLD.gs[i];
     match g.waiter.try_select(wait_word::FIRST_TOKEN).expect("nobody else wakes it") {
@@ -747,7 +758,7 @@ fn wake(i: usize) {
     }
 }
 
-/// Makes goroutine `i`, in nobody's queue yet.
+/// Makes goroutine `i`, which is in no queue yet.
 fn make(i: usize, steps: &'static [Step]) -> &'static G {
     let g = &WORLD.gs[i];
     g.on_stack(|stack| {
@@ -758,7 +769,7 @@ fn make(i: usize, steps: &'static [Step]) -> &'static G {
     g
 }
 
-/// Makes goroutines with these steps and queues them on P number `p`; the first one is number `i`.
+/// Makes goroutines with these steps, the first with number `i`, and queues them on P number `p`.
 fn queue(p: usize, i: usize, steps: &[&'static [Step]]) {
     for (k, steps) in steps.iter().enumerate() {
         // SAFETY: nothing else has it yet.
@@ -767,7 +778,7 @@ fn queue(p: usize, i: usize, steps: &[&'static [Step]]) {
     }
 }
 
-/// Makes goroutine `i`, which has parked, and whose stack may go.
+/// Makes goroutine `i`, which has parked, and whose stack may be swapped out.
 fn make_parked(i: usize, steps: &'static [Step]) {
     make(i, steps);
     let g = &WORLD.gs[i];
@@ -796,7 +807,7 @@ fn swap_out(i: usize) {
     }
 }
 
-/// M number `i` with its P, for so many looks for work.
+/// Runs M number `i` with its P, for `looks` looks for work.
 fn run_m(i: usize, looks: usize) {
     let m = m::bind(i);
     m.p.set(Some(&WORLD.ps[i]));
@@ -812,7 +823,8 @@ fn start(i: usize, looks: usize) -> JoinHandle<()> {
     thread::spawn(move || run_m(i, looks))
 }
 
-/// All Ms have stopped: one more runs what they have left in queues, and then all goroutines have ended.
+/// Called when all Ms have stopped: one more M runs what they have left in queues, and then all
+/// goroutines must have ended.
 fn finish() {
     let m = m::bind(LAST_M);
     m.looks_at_global.set(true);
@@ -824,7 +836,8 @@ fn finish() {
     }
 }
 
-/// One parks and another comes, while a third, on another M, ends the wait. Who was woken goes on here or there.
+/// A goroutine parks and another one runs, while a third, on another M, ends the wait. The one that
+/// was woken goes on on either M.
 fn park_against_waker() {
     queue(0, 0, &[&[Park], &[]]);
     queue(1, 2, &[&[Wake(0)]]);
@@ -839,7 +852,7 @@ fn a_park_against_its_waker() {
     without_fences(|| model(4, park_against_waker));
 }
 
-/// The waker is a thread without a P, so who was woken comes by the global queue.
+/// The waker is a thread without a P, so the goroutine that it wakes comes by the global queue.
 #[test]
 fn a_park_against_a_thread() {
     without_fences(|| {
@@ -854,7 +867,8 @@ fn a_park_against_a_thread() {
     });
 }
 
-/// The successor is its predecessor's waker, and a thief wants it: it ends the wait before or after the commit.
+/// The successor is its predecessor's waker, and a thief wants it: it ends the wait before or after
+/// the commit.
 #[test]
 fn the_waker_is_stolen() {
     without_fences(|| {
@@ -868,7 +882,7 @@ fn the_waker_is_stolen() {
     });
 }
 
-/// Who yields is queued by who comes next, and a thief runs it at once.
+/// A goroutine that yields is queued by the one that runs next, and a thief runs it at once.
 #[test]
 fn a_yield_against_a_thief() {
     without_fences(|| {
@@ -882,7 +896,7 @@ fn a_yield_against_a_thief() {
     });
 }
 
-/// under overload a goroutine that has not run is queued globally: another M takes it from there at
+/// Under overload a goroutine that has not run is queued globally: another M takes it from there at
 /// once.
 #[test]
 fn a_yield_under_overload() {
@@ -899,7 +913,8 @@ fn a_yield_under_overload() {
     });
 }
 
-/// One in `next`, one in the ring: whom the owner switches to the thief does not get.
+/// One goroutine is in `next`, one in the ring. The thief does not get the one that the owner
+/// switches to.
 #[test]
 fn next_against_a_thief() {
     without_fences(|| {
@@ -914,7 +929,8 @@ fn next_against_a_thief() {
     });
 }
 
-/// The successor is swapped out: g0 gets it, and commits the park of the predecessor, whose waker may have been first.
+/// The successor is swapped out: g0 gets it, and commits the park of the predecessor, whose waker
+/// may have been first.
 #[test]
 fn a_successor_that_is_out() {
     without_fences(|| {
@@ -931,7 +947,8 @@ fn a_successor_that_is_out() {
     });
 }
 
-/// The successor, which its predecessor has woken, may be bound to the other M: that gets it, and the P with it.
+/// The successor, which its predecessor has woken, may be bound to the other M. That M gets it, and
+/// the P with it.
 #[test]
 fn a_successor_that_is_bound() {
     without_fences(|| {
@@ -946,7 +963,7 @@ fn a_successor_that_is_bound() {
     });
 }
 
-/// The swapper takes an interest in the successor.
+/// The swapper tries to swap the successor out.
 fn swapper_against_successor() {
     queue(0, 0, &[&[Wake(1), Park]]);
     make_parked(1, &[Wake(0)]);
@@ -961,7 +978,7 @@ fn a_successor_stays_or_is_brought_back() {
     model(4, swapper_against_successor);
 }
 
-/// The fence is what keeps them apart.
+/// Only the fence keeps the two apart.
 #[test]
 #[should_panic(expected = "Concurrent")]
 fn without_fences_a_stack_goes_under_the_successor() {

@@ -1,5 +1,5 @@
-//! The raw lock (`sys/lock.rs`): one holder at a time, each sees what those before it did, and whoever waits gets it, though nobody
-//! wakes it.
+//! The raw lock (`sys/lock.rs`): it has one holder at a time, each holder sees what those before it
+//! did, and each thread that waits gets the lock, though none wakes it.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -23,7 +23,7 @@ struct Count {
     n: UnsafeCell<u32>,
 }
 
-// SAFETY: that only one thread at a time uses it is what the model checks.
+// SAFETY: the model checks that only one thread at a time uses it.
 unsafe impl Send for Count {}
 // SAFETY: as above.
 unsafe impl Sync for Count {}
@@ -55,7 +55,8 @@ impl Count {
     }
 }
 
-/// Two threads add twice, one of them by `try_lock` where that succeeds: nothing is lost, and all come to an end.
+/// Two threads add twice, one of them by `try_lock` where that succeeds: nothing is lost, and both
+/// come to an end.
 #[test]
 fn one_holder_at_a_time() {
     model(3, || {
@@ -78,8 +79,8 @@ fn one_holder_at_a_time() {
     });
 }
 
-/// Three threads: who waits for one that waits gets on as well. (One switch that nobody asks for: with two, loom finds no end where both who wait
-/// only look at each other.)
+/// Three threads: one that waits for another that waits itself gets the lock as well. (One
+/// preemption only: with two, loom finds no end, where both waiters only look at each other.)
 #[test]
 fn three_wait_for_each_other() {
     model(1, || {

@@ -1,5 +1,6 @@
-//! Where threads come from (`sched/shared/m_pool.rs`, `sched/threads/call.rs`, `sched/core/handover.rs`): a P that wants an M gets one, an M that
-//! idles is found, the template thread hears every call.
+//! Where threads come from (`sched/shared/m_pool.rs`, `sched/threads/call.rs`,
+//! `sched/core/handover.rs`): a P that wants an M gets one, an M that idles is found, and the
+//! template thread hears every call.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -20,12 +21,12 @@ use call::Calls;
 use handover::Handover;
 use m_pool::{MPool, NewThread};
 
-/// Ps wait for Ms.
+/// Ps want Ms.
 const WANTED: u32 = 1;
 /// The model is over.
 const END: u32 = 2;
 
-/// What an M that gets this P is to do.
+/// A P: the M that gets it serves it.
 struct P {
     number: usize,
 }
@@ -40,9 +41,9 @@ fn spawn(world: &Arc<World>, f: impl FnOnce(&Arc<World>) + 'static) -> JoinHandl
 struct World {
     m_pool: Mutex<MPool<&'static P, usize>>,
     calls: Calls,
-    /// Where the M number 0 sleeps; others are born for one P and end.
+    /// Where M number 0 sleeps. The other Ms are made for one P and end.
     bed: Handover<P>,
-    /// What belongs to each P; loom reports two owners.
+    /// What belongs to each P; loom reports two owners of one.
     served: [UnsafeCell<usize>; 2],
 }
 
@@ -56,7 +57,7 @@ impl World {
         })
     }
 
-    /// As `threads::start_m`.
+    /// As `pool::start_m`.
     fn start_m(&self, p: &'static P) {
         let idle = self.m_pool.lock().unwrap().m_for(p, false);
         match idle {
@@ -69,11 +70,11 @@ impl World {
     }
 
     fn serve(&self, p: &P) {
-        // SAFETY: who took the P owns it; that nobody else does is what loom checks.
+        // SAFETY: the caller took the P, so it owns it; loom checks that no other thread does.
         self.served[p.number].with_mut(|n| unsafe { *n += 1 });
     }
 
-    /// The template thread: as `threads::make_template`, until it is told that the model is over.
+    /// The template thread, as `pool::make_template`, until it is told that the model is over.
     fn template(world: &Arc<World>) {
         let mut born = Vec::new();
         loop {
@@ -103,7 +104,7 @@ impl World {
         self.m_pool.lock().unwrap().begin_thread(10)
     }
 
-    /// All Ps in `expected` were served once, and as many threads are counted as may be.
+    /// All Ps in `expected` were served once, and the count of threads is one of `threads`.
     fn check(&self, expected: &[usize], threads: &[usize]) {
         for &p in expected {
             // SAFETY: all others are done.
@@ -115,7 +116,7 @@ impl World {
     }
 }
 
-/// One wants an M for its P while another does: the template thread makes as many as are needed.
+/// Two threads each want an M for a P: the template thread makes as many as are needed.
 #[test]
 fn each_p_gets_a_new_thread() {
     model(2, || {
@@ -130,7 +131,8 @@ fn each_p_gets_a_new_thread() {
     });
 }
 
-/// As `threads::stop_m`, with a time-out that is over at once: an M rests until it is given a P, or ends.
+/// As `pool::stop_m`, with a time-out that is over at once: an M rests until it is given a P, or
+/// ends.
 fn rest(world: &World) {
     let wanting = world.m_pool.lock().unwrap().p_for(0);
     if let Some((p, _)) = wanting {
@@ -147,7 +149,8 @@ fn rest(world: &World) {
     }
 }
 
-/// An M rests, or ends for want of work, while a P comes to want one, and the template thread makes another: one of the two takes the P.
+/// An M rests, or ends for want of work, while a P comes to want one, and the template thread makes
+/// another. One of the two Ms takes the P.
 #[test]
 fn an_idle_m_or_a_new_thread() {
     model(3, || {

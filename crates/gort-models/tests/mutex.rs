@@ -1,6 +1,6 @@
-//! The mutex (`sync/raw_mutex.rs` over `sync/wait_queue.rs`): one owner at a time, who sees what the one before
-//! did, and nobody sleeps for ever (loom calls that a deadlock), with barging, with hand-over, and with
-//! waiters that give up.
+//! The mutex (`sync/raw_mutex.rs` over `sync/wait_queue.rs`): it has one owner at a time, which sees
+//! what the one before did, and no waiter sleeps for ever (loom calls that a deadlock). With
+//! barging, with hand-over, and with waiters that give up.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -12,7 +12,7 @@ mod raw_mutex;
 #[path = "../../gort/src/sync/wait_queue.rs"]
 mod wait_queue;
 
-/// Looking again is another interleaving, which loom makes anyhow.
+/// Without a spin: looking again is another interleaving, which loom makes anyhow.
 mod spin {
     pub(crate) struct Spin;
 
@@ -43,7 +43,7 @@ struct Guarded {
     value: loom::cell::UnsafeCell<u32>,
 }
 
-// SAFETY: that the value is used by one at a time is what the model checks.
+// SAFETY: the model checks that one party at a time uses the value.
 unsafe impl Sync for Guarded {}
 // SAFETY: as above.
 unsafe impl Send for Guarded {}
@@ -55,7 +55,7 @@ impl Guarded {
     }
 
     fn add_and_unlock(&self) {
-        // SAFETY: we own the mutex; loom checks that nobody else uses the value.
+        // SAFETY: we own the mutex; loom checks that no other thread uses the value.
         self.value.with_mut(|v| unsafe { *v += 1 });
         self.mutex.unlock();
     }
@@ -65,7 +65,7 @@ impl Guarded {
         self.add_and_unlock();
     }
 
-    /// All have ended: the mutex is free and nothing is left in its word.
+    /// All have ended: the mutex must be free, and nothing left in its word.
     fn check(&self, value: u32) {
         assert_eq!(self.mutex.state.load(Relaxed), 0);
         assert!(self.mutex.queue.lock().is_empty());
@@ -76,7 +76,8 @@ impl Guarded {
     }
 }
 
-/// Runs the model with a clock that stands still (nobody starves) and with one that hurries (all do).
+/// Runs the model with a clock that stands still (no waiter starves), and with one that hurries
+/// (all do).
 fn model_with_both_clocks(preemptions: usize, f: impl Fn() + Sync + Send + Copy + 'static) {
     for step in [0, STARVING_NS] {
         model(preemptions, move || {
@@ -118,7 +119,8 @@ fn three_threads() {
     });
 }
 
-/// Two are queued when the owner unlocks, and the one that is woken may lose against a barging third.
+/// Two waiters are queued when the owner unlocks. The one that is woken may lose against a third
+/// that barges.
 #[test]
 fn a_woken_waiter_that_loses_is_woken_again() {
     model_with_both_clocks(2, || {
@@ -141,7 +143,7 @@ fn a_woken_waiter_that_loses_is_woken_again() {
     });
 }
 
-/// A waiter that gives up takes nobody's wake-up with it.
+/// A waiter that gives up takes no other waiter's wake-up with it.
 #[test]
 fn a_waiter_gives_up() {
     model_with_both_clocks(2, || {

@@ -1,6 +1,8 @@
-//! The netpoller's word (`sched/io/direction.rs`): event, deadline, close and call time-out against the park.
+//! The netpoller's word (`sched/io/direction.rs`): event, deadline, close and call time-out against
+//! the park.
 //!
-//! The kernel's side is one relaxed number: how much data came. That the reader sees it must follow from the word alone.
+//! The kernel's side is one relaxed number: how much data came. It must follow from the word alone
+//! that the reader sees it.
 
 #![allow(
     dead_code,
@@ -29,7 +31,7 @@ const READY: usize = FIRST_TOKEN;
 const BARRED: usize = FIRST_TOKEN + 1;
 const CALL_TIMED_OUT: usize = FIRST_TOKEN + 2;
 
-/// A goroutine as far as waiting goes.
+/// A goroutine, as far as it waits.
 struct Goroutine {
     word: WaitWord,
     ready: Notify,
@@ -51,7 +53,7 @@ impl World {
         })
     }
 
-    /// What `netpoll::select` does. Whoever took the waiter out must find its wait on.
+    /// As `netpoll::select`. The wait of a waiter that was taken out must still be on.
     fn select(&self, waiter: Option<NonNull<()>>, token: usize) {
         let Some(waiter) = waiter else { return };
         assert_eq!(waiter, NonNull::from(&self.reader).cast());
@@ -75,7 +77,7 @@ impl World {
         self.select(self.direction.take(), CALL_TIMED_OUT);
     }
 
-    /// `IoHandle::park`; `enrolled` runs where the call's timer is started.
+    /// As `IoHandle::park`. `enrolled` runs where the call's timer is started.
     fn park(&self, enrolled: impl FnOnce()) -> usize {
         self.reader.word.arm();
         match self.direction.enrol(NonNull::from(&self.reader).cast()) {
@@ -109,7 +111,7 @@ impl World {
         Ok(())
     }
 
-    /// Nobody is left in the word.
+    /// No waiter is left in the word.
     fn check_end(&self) {
         assert_eq!(self.direction.take(), None);
     }
@@ -138,7 +140,7 @@ fn event_against_park() {
     });
 }
 
-/// `clear` forgets old edges only: two reads see two pieces of data whose edges come at any time.
+/// `clear` forgets old edges only: two reads see two pieces of data, whose edges come at any time.
 #[test]
 fn clear_forgets_nothing_new() {
     model(|| {
@@ -168,7 +170,7 @@ fn two_pollers() {
     });
 }
 
-/// Event or deadline: exactly one ends the wait, and the deadline sticks.
+/// Event or deadline: exactly one ends the wait, and the deadline stays set.
 #[test]
 fn event_against_deadline() {
     model(|| {
@@ -185,7 +187,7 @@ fn event_against_deadline() {
     });
 }
 
-/// A reader without data is let go by close and deadline together, and close wins in the end.
+/// Close and deadline together end the wait of a reader without data, and close wins in the end.
 #[test]
 fn close_against_deadline() {
     model(|| {
@@ -200,7 +202,8 @@ fn close_against_deadline() {
     });
 }
 
-/// A deadline that passed and was moved before the reader looked has not happened: the read gets its data.
+/// A deadline that passed, and was moved before the reader looked, has not happened: the read gets
+/// its data.
 #[test]
 fn deadline_that_was_moved() {
     model(|| {
@@ -221,7 +224,8 @@ fn deadline_that_was_moved() {
     });
 }
 
-/// The call's time-out against an event and a close: one of them ends the wait, none is left with the waiter.
+/// The call's time-out against an event: one of them ends the wait, and neither still has the
+/// waiter after it.
 #[test]
 fn call_timeout_against_event() {
     model(|| {
@@ -239,7 +243,7 @@ fn call_timeout_against_event() {
     });
 }
 
-/// The same against a close, which must not be lost when the time-out wins.
+/// The call's time-out against a close, which must not be lost when the time-out wins.
 #[test]
 fn call_timeout_against_close() {
     model(|| {

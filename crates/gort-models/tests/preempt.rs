@@ -1,5 +1,6 @@
-//! A goroutine is stopped with its thread and goes on there (`sched/preempt/`, over `sched/shared/m_pool.rs`, `sched/core/handover.rs`,
-//! `sched/wake/`): it gives its P away and gets one back, whoever finds it.
+//! A goroutine is stopped with its thread and goes on there (`sched/preempt/`, over
+//! `sched/shared/m_pool.rs`, `sched/core/handover.rs`, `sched/wake/`): it gives its P away, and
+//! gets one back from whatever finds it.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -24,14 +25,14 @@ use wake::WakeState;
 struct P;
 static P0: P = P;
 
-/// M number 0 runs the goroutine that is stopped; number 1 is another.
+/// M number 0 runs the goroutine that is stopped. M number 1 is another.
 const HELD: usize = 0;
 const OTHER: usize = 1;
 
-/// What one lock guards in the library.
+/// In the library one lock guards this.
 struct Synced {
     m_pool: MPool<&'static P, usize>,
-    /// Goroutines that were stopped, by the M that waits with each.
+    /// The goroutines that were stopped, each by the number of the M that waits with it.
     preempted: Vec<usize>,
     idle_ps: usize,
 }
@@ -55,11 +56,11 @@ impl World {
     }
 
     fn use_p(&self) {
-        // SAFETY: the caller owns the P; that nobody else does is what loom checks.
+        // SAFETY: the caller owns the P; loom checks that no other thread does.
         self.used.with_mut(|n| unsafe { *n += 1 });
     }
 
-    /// As `threads::start_m`.
+    /// As `pool::start_m`.
     fn start_m(&self) {
         let idle = self.synced.lock().unwrap().m_pool.m_for(&P0, false);
         if let Some(m) = idle {
@@ -67,7 +68,7 @@ impl World {
         }
     }
 
-    /// As `preempt::hold`: M 0, with the P.
+    /// As `preempt::stop`, by M 0, with the P.
     fn hold(&self) {
         self.use_p();
         self.synced.lock().unwrap().preempted.push(HELD);
@@ -79,7 +80,8 @@ impl World {
         self.use_p();
     }
 
-    /// As `syscall::hand_off`: the P goes to an M if there is work, and the goroutine that was stopped is some; else it idles.
+    /// As `handoff::hand_off`: the P goes to an M if there is work, and the goroutine that was
+    /// stopped is work; else the P idles.
     fn hand_off(&self) {
         let works = !self.synced.lock().unwrap().preempted.is_empty();
         if works {
@@ -88,7 +90,7 @@ impl World {
         self.idle();
     }
 
-    /// The steps G1 to G4, by one that has the P.
+    /// The steps G1 to G4, by an M that has the P.
     fn idle(&self) {
         {
             let mut s = self.synced.lock().unwrap();
@@ -118,7 +120,8 @@ impl World {
         }
     }
 
-    /// As `run::schedule`: M 1, with the P, finds who was stopped and hands it over, or (`false`) there is nobody.
+    /// As `run::schedule`, by M 1, with the P: finds the goroutine that was stopped and hands the P
+    /// to its M. False: there is none.
     fn find(&self) -> bool {
         self.use_p();
         let held = self.synced.lock().unwrap().preempted.pop();
@@ -136,7 +139,8 @@ impl World {
         }
     }
 
-    /// As `threads::resume_preempted_on_unused`: sysmon, or the template thread that gets no thread.
+    /// As `handoff::resume_preempted_on_unused`, by sysmon, or by the template thread that gets no
+    /// thread.
     fn resume_on_wanting(&self) {
         let held = {
             let mut s = self.synced.lock().unwrap();
@@ -156,7 +160,8 @@ fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()>
     thread::spawn(move || f(&world))
 }
 
-/// The P goes to another M, which finds the goroutine; or that M has not come to rest yet, and takes the P as it does.
+/// The P goes to another M, which finds the goroutine. Or that M does not rest yet, and takes the P
+/// as it begins to.
 #[test]
 fn another_m_resumes_it() {
     model(3, || {
@@ -170,7 +175,8 @@ fn another_m_resumes_it() {
     });
 }
 
-/// No M is to be had: sysmon gives the P that wants one to the goroutine, or the other M was faster.
+/// There is no idle M: sysmon gives the P that wants one to the goroutine, or the other M was
+/// faster.
 #[test]
 fn sysmon_resumes_it_where_there_is_no_thread() {
     model(3, || {
@@ -184,7 +190,7 @@ fn sysmon_resumes_it_where_there_is_no_thread() {
             }
         });
         let other = spawn(&world, |w| {
-            // One look of an M that ends if there is nothing.
+            // An M looks once, and ends if there is nothing.
             let wanting = w.synced.lock().unwrap().m_pool.take_wanting();
             if wanting.is_some() {
                 assert!(w.find(), "who wanted an M was the goroutine's P");
@@ -199,18 +205,20 @@ fn sysmon_resumes_it_where_there_is_no_thread() {
     });
 }
 
-/// A P comes to the idle list just as the goroutine is queued: its last owner sees it, or the goroutine's thread wakes an M.
+/// A P comes to the idle list just as the goroutine is queued. The P's last owner sees the
+/// goroutine, or the goroutine's thread wakes an M.
 #[test]
 fn an_idling_p_is_not_missed() {
     model(3, || {
         let world = World::new();
         let other = spawn(&world, |w| {
-            // M 1 has a P and nothing to do: it lets the P idle and rests; then it finds the goroutine with whatever P it gets.
+            // M 1 has a P and nothing to do: it lets the P idle, and rests. Then it finds the
+            // goroutine, with whichever P it gets.
             w.idle();
             w.rest();
             assert!(w.find(), "the goroutine was overlooked");
         });
-        // M 0 comes out of a call that blocked, without a P: `syscall::come_back`.
+        // M 0 comes out of `blocking` without a P: `syscall::come_back`.
         world.synced.lock().unwrap().preempted.push(HELD);
         if world.wake.must_wake() {
             world.wake_p();

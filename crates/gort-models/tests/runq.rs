@@ -1,9 +1,9 @@
-//! The run queue of one P (`sched/queue/ring.rs`), with a ring of four: its owner against one and two thieves. Each
-//! goroutine is taken exactly once, with what was written before it was queued, and a look for work
-//! does not overlook what the owner is just moving.
+//! The run queue of one P (`sched/queue/ring.rs`), with a ring of four: its owner against one thief
+//! and two. Each goroutine is taken exactly once, with what was written before it was queued. A
+//! look for work does not overlook what the owner is just moving.
 //!
-//! A goroutine is a cell here, which whoever takes it writes to: loom reports two takers as a race, and a taker that does
-//! not see what the one before it wrote.
+//! A goroutine is a cell here, to which each taker writes. loom reports two takers as a race, and
+//! also a taker that does not see what the one before it wrote.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of the library, of which this uses a part")]
 
@@ -17,7 +17,7 @@ mod local;
 
 use local::LocalQueue;
 
-/// How often it was queued, and how often taken.
+/// How often a goroutine was queued, and how often it was taken.
 #[derive(Clone, Copy, Default)]
 struct Count {
     queued: usize,
@@ -38,7 +38,7 @@ impl local::Handle for *mut G {
     }
 }
 
-/// Two Ps, the goroutines of the model, and what overflowed.
+/// Two Ps and the goroutines of the model.
 struct World {
     p: LocalQueue<*mut G, 4>,
     thief: LocalQueue<*mut G, 4>,
@@ -56,7 +56,7 @@ impl World {
 
     /// The pointer of goroutine `i`, which the caller owns and is about to queue.
     fn g(&self, i: usize) -> *mut G {
-        // SAFETY: it is in no queue, so the caller alone looks at it; loom checks that.
+        // SAFETY: it is in no queue, so only the caller looks at it; loom checks that.
         self.gs[i].with_mut(|g| unsafe { (*g).queued += 1 });
         (&raw const self.gs[i]).cast_mut()
     }
@@ -66,10 +66,10 @@ impl World {
         assert!(self.p.push(self.g(i)).is_none(), "the ring has room");
     }
 
-    /// Somebody took `g`, to run it.
+    /// `g` was taken, to be run.
     fn take(&self, g: *mut G) {
         assert!(self.gs.as_ptr_range().contains(&g.cast_const()));
-        // SAFETY: a pointer into `gs`; that we are the only taker is what loom checks.
+        // SAFETY: the pointer is into `gs`; loom checks that we are the only taker.
         unsafe {
             (*g).with_mut(|g| {
                 (*g).taken += 1;
@@ -85,7 +85,7 @@ impl World {
         g.is_some()
     }
 
-    /// What a thief does with another P: half the ring into its own, and then that.
+    /// What a thief does with another P: moves half the ring into its own, and then takes that.
     fn steal_all_at_once(&self) {
         if self.take_any(self.p.steal_into(&self.thief)) {
             while self.take_any(self.thief.pop()) {}
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// All have ended: takes what is left, and nothing is missing.
+    /// All have ended: takes what is left, and checks that nothing is missing.
     fn check(&self) {
         for queue in [&self.p, &self.thief] {
             let mut left = 0;
@@ -145,7 +145,8 @@ fn owner_against_thief() {
     });
 }
 
-/// One thief fills its own ring, which another thief empties at once; that one then goes on to the first ring.
+/// One thief fills its own ring, which another thief empties at once. The other one then goes on to
+/// the first ring.
 #[test]
 fn a_thief_is_robbed() {
     model(2, || {
@@ -167,7 +168,7 @@ fn a_thief_is_robbed() {
     });
 }
 
-/// The last one: the owner and two thieves want it, and one gets it.
+/// The owner and two thieves want the last goroutine, and one of them gets it.
 #[test]
 fn three_want_the_last() {
     model(3, || {
@@ -186,7 +187,7 @@ fn three_want_the_last() {
     });
 }
 
-/// The ring is full: either half of it comes back with the new one, or a thief made room.
+/// The ring is full: either half of it comes back with the new one, or a thief has made room.
 #[test]
 fn overflow_against_thief() {
     model(3, || {
@@ -205,7 +206,8 @@ fn overflow_against_thief() {
     });
 }
 
-/// A place is written again only when its reader has lost: the ring goes round under a thief that has copied it.
+/// A place is written again only when its reader has lost: the ring goes round under a thief that
+/// has copied it.
 #[test]
 fn the_ring_goes_round() {
     model(3, || {
@@ -221,8 +223,8 @@ fn the_ring_goes_round() {
     });
 }
 
-/// The owner puts one in front of the other, kicks that to the ring, and takes the first, while one thief wants `next` and
-/// one the ring.
+/// The owner puts one goroutine in front of another, moves the other one to the ring, and takes the
+/// first, while one thief wants `next` and one the ring.
 #[test]
 fn next_against_thieves() {
     model(2, || {
@@ -241,8 +243,8 @@ fn next_against_thieves() {
     });
 }
 
-/// The thief waits a while between its look at `next` and the theft; the same goroutine may have run and come back
-/// meanwhile. It is taken once for each time.
+/// The thief waits a while between its look at `next` and the theft. The same goroutine may have
+/// run and come back meanwhile. It is taken once for each time that it was queued.
 #[test]
 fn next_comes_back() {
     model(3, || {
@@ -258,8 +260,8 @@ fn next_comes_back() {
     });
 }
 
-/// Someone looks twice while the owner puts one into `next`, kicks it into the ring, and takes the one in front. There is
-/// always somebody queued.
+/// A thread looks twice while the owner puts a goroutine into `next`, moves it to the ring, and
+/// takes the one in front. Some goroutine is always queued.
 fn look_while_the_owner_moves(queued: fn(&LocalQueue<*mut G, 4>) -> usize) {
     model(3, move || {
         let world = World::new(3);
@@ -278,20 +280,22 @@ fn look_while_the_owner_moves(queued: fn(&LocalQueue<*mut G, 4>) -> usize) {
     });
 }
 
-/// Whoever looks for work while the owner moves `next` to the ring sees it in the one or in the other.
+/// A look for work while the owner moves `next` to the ring sees the goroutine in one of the two.
 #[test]
 fn a_look_overlooks_nobody() {
     look_while_the_owner_moves(|p| usize::from(!p.is_empty()));
 }
 
-/// `is_empty` needs its second look at the tail: `len`, which reads the same three words once, overlooks.
+/// `is_empty` needs its second look at the tail: `len`, which reads the same three words once,
+/// overlooks a goroutine.
 #[test]
 #[should_panic(expected = "overlooked")]
 fn one_look_is_not_enough() {
     look_while_the_owner_moves(LocalQueue::len);
 }
 
-/// The owner takes from the end of the ring what a thief may want from its begin, and uses the places again.
+/// The owner takes from the end of the ring what a thief may want from its beginning, and uses the
+/// places again.
 #[test]
 fn the_last_are_taken() {
     model(3, || {
@@ -310,7 +314,8 @@ fn the_last_are_taken() {
     });
 }
 
-/// Two thieves and the owner want one and the same, by which the end of the ring comes before its begin for a moment.
+/// Two thieves and the owner want the same goroutine. For a moment the end of the ring is then
+/// before its beginning.
 #[test]
 fn the_last_is_the_only_one() {
     model(2, || {
@@ -332,8 +337,8 @@ fn the_last_is_the_only_one() {
     });
 }
 
-/// A goroutine that yields by way of g0 goes to the ring before its owner takes the next one out of it, so that a look sees
-/// one of them.
+/// A goroutine that yields by way of g0 goes to the ring before its owner takes the next one out of
+/// it, so a look sees one of the two.
 #[test]
 fn a_look_against_yields() {
     model(3, || {

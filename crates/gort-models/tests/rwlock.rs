@@ -1,5 +1,5 @@
-//! The read-write lock (`sync/raw_rwlock.rs` over the mutex): a writer alone, readers that see what it wrote,
-//! and nobody sleeps for ever.
+//! The read-write lock (`sync/raw_rwlock.rs` over the mutex): a writer is alone, readers see what
+//! it wrote, and no waiter sleeps for ever.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -43,7 +43,7 @@ struct Guarded {
     value: loom::cell::UnsafeCell<u32>,
 }
 
-// SAFETY: that the value is used as the lock promises is what the model checks.
+// SAFETY: the model checks that the value is used as the lock promises.
 unsafe impl Sync for Guarded {}
 // SAFETY: as above.
 unsafe impl Send for Guarded {}
@@ -60,7 +60,7 @@ impl Guarded {
 
     fn read(&self) -> u32 {
         self.lock.read();
-        // SAFETY: we read; loom checks that nobody writes.
+        // SAFETY: we read; loom checks that no other thread writes.
         let value = self.value.with(|v| unsafe { *v });
         self.lock.read_unlock();
         value
@@ -73,7 +73,7 @@ impl Guarded {
     }
 
     fn add(&self) {
-        // SAFETY: we write; loom checks that nobody else reads or writes.
+        // SAFETY: we write; loom checks that no other thread reads or writes.
         self.value.with_mut(|v| unsafe { *v += 1 });
     }
 
@@ -120,7 +120,8 @@ fn two_writers_and_a_reader() {
     });
 }
 
-/// A last reader that comes late to wake its writer may meet the next one, whose readers are still there.
+/// A last reader that comes late to wake its writer may meet the next writer, whose readers are
+/// still there.
 #[test]
 fn late_wakes_of_the_writer() {
     model(2, || {
@@ -173,7 +174,8 @@ fn downgrade_and_try() {
     });
 }
 
-/// A reader and a writer whose deadlines may pass at any moment, beside one of each that wait: whoever gives up leaves nothing behind.
+/// A reader and a writer whose deadlines may pass at any moment, beside one of each that wait for
+/// ever. Those that give up leave nothing behind.
 #[test]
 fn deadlines() {
     for impatient_writes in [false, true] {
@@ -190,7 +192,7 @@ fn deadlines() {
                     writes
                 } else {
                     if other.lock.read_until(Instant::now()) {
-                        // SAFETY: we read; loom checks that nobody writes.
+                        // SAFETY: we read; loom checks that no other thread writes.
                         assert!(other.value.with(|v| unsafe { *v }) <= 1);
                         other.lock.read_unlock();
                     }

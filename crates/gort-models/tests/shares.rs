@@ -1,14 +1,18 @@
 //! The policy alone, without threads: Ps, queues and goroutines as plain data, time as a number.
 //!
-//! Each mixture is made from a seed, which a failure prints; `GORT_SIMULATE=seed` plays that one
+//! Each mixture is made from a seed, which a failure prints. `GORT_SIMULATE=seed` runs that one
 //! alone, and prints the shares.
 //!
-//! Not judged as strictly as the others: parties that wait for the kernel in between, which can not
-//! always run (a quarter of the fair share). Goroutines that yield or wait share the slices for the
-//! active by turns as well as by time, so in a mixture their turns are within a factor of 16.
+//! Two kinds of parties are not judged as strictly as the others:
 //!
-//! Simpler than the runtime: timers and sockets of all Ps lie in one list, the kernel takes no time, and
-//! under overload a P keeps those of its ring that have run, where the runtime queues them globally.
+//! - Parties that wait for the kernel in between, which cannot always run: a quarter of the fair
+//!   share is enough.
+//! - Goroutines that yield or wait share the slices for the active by turns as well as by time. So
+//!   in one mixture the lengths of their turns are within a factor of 16.
+//!
+//! Simpler than in the runtime: timers and sockets of all Ps are in one list, and the kernel takes
+//! no time. And under overload a P keeps those of its ring that have run, where the runtime queues
+//! them globally.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -29,11 +33,12 @@ type Id = usize;
 
 const FULL_SLICE: u64 = 10_000_000;
 const IO: u64 = IO_SLICE.as_nanos() as u64;
-/// How long the clock goes on at most before sysmon is asked again.
+/// How far the clock goes on at most before sysmon is asked again.
 const CHUNK: u64 = 250_000;
-/// Shares are summed up in buckets of this length; ten are the second of the claim.
+/// Shares are summed up in buckets of this length. Ten are the second of the claim.
 const BUCKET: u64 = 100_000_000;
-/// What comes before it is not judged: the first goroutines have begun, an overload has been let in.
+/// What happens before this is not judged: by then the first goroutines have begun, and an overload
+/// has been let in.
 const WARM_UP: u64 = 1_000_000_000;
 const END: u64 = 3_000_000_000;
 
@@ -41,25 +46,25 @@ const END: u64 = 3_000_000_000;
 #[derive(Clone, Copy, Debug)]
 enum Does {
     Computes,
-    /// Yields after so many nanoseconds.
+    /// Yields after this many nanoseconds.
     Yields(u64),
-    /// Hands a token on to the next of its ring of goroutines, after so long with it.
+    /// Hands a token on to the next of its ring of goroutines, after it has had it for `turn`.
     HandsOn {
         to: Id,
         turn: u64,
     },
-    /// Starts a goroutine that takes so long, and joins it.
+    /// Starts a goroutine that computes for this long, and joins it.
     Spawns(u64),
     ChildOf {
         parent: Id,
         turn: u64,
     },
-    /// Sends to the other end of a socket after so long, and reads.
+    /// Sends to the other end of a socket after `turn`, and reads.
     Answers {
         to: Id,
         turn: u64,
     },
-    /// Sleeps, and then works.
+    /// Sleeps, and then computes.
     Sleeps {
         sleep: u64,
         work: u64,
@@ -82,12 +87,12 @@ struct Goroutine {
     party: usize,
     left: u64,
     has_run: bool,
-    /// Waits on a thread of its own.
+    /// It was stopped, and waits on a thread of its own.
     is_stopped: bool,
-    /// Is to join the expired when it is readied.
+    /// It joins the expired when it is readied.
     expires: bool,
     charged_at: Option<u64>,
-    /// Since when it should be served at once.
+    /// Since when it should have been served, where that is to be at once.
     due: Option<u64>,
 }
 
@@ -100,7 +105,7 @@ struct Proc {
     first: Option<Class>,
     running: Option<Class>,
     purpose: Option<Class>,
-    /// So many goroutines that yielded were charged since the last slice for the readable.
+    /// How many goroutines that yielded were charged since the last slice for the readable.
     yielded: u8,
     took_urgent: Cell<bool>,
     interrupted_at: u64,
@@ -121,10 +126,10 @@ struct World {
     timers: Vec<(u64, Id)>,
     readable: Vec<(u64, Id)>,
     rng: Rng,
-    /// By party and bucket.
+    /// How much was used, by party and bucket.
     used: Vec<Vec<u64>>,
     parties: Vec<&'static str>,
-    /// How late the sleepers and the readers were, at the most.
+    /// How late the sleepers and the readers were at most.
     latest: u64,
 }
 
@@ -281,7 +286,7 @@ impl World {
         self.expired.len() >= OVERLOAD && self.stopped() >= OVERLOAD
     }
 
-    /// Those of `list` that were charged go to the expired.
+    /// Moves those of `list` that were charged to the expired.
     fn keep_charged_out(&mut self, list: &mut VecDeque<Id>) {
         let (charged, rest) = list.drain(..).partition(|&g| std::mem::take(&mut self.all[g].expires));
         *list = rest;
@@ -289,7 +294,7 @@ impl World {
         self.expired.extend(charged);
     }
 
-    /// As `ready::ready`, by what runs on `p`.
+    /// As `ready::ready`, called by what runs on `p`.
     fn ready(&mut self, p: usize, g: Id) {
         if std::mem::take(&mut self.all[g].expires) {
             return self.expired.push_back(g);
@@ -337,7 +342,7 @@ impl World {
             || !self.readable.is_empty()
     }
 
-    /// As `preempt::end_slice`: `stopped` ran as the slice ended.
+    /// As `slice::end`: `stopped` ran as the slice ended.
     fn end_slice(&mut self, p: usize, stopped: Option<Id>) {
         let parties = self.parties_on(p);
         let alone = self.procs[p].ring.is_empty()
@@ -384,7 +389,7 @@ impl World {
         self.procs[p].purpose = Some(first);
     }
 
-    /// What sysmon sees beside a goroutine that computes on `p`. True: it is stopped.
+    /// What sysmon sees while a goroutine computes on `p`. True: it stops the goroutine.
     fn sysmon(&mut self, p: usize) -> bool {
         let (now, turn) = (self.procs[p].now, self.procs[p].now - self.procs[p].turn_began);
         if turn < IO {
@@ -419,7 +424,7 @@ impl World {
         true
     }
 
-    /// The goroutine that runs on `p` has done its turn.
+    /// The goroutine that runs on `p` has finished its turn.
     fn turn_is_over(&mut self, p: usize) {
         let g = self.procs[p].current.take().expect("ran");
         let now = self.procs[p].now;
@@ -455,7 +460,7 @@ impl World {
             Does::Spawns(turn) => {
                 let party = self.all[g].party;
                 let child = self.add(party, Does::ChildOf { parent: g, turn });
-                // As `prefer`: it joins the one that was queued last.
+                // As `ready::prefer`: it joins the one that was queued last.
                 if self.procs[p].next.is_none() && !self.is_overloaded() {
                     self.procs[p].next = Some(child);
                 } else {
@@ -484,7 +489,7 @@ impl World {
         self.urgent.extend(long_ago);
     }
 
-    /// As `find`: something for `p` to run, or it idles for a while.
+    /// As `find`: gets something for `p` to run, or lets it idle for a while.
     fn find(&mut self, p: usize) {
         self.sysmon_polls(p);
         let found = pick(&mut Here { w: self, p }).or_else(|| self.steal(p));
@@ -549,7 +554,7 @@ fn simulate(seed: u64, show: bool) -> Result<(), String> {
     let overload = rng.below(20) == 0;
     let n = 2 + rng.below(10) as usize;
     let mut first = Vec::new();
-    // Those that wait in between share by turns, so theirs are alike.
+    // Parties that wait in between share by turns, so their turns are of similar length.
     let shortest = 16_000 << rng.below(4);
     let socket_turn = shortest << rng.below(5);
     for _ in 0..n {
@@ -569,7 +574,7 @@ fn simulate(seed: u64, show: bool) -> Result<(), String> {
                 let (len, at) = (2 + rng.below(7) as usize, w.all.len());
                 for i in 0..len {
                     let g = w.add(party, Does::HandsOn { to: at + (i + 1) % len, turn });
-                    w.all[g].has_run = i != 0; // those wait for the token
+                    w.all[g].has_run = i != 0; // the others wait for the token
                 }
                 first.push(at);
             }
@@ -607,7 +612,7 @@ fn judge(w: &World, procs: usize, show: bool) -> Result<(), String> {
     let is_light = |party: usize| w.parties[party] == "sleeper";
     let heavy = (0..w.parties.len()).filter(|&p| !is_light(p)).count();
     let first = (WARM_UP / BUCKET) as usize;
-    // One may lie across the edge of the second.
+    // A slice may lie across the edge of the second.
     let slice = slice_ns(FULL_SLICE, (heavy / procs) as u64) as f64 / 1e9;
     let mut worst: Vec<f64> = vec![f64::MAX; w.parties.len()];
     for begin in first..(END / BUCKET) as usize - 10 {
@@ -636,12 +641,12 @@ fn judge(w: &World, procs: usize, show: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Mixtures in each of the tests below.
+/// How many mixtures each of the tests below runs.
 const MIXTURES: u64 = 1_000;
 
-/// Hogs, chains of hand-overs, yielders, spawners, sockets, sleepers, overloads, on one, two and four
-/// Ps: over any second, each party that can always run gets half of its fair share or more, give or
-/// take one slice.
+/// Hogs, chains of hand-overs, yielders, spawners, sockets, sleepers and overloads, on one, two and
+/// four Ps. Over any second, each party that can always run gets half of its fair share or more,
+/// give or take one slice.
 fn each_gets_half_of_its_fair_share(part: u64) {
     if let Ok(seed) = std::env::var("GORT_SIMULATE") {
         let seed: u64 = seed.parse().expect("GORT_SIMULATE is a seed");

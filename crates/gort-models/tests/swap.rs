@@ -1,7 +1,8 @@
-//! Whether a stack is in its slot (`sched/core/swap_word.rs`): nobody runs on one that goes away, nobody reaches into one that is gone, and what it
-//! held comes back.
+//! Whether a stack is in its slot (`sched/core/swap_word.rs`): no goroutine runs on a stack that
+//! goes away, no waker reaches into one that is gone, and what it held comes back.
 //!
-//! The library's fences are a light and a heavy one, of which the second does the work of both; here each side has a full one.
+//! The library has a light and a heavy fence, of which the heavy one does the work of both. Here
+//! each side has a full one.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of the library, of which this uses a part")]
 
@@ -21,15 +22,15 @@ use word::SwapWord;
 const PLACE: usize = 64;
 /// The lock that the goroutine names.
 const LOCK: usize = 128;
-/// What a closed slot holds: whoever sees this has touched it.
+/// What a closed slot holds: a thread that sees this has touched one.
 const CLOSED: usize = usize::MAX;
 
-/// A goroutine that waits, with its stack at home, in a queue behind a lock.
+/// A goroutine that waits in a queue behind a lock, with its stack in its slot.
 struct Parked {
     word: SwapWord,
-    /// The state of its descriptor: Waiting, or Running.
+    /// The state of its descriptor: Waiting, or else Running.
     waits: AtomicBool,
-    /// The words of its stack: one, which it counts up.
+    /// Its stack: one word, which it counts up.
     stack: UnsafeCell<usize>,
     /// The shard's lock and its pool.
     packed: Mutex<usize>,
@@ -50,7 +51,7 @@ impl Parked {
         Arc::new(parked)
     }
 
-    /// The stack's word becomes what `f` makes of it; loom reports who is there at the same time.
+    /// Changes the stack's word by `f`. loom reports two threads that are there at the same time.
     fn touch(&self, f: impl FnOnce(usize) -> usize) {
         // SAFETY: loom checks it.
         self.stack.with_mut(|word| unsafe {
@@ -59,7 +60,7 @@ impl Parked {
         });
     }
 
-    /// `swap::try_swap_out` for one that was marked.
+    /// As `swap::try_swap_out`, with the mark before.
     fn swap_out(&self) {
         if !self.word.mark() {
             return;
@@ -76,7 +77,7 @@ impl Parked {
         self.word.set_out(PLACE);
     }
 
-    /// `swap::bring_back`.
+    /// As `swap::bring_back`.
     fn bring_back(&self) {
         let packed = self.packed.lock().unwrap();
         let Some(place) = self.word.out() else { return self.word.unmark() };
@@ -86,7 +87,7 @@ impl Parked {
         self.word.stay();
     }
 
-    /// Runs it once, as the scheduler does: until it waits again.
+    /// Runs the goroutine once, as the scheduler does: until it waits again.
     fn run(&self) {
         self.waits.store(false, Release);
         fence(SeqCst);
@@ -117,27 +118,27 @@ fn swapper_against_scheduler() {
     });
 }
 
-/// A goroutine runs, waits and runs again while the swapper takes an interest in it.
+/// A goroutine runs, waits and runs again while the swapper tries to swap it out.
 #[test]
 fn nobody_runs_on_a_stack_that_goes() {
     model(3, swapper_against_scheduler);
 }
 
-/// The fences are what keeps them apart.
+/// Only the fences keep the two apart.
 #[test]
 #[should_panic(expected = "Concurrent")]
 fn without_fences_somebody_does() {
     without_fences(|| model(3, swapper_against_scheduler));
 }
 
-/// What is below the live stack goes while the goroutine, which names no lock and writes no word,
-/// waits: for the first time, or for the second.
+/// The swapper gives back what is below the live stack, while the goroutine waits: for the first
+/// time, or for the second. The goroutine names no lock and writes no word.
 #[test]
 fn nobody_runs_on_what_is_given_back() {
     model(3, held_against_scheduler);
 }
 
-/// The fences are what keeps them apart here, too.
+/// Only the fences keep the two apart here, too.
 #[test]
 #[should_panic(expected = "Concurrent")]
 fn without_fences_somebody_runs_on_it() {
@@ -176,7 +177,8 @@ fn held_against_scheduler() {
     assert!(parked.word.is_home() && !parked.word.is_out());
 }
 
-/// A waker writes into the stack under the lock that the goroutine has named, then the goroutine runs; the swapper has two tries.
+/// A waker writes into the stack under the lock that the goroutine has named, then the goroutine
+/// runs. The swapper has two tries.
 #[test]
 fn a_waker_reaches_into_a_stack_that_stays() {
     model(3, || {

@@ -1,5 +1,6 @@
-//! `blocking` (`sched/core/syscall_word.rs`, `sched/wake/sysmon_word.rs`): the M inside and two takers want the same P, and one gets it
-//! each time; and sysmon does not sleep while a P could be taken.
+//! `blocking` (`sched/core/syscall_word.rs`, `sched/wake/sysmon_word.rs`): the M inside and two
+//! takers want the same P, and one of them gets it each time. And sysmon does not sleep while a P
+//! could be taken.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -17,14 +18,14 @@ mod word;
 use sysmon_word::{AWAKE, SysmonWord, TIMED};
 use word::SyscallWord;
 
-/// The number of the P; another than 0, to see that it comes through.
+/// The number of the P. Not 0, to see that it comes through.
 const P: u32 = 5;
 
 struct World {
     word: SyscallWord,
     /// What belongs to the P; loom reports two owners.
     p: UnsafeCell<usize>,
-    /// The idle list, which who was robbed comes to for a P.
+    /// The idle list, to which the M comes for a P after its own was taken.
     free: Mutex<bool>,
     freed: Condvar,
     sysmon: SysmonWord,
@@ -42,11 +43,11 @@ impl World {
     }
 
     fn use_p(&self) {
-        // SAFETY: the caller owns the P; that nobody else does is what loom checks.
+        // SAFETY: the caller owns the P; loom checks that no other thread does.
         self.p.with_mut(|p| unsafe { *p += 1 });
     }
 
-    /// Once through `blocking`.
+    /// The M goes once through `blocking`.
     fn block(&self) {
         self.use_p();
         self.word.enter(P);
@@ -82,7 +83,8 @@ fn spawn<T: 'static>(world: &Arc<World>, f: impl FnOnce(&World) -> T + 'static) 
     thread::spawn(move || f(&world))
 }
 
-/// The M comes and goes twice, sysmon looks twice: the P has one owner at any time, and nobody waits for ever.
+/// The M goes in and out twice, and sysmon looks twice: the P has one owner at any time, and no
+/// thread waits for ever.
 #[test]
 fn exit_against_retake() {
     model(3, || {
@@ -98,7 +100,7 @@ fn exit_against_retake() {
     });
 }
 
-/// Sysmon and somebody who lowers GOMAXPROCS want it.
+/// Sysmon wants the P, and so does a thread that lowers GOMAXPROCS.
 #[test]
 fn two_takers() {
     model(3, || {
@@ -111,7 +113,7 @@ fn two_takers() {
     });
 }
 
-/// A look at one stay takes no other: the M came out and went in again in between.
+/// A look at one stay does not take another: the M came out and went in again in between.
 #[test]
 fn a_late_taker_misses() {
     model(3, || {

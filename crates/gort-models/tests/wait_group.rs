@@ -1,4 +1,4 @@
-//! The wait group (`sync/wait_group.rs`): nobody is let go early, nobody sleeps for ever.
+//! The wait group (`sync/wait_group.rs`): no waiter is let go early, and none sleeps for ever.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -20,7 +20,7 @@ use wait_group::WaitGroup;
 #[derive(Clone)]
 struct Slot(Arc<UnsafeCell<u32>>);
 
-// SAFETY: that it is read after it was written is what the model checks.
+// SAFETY: the model checks that it is read after it was written.
 unsafe impl Send for Slot {}
 
 impl Slot {
@@ -39,7 +39,7 @@ impl Slot {
     }
 }
 
-/// Two are done, in any order; what they did is seen.
+/// Two threads are done, in any order. The waiter sees what they did.
 #[test]
 fn two_done() {
     model(2, || {
@@ -61,7 +61,7 @@ fn two_done() {
     });
 }
 
-/// Two wait, and both are let go.
+/// Two threads wait, and both are let go.
 #[test]
 fn two_waiting() {
     model(2, || {
@@ -77,8 +77,8 @@ fn two_waiting() {
     });
 }
 
-/// The count goes to zero and up again while the one who brought it there is still on his way: the second
-/// wait is not ended by the first zero.
+/// The count goes to zero and up again while the thread that brought it there is still on its way:
+/// the first zero does not end the second wait.
 #[test]
 fn reuse() {
     model(3, || {

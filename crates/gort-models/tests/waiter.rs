@@ -1,5 +1,5 @@
-//! The wait word (`sched/core/wait_word.rs`): each wait is ended by exactly one waker, and a parked waiter is made ready exactly
-//! once, whoever races with whom.
+//! The wait word (`sched/core/wait_word.rs`): each wait is ended by exactly one waker, and a parked
+//! waiter is made ready exactly once, however they race.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of the library, of which this uses a part")]
 
@@ -56,7 +56,7 @@ impl Sleeper {
     }
 }
 
-/// A waker and a timer against a waiter: one of them wins, and the waiter gets its token.
+/// A waker and a timer against a waiter: one of the two wins, and the waiter gets its token.
 #[test]
 fn exactly_one_waker_ends_a_wait() {
     model(3, || {
@@ -74,8 +74,8 @@ fn exactly_one_waker_ends_a_wait() {
     });
 }
 
-/// A late waker of the first wait cannot end the second one, as long as it passes the lock that the waiter passes
-/// between the two (invariant 3).
+/// A late waker of the first wait cannot end the second one, as long as it passes the lock that the
+/// waiter passes between the two (invariant 3).
 #[test]
 fn a_stale_waker_does_not_end_the_next_wait() {
     model(3, || {
@@ -107,7 +107,8 @@ fn a_stale_waker_does_not_end_the_next_wait() {
     });
 }
 
-/// What the waker wrote before it selected is seen by the waiter after its wait, parked or not.
+/// After its wait the waiter sees what the waker wrote before it selected, whether it has parked or
+/// not.
 #[test]
 fn what_was_handed_over_is_seen() {
     model(3, || {
@@ -117,7 +118,7 @@ fn what_was_handed_over_is_seen() {
         let waker = {
             let (sleeper, slot) = (sleeper.clone(), slot.clone());
             thread::spawn(move || {
-                // SAFETY: the waiter looks at the slot after its wait only; loom checks that.
+                // SAFETY: the waiter looks at the slot only after its wait; loom checks that.
                 slot.with_mut(|p| unsafe { *p = 7 });
                 assert!(sleeper.select(FIRST_TOKEN).is_some());
             })

@@ -1,6 +1,9 @@
-//! Channels (`chan/`, the whole folder): wait queues, direct hand-off, the commit of a `select`, and the rendezvous in two
-//! steps. loom fails if a wait is never ended (a deadlock), if a message is read without having been handed over
-//! (`Message`), and the tests check that each message arrives once or stays with its sender.
+//! Channels (`chan/`, the whole folder): wait queues, direct hand-off, the commit of a `select`,
+//! and the rendezvous in two steps.
+//!
+//! loom fails if a wait is never ended (a deadlock), or if a message is read without having been
+//! handed over (`Message`). The tests check that each message arrives once, or stays with its
+//! sender.
 
 #![allow(
     dead_code,
@@ -21,7 +24,8 @@ use gort_models::model;
 use loom::thread;
 use std::time::Instant;
 
-/// A message that may be read only by who got it from its maker: loom checks that there is an order.
+/// A message that may be read only by the thread that got it from its maker: loom checks that there
+/// is an order.
 struct Message(loom::cell::UnsafeCell<u32>);
 
 impl Message {
@@ -30,7 +34,7 @@ impl Message {
     }
 
     fn read(self) -> u32 {
-        // SAFETY: we own the message; that nobody writes meanwhile is what loom checks.
+        // SAFETY: we own the message; loom checks that no other thread writes meanwhile.
         self.0.with(|p| unsafe { *p })
     }
 }
@@ -39,7 +43,7 @@ fn msg(n: u32) -> Message {
     Message::new(n)
 }
 
-/// A message expression that leaves.
+/// A message expression that leaves (the caller's function), so there is no message.
 fn no_message() -> Option<Message> {
     None
 }
@@ -111,7 +115,7 @@ fn close_wakes_both_sides() {
     });
 }
 
-/// The message is either received or stays with its sender, whoever times out.
+/// The message is either received or stays with its sender, whichever of the two times out.
 #[test]
 fn a_deadline_loses_nothing() {
     for cap in [0, 1] {
@@ -168,7 +172,7 @@ fn default_is_not_taken_while_something_is_ready() {
     });
 }
 
-/// Two senders, one of them is chosen, the other one stays; then it is its turn.
+/// Of two senders one is chosen, and the other one stays; then it is its turn.
 #[test]
 fn select_takes_one_of_two() {
     model(2, || {
@@ -206,7 +210,7 @@ fn select_send_meets_receive() {
     });
 }
 
-/// Neither has the message nor a place for it.
+/// Two selects meet: neither side has the message, nor a place for it.
 #[test]
 fn select_send_meets_select_receive() {
     model(3, || {
@@ -227,7 +231,7 @@ fn select_send_meets_select_receive() {
     });
 }
 
-/// A selected receive holds the sender until it is completed.
+/// A selected receive holds the sender until the receive is completed.
 #[test]
 fn select_receive_meets_send() {
     model(3, || {
@@ -241,7 +245,7 @@ fn select_receive_meets_send() {
     });
 }
 
-/// The message expression leaves: the receiver goes back to waiting and gets the next message.
+/// The message expression leaves: the receiver goes back to waiting, and gets the next message.
 #[test]
 fn an_abandoned_send_lets_the_receiver_wait_on() {
     fn leave(s: &Sender<Message>) -> Option<()> {
@@ -271,7 +275,7 @@ fn an_abandoned_send_lets_the_receiver_wait_on() {
     }
 }
 
-/// Places and messages that were promised and given back wake those who wait for them.
+/// Places and messages that were promised and given back wake those that wait for them.
 #[test]
 fn an_abandoned_promise_is_for_the_next() {
     model(2, || {
@@ -309,7 +313,8 @@ fn select_and_deadlines() {
     });
 }
 
-/// GO-CASES C4: two that both send and receive on one channel find each other, not themselves.
+/// GO-CASES C4: two goroutines that both send and receive on one channel find each other, not
+/// themselves.
 #[test]
 fn self_select() {
     model(2, || {
@@ -333,7 +338,8 @@ fn self_select() {
     });
 }
 
-/// GO-CASES C9: a select that has left two arms on one channel does not lose the next one in the queue.
+/// GO-CASES C9: a select that has left two arms on one channel does not lose the next one in the
+/// queue.
 #[test]
 fn duplicate_arms_leave_the_queue_whole() {
     model(2, || {
@@ -358,7 +364,7 @@ fn duplicate_arms_leave_the_queue_whole() {
     });
 }
 
-/// Who waits for readiness hears of a message, and of a partner that parks.
+/// A receiver that waits for readiness hears of a message, and of a sender that parks.
 #[test]
 fn ready_hears_of_it() {
     for cap in [0, 1] {
@@ -374,7 +380,7 @@ fn ready_hears_of_it() {
     }
 }
 
-/// The same for one who wants to send.
+/// A sender that waits for readiness hears of a receiver.
 #[test]
 fn ready_to_send_hears_of_a_receiver() {
     model(2, || {

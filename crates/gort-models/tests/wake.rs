@@ -1,7 +1,9 @@
-//! The wake protocol (`sched/wake/`): who sees to it that a thread looks at new work, and at a new timer.
+//! The wake protocol (`sched/wake/`): what makes sure that a thread looks at new work, and at a new
+//! timer.
 //!
-//! Queues are numbers here, of goroutines, but for the tests about `next`, which have a P's own. An M that is started is only counted, as spinning, unless the test lets it
-//! run. Each test ends with the claim of `wake/README.md`: there is no work, or no P idles, or an M spins.
+//! Here a queue is a number of goroutines; only the tests about `next` have a P's own queue. An M
+//! that is started is only counted, as spinning, unless the test lets it run. Each test ends with
+//! the claim of `wake/README.md`: there is no work, or no P idles, or an M spins.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of the library, of which this uses a part")]
 
@@ -36,18 +38,18 @@ impl local::Handle for *mut G {
 
 struct World {
     wake: WakeState,
-    /// A queue that all may look at: a ring, or the global queue.
+    /// How many are on a queue that all may look at: a ring, or the global queue.
     queued: AtomicUsize,
     /// The ring and the `next` of a P that is busy, in the tests that are about them.
     runq: Option<LocalQueue<*mut G, 4>>,
-    /// The idle list, under the scheduler's lock.
+    /// How many Ps are in the idle list, under the scheduler's lock.
     idle_ps: Mutex<usize>,
-    /// Ms that were started, spinning, and have not run yet.
+    /// How many Ms were started, spinning, and have not run yet.
     started: AtomicUsize,
     sleeper: PollSleeper,
-    /// The earliest of a heap.
+    /// The earliest timer of a heap.
     timer: AtomicU64,
-    /// How long somebody sleeps in the kernel's poll, and whether that was broken.
+    /// How long an M sleeps in the kernel's poll, and whether that was broken.
     sleeps_until: AtomicU64,
     broken: AtomicBool,
 }
@@ -76,13 +78,13 @@ impl World {
         Arc::new(world)
     }
 
-    /// A submitter: S1 to S4. The queue's own order is no more than Release.
+    /// A submitter does S1 to S4. The queue itself orders no more than Release.
     fn submit(&self) {
         self.queued.fetch_add(1, Release);
         self.ask();
     }
 
-    /// S2 to S4.
+    /// Steps S2 to S4.
     fn ask(&self) {
         if self.wake.must_wake() {
             self.wake_p();
@@ -122,7 +124,7 @@ impl World {
         self.runq.as_ref().map_or_else(|| self.queued.load(Acquire) != 0, |runq| !runq.is_empty())
     }
 
-    /// An M with a P and nothing to do: G1 to G4. True: it has a P again, and spins.
+    /// An M with a P and nothing to do gives up: G1 to G4. True: it has a P again, and spins.
     fn give_up(&self, spinning: bool) -> bool {
         {
             let mut idle = self.idle_ps.lock().unwrap();
@@ -139,7 +141,8 @@ impl World {
         false
     }
 
-    /// A spinning M with a P: looks once, runs what it finds (F1, F2, S3, S4), goes on until there is nothing, and gives up.
+    /// A spinning M with a P looks once, runs what it finds (F1, F2, S3, S4), goes on until there
+    /// is nothing, and gives up.
     fn run_spinning(&self) {
         loop {
             if self.take() {
@@ -162,7 +165,7 @@ impl World {
     }
 }
 
-/// The M of the last busy P runs out of work while somebody submits some.
+/// The M of the last busy P runs out of work while another thread submits some.
 fn submitter_against_giver_up(spinning: bool) {
     model(3, move || {
         let world = World::new(0, usize::from(spinning));
@@ -197,7 +200,7 @@ fn without_fences_the_last_spinner_is_relied_on() {
     sys::sync::without_fences(|| submitter_against_giver_up(true));
 }
 
-/// Two submit, and the M that looks finds one of the two.
+/// Two threads submit, and the M that looks finds one of the two goroutines.
 #[test]
 fn the_finder_wakes_another() {
     model(2, || {
@@ -211,7 +214,7 @@ fn the_finder_wakes_another() {
     });
 }
 
-/// Two submit and want the one P that idles; a second P comes to the list meanwhile.
+/// Two threads submit and want the one P that idles. A second P comes to the list meanwhile.
 #[test]
 fn two_want_the_idle_p() {
     model(3, || {
@@ -227,7 +230,8 @@ fn two_want_the_idle_p() {
     });
 }
 
-/// The M that is started runs: it takes all, or leaves what it does not see to those who submit.
+/// The M that is started runs: it takes all, or leaves what it does not see to the threads that
+/// submit.
 #[test]
 fn started_ms_run() {
     model(2, || {
@@ -246,7 +250,8 @@ fn started_ms_run() {
 }
 
 impl World {
-    /// As `find::sleep_in_poll`: an M without a P sleeps in the poll, where the model leaves it, or goes to the idle list.
+    /// As `find::sleep_in_poll`: an M without a P sleeps in the poll, where the model leaves it, or
+    /// goes to the idle list.
     fn sleep_in_poll(&self) {
         loop {
             if !self.sleeper.enter() {
@@ -272,7 +277,7 @@ impl World {
         self.broken.store(true, Relaxed);
     }
 
-    /// Somebody sleeps no longer than the timer lets it, or will look at it anew.
+    /// An M sleeps no longer than the timer allows, or will look at it again.
     fn check_timer(&self) {
         let until = self.sleeps_until.load(Relaxed);
         let in_time = until != 0 && until <= self.timer.load(Relaxed);
@@ -280,7 +285,7 @@ impl World {
         assert!(in_time || looks_again, "nobody sleeps for the timer");
     }
 
-    /// As `find::announce`, with T1 before.
+    /// As `poll::announce`, with T1 before.
     fn start_timer(&self, when: u64) {
         self.timer.fetch_min(when, Release);
         match self.sleeper.tell(when) {
@@ -291,7 +296,8 @@ impl World {
     }
 }
 
-/// Somebody starts a timer while the last M goes to sleep: it is slept for, or somebody was started to do so.
+/// A timer is started while the last M goes to sleep: the M sleeps no longer than the timer allows,
+/// or another M was started to do so.
 fn timer_against_sleeper(earlier: u64) {
     model(3, move || {
         let world = World::new(0, 0);
@@ -306,13 +312,13 @@ fn timer_against_sleeper(earlier: u64) {
     });
 }
 
-/// Nobody sleeps yet.
+/// No M sleeps yet.
 #[test]
 fn a_timer_finds_a_sleeper() {
     timer_against_sleeper(NEVER);
 }
 
-/// Somebody sleeps, or is about to, for a later one.
+/// An M sleeps, or is about to, for a later timer.
 #[test]
 fn an_earlier_timer_breaks_the_poll() {
     timer_against_sleeper(2);
@@ -330,7 +336,8 @@ fn without_fences_an_earlier_timer_is_overslept() {
     sys::sync::without_fences(|| timer_against_sleeper(2));
 }
 
-/// Two Ms go to sleep; one of them has started a timer that it has told nobody of. One of them sleeps for it.
+/// Two Ms go to sleep. One of them has started a timer and has told no other M of it. One of the
+/// two sleeps for it.
 #[test]
 fn an_unannounced_timer() {
     model(3, || {
@@ -348,7 +355,7 @@ fn an_unannounced_timer() {
     });
 }
 
-/// A goroutine; only its address counts.
+/// A goroutine; only its address matters.
 type G = u8;
 static GS: [G; 2] = [0; 2];
 
@@ -357,7 +364,7 @@ fn g(i: usize) -> *mut G {
 }
 
 impl World {
-    /// As [`new`](World::new), with a busy P's own queue in place of the one that is a number.
+    /// As [`new`](World::new), but with a busy P's own queue in place of the number.
     fn with_runq(idle: usize, spinning: usize) -> Arc<World> {
         let mut world = World::new(idle, spinning);
         Arc::get_mut(&mut world).expect("not shared yet").runq = Some(LocalQueue::new());
@@ -368,7 +375,7 @@ impl World {
         self.runq.as_ref().expect("a test about it")
     }
 
-    /// As `ready::ready`, by the P's owner.
+    /// As `ready::ready`, called by the P's owner.
     fn ready(&self, g: *mut G) {
         let must_wake = match self.runq().replace_next(g) {
             None => self.wake.must_wake_after_rmw(),
@@ -382,7 +389,7 @@ impl World {
         }
     }
 
-    /// As [`ready`](World::ready), with the fence of the swap alone.
+    /// As [`ready`](World::ready), with only the fence of the swap.
     fn ready_by_the_swap_alone(&self, g: *mut G) {
         let old = self.runq().replace_next(g);
         fence_after_rmw();
@@ -395,7 +402,7 @@ impl World {
         }
     }
 
-    /// A spinning M with a P: takes `next` and runs it (F1, F2, S3, S4), or gives up.
+    /// A spinning M with a P takes `next` and runs it (F1, F2, S3, S4), or gives up.
     fn steal_next(&self) {
         if let Some(g) = self.runq().peek_next()
             && self.runq().steal_next(g).is_some()
@@ -408,7 +415,8 @@ impl World {
     }
 }
 
-/// As [`submitter_against_giver_up`], where the work goes into `next`, and the swap is all that comes before the look.
+/// As [`submitter_against_giver_up`], but the work goes into `next`, and the swap is all that comes
+/// before the look.
 fn next_against_giver_up(spinning: bool) {
     model(3, move || {
         let world = World::with_runq(0, usize::from(spinning));
@@ -443,7 +451,8 @@ fn without_fences_the_last_spinner_is_relied_on_for_next() {
     sys::sync::without_fences(|| next_against_giver_up(true));
 }
 
-/// The owner readies one, takes it again, and readies another, while a thief takes what it sees and a third gives up.
+/// The owner readies a goroutine, takes it again, and readies another, while a thief takes what it
+/// sees and a third M gives up.
 #[test]
 fn next_is_filled_twice() {
     model(2, || {
@@ -461,7 +470,8 @@ fn next_is_filled_twice() {
     });
 }
 
-/// Who was in `next` goes to the ring, a thief takes who is there now, and a third gives up.
+/// The goroutine that was in `next` goes to the ring, a thief takes the one that is there now, and
+/// a third M gives up.
 fn kicked_out_of_next(ready: fn(&World, *mut G)) {
     model(3, move || {
         let world = World::with_runq(0, 1);

@@ -1,5 +1,6 @@
-//! Stopping the world (`sched/world/stop.rs`, over `sched/shared/m_pool.rs`, `sched/core/handover.rs`):
-//! the stopper gets every P, from the M that has it or the list it is in, and each goes on afterwards.
+//! Stopping the world (`sched/world/stop.rs`, over `sched/shared/m_pool.rs`,
+//! `sched/core/handover.rs`): the stopper gets every P, from the M that has it or the list that it
+//! is in, and each P goes on afterwards.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]
 
@@ -21,7 +22,7 @@ use m_pool::{MPool, NewThread};
 struct P;
 static P0: P = P;
 
-/// What one lock guards in the library.
+/// In the library one lock guards this.
 struct Synced {
     m_pool: MPool<&'static P, usize>,
     idle_ps: usize,
@@ -30,11 +31,12 @@ struct Synced {
 
 struct World {
     synced: Mutex<Synced>,
-    /// The stopper looks again: a P was released_ps, or (in the library: a while has passed) came to a list.
+    /// Wakes the stopper to look again: a P was released, or came to a list. (In the library the
+    /// stopper looks for the latter after a while.)
     look_again: Condvar,
     /// No P may be used: `p::USABLE` is 0. Changed under the lock, read without.
     over: AtomicBool,
-    /// Where the M number 0 sleeps.
+    /// Where M number 0 sleeps.
     bed: Handover<P>,
     /// What belongs to the P; loom reports two owners.
     used: UnsafeCell<usize>,
@@ -50,7 +52,7 @@ impl World {
             used: UnsafeCell::new(0),
         };
         {
-            // The M number 0 is born.
+            // M number 0 is made.
             let m_pool = &mut world.synced.lock().unwrap().m_pool;
             assert_eq!(m_pool.m_for(&P0, false), None);
             assert!(matches!(m_pool.begin_thread(10), NewThread::Needed));
@@ -60,7 +62,7 @@ impl World {
     }
 
     fn use_p(&self) {
-        // SAFETY: the caller owns the P; that nobody else does is what loom checks.
+        // SAFETY: the caller owns the P; loom checks that no other thread does.
         self.used.with_mut(|n| unsafe { *n += 1 });
     }
 
@@ -68,14 +70,15 @@ impl World {
         self.over.load(Acquire)
     }
 
-    /// As `procs::release_p`, while the world stops.
+    /// As `handoff::release_p`, while the world stops.
     fn release_p(&self) {
         self.use_p();
         self.synced.lock().unwrap().stopped_ps += 1;
         self.look_again.notify_one();
     }
 
-    /// As `syscall::hand_off`, of a P that others have a use for: it asks, and then has an M started.
+    /// As `handoff::hand_off`, for a P that others have a use for: looks whether it is over, and
+    /// then starts an M.
     fn hand_off(&self) {
         if self.is_over() {
             return self.release_p();
@@ -103,7 +106,7 @@ impl World {
         self.look_again.notify_one();
     }
 
-    /// As `threads::stop_m`, with a time-out that is over at once.
+    /// As `pool::stop_m`, with a time-out that is over at once.
     fn rest(&self) {
         let wanting = self.synced.lock().unwrap().m_pool.p_for(0);
         if wanting.is_some() {
@@ -120,7 +123,7 @@ impl World {
         }
     }
 
-    /// As `world::stop`.
+    /// As `stop::stop`.
     fn stop(&self) {
         {
             let _s = self.synced.lock().unwrap();
@@ -140,7 +143,7 @@ impl World {
         }
     }
 
-    /// As `world::start`, of a P with an empty queue.
+    /// As `stop::start`, for a P with an empty queue.
     fn start(&self) {
         let mut s = self.synced.lock().unwrap();
         self.over.store(false, Release);
@@ -154,7 +157,8 @@ fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()>
     thread::spawn(move || f(&world))
 }
 
-/// The P is handed from one M to another while the world is stopped, or wants an M that does not come.
+/// The P is handed from one M to another while the world is stopped, or wants an M that does not
+/// come.
 #[test]
 fn the_stopper_gets_the_p() {
     model(3, || {

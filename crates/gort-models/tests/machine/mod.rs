@@ -1,11 +1,13 @@
-//! The floors below channels and locks, for models: a waist and a raw lock over loom.
+//! The floors below channels and locks, for models: what `sched/mod.rs` offers, and a raw lock,
+//! both over loom.
 
 #[path = "../../../gort/src/sys/rng.rs"]
 pub(crate) mod rng;
 #[path = "../../../gort/src/sched/core/wait_word.rs"]
 mod waiter;
 
-/// `crate::sched` as the channels know it: the library's wait word, and threads of the model that sleep.
+/// `crate::sched` as the channels know it: the library's wait word, and threads of the model that
+/// sleep.
 pub(crate) mod sched {
     pub(crate) use super::waiter::{FIRST_TOKEN, TIMED_OUT};
     use super::waiter::{WaitWord, Won};
@@ -13,7 +15,7 @@ pub(crate) mod sched {
     use std::ptr::NonNull;
     use std::time::Instant;
 
-    /// Nobody is preempted here.
+    /// No goroutine is preempted here.
     pub(crate) fn checkpoint(_parks: bool) {}
 
     #[derive(Clone, Copy)]
@@ -50,7 +52,7 @@ pub(crate) mod sched {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(crate) struct WaiterRef(NonNull<Waiter>);
 
-    // SAFETY: all of a waiter is atomic or behind a mutex; how long it lives is what is modelled.
+    // SAFETY: all of a waiter is atomic or behind a mutex. How long it lives is what is modelled.
     unsafe impl Send for WaiterRef {}
 
     impl WaiterRef {
@@ -78,7 +80,7 @@ pub(crate) mod sched {
             }
         }
 
-        /// With a deadline, a timer races with whatever else ends the wait, at any time.
+        /// With a deadline, a timer races at any time with whatever else ends the wait.
         pub(crate) fn wait(self, _: WaitReason, deadline: Option<Instant>) -> usize {
             let timer = deadline.map(|_| {
                 loom::thread::spawn(move || {
@@ -182,16 +184,16 @@ pub(crate) mod sys {
         use std::ops::{Deref, DerefMut};
         use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-        /// The raw lock's face over a mutex of the model.
+        /// The raw lock's interface, over a mutex of the model.
         pub(crate) struct Lock<T> {
             rank: usize,
             mutex: Mutex<()>,
-            /// The guard of who holds the lock.
+            /// The guard of the lock's holder.
             held: UnsafeCell<Option<MutexGuard<'static, ()>>>,
             value: UnsafeCell<T>,
         }
 
-        // SAFETY: `held` and `value` are touched by the holder of the mutex only.
+        // SAFETY: only the holder of the mutex touches `held` and `value`.
         unsafe impl<T: Send> Sync for Lock<T> {}
         // SAFETY: no guard is left in a lock that is moved, and the T may be sent.
         unsafe impl<T: Send> Send for Lock<T> {}
@@ -208,7 +210,7 @@ pub(crate) mod sys {
                 }
             }
 
-            /// Nobody takes it: no stack is swapped out here.
+            /// Never taken: no stack is swapped out here.
             #[allow(dead_code, reason = "the channels use it")]
             pub(crate) fn erased(&self) -> *const () {
                 std::ptr::from_ref(self).cast()
@@ -220,7 +222,8 @@ pub(crate) mod sys {
 
             pub(crate) fn lock(&self) -> Guard<'_, T> {
                 let guard = self.mutex.lock().unwrap();
-                // SAFETY: the mutex outlives its guard, which is dropped by ours; and we hold it, so `held` is ours.
+                // SAFETY: the mutex outlives its guard, which is dropped by ours. We hold the
+                // mutex, so `held` is ours.
                 unsafe {
                     *self.held.get() =
                         Some(std::mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard));

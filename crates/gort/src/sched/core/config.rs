@@ -10,11 +10,11 @@ use std::time::Duration;
 
 /// A time slice of a P, see `policy/`. Go's `forcePreemptNS`.
 pub(crate) const SLICE: Duration = Duration::from_millis(10);
-/// Goroutines in a P's ring; Go's number.
+/// How many goroutines a P's ring has room for; Go's number.
 pub(crate) const RING: usize = 256;
-/// Warm stacks that a P keeps.
+/// How many warm stacks a P keeps.
 pub(crate) const WARM_SLOTS: usize = 64;
-/// Dead descriptors that a P keeps.
+/// How many dead descriptors a P keeps.
 pub(crate) const FREE_GS: usize = 64;
 /// How long an M beyond GOMAXPROCS + 1 sleeps before its thread ends.
 pub(crate) const IDLE_M: Duration = Duration::from_secs(4);
@@ -51,7 +51,7 @@ impl Config {
         }
     }
 
-    /// Whether the caller asked for anything in particular.
+    /// Whether the caller has set nothing.
     pub(crate) fn is_default(&self) -> bool {
         self.gomaxprocs.is_none()
             && self.stack_bytes.is_none()
@@ -62,7 +62,8 @@ impl Config {
             && self.swap_after.is_none()
     }
 
-    /// The number of Ps: what was set, else `GOMAXPROCS`, else what the machine and its limits allow.
+    /// The number of Ps: what was set; else `GOMAXPROCS`; else what the machine and its limits
+    /// allow.
     pub(crate) fn procs(&self) -> Result<usize, StartError> {
         match self.gomaxprocs {
             Some(n) if (1..=MAX_PROCS).contains(&n) => Ok(n),
@@ -73,12 +74,13 @@ impl Config {
         }
     }
 
-    /// As [`procs`](Config::procs) when nothing was set.
+    /// As [`procs`](Config::procs) where nothing was set.
     pub(crate) fn default_procs() -> usize {
         Config::env_procs().unwrap_or_else(|| Limits::now().procs())
     }
 
-    /// What the environment asks for. A `GOMAXPROCS` that is no positive number is ignored, as in Go.
+    /// What the environment asks for. A `GOMAXPROCS` that is no positive number is ignored, as in
+    /// Go.
     pub(crate) fn env_procs() -> Option<usize> {
         let asked: usize = std::env::var("GOMAXPROCS").ok()?.trim().parse().ok()?;
         (asked > 0).then(|| asked.min(MAX_PROCS))
@@ -89,8 +91,8 @@ impl Config {
         self.stack_bytes.or_else(|| env_bytes("GORT_STACK")).unwrap_or(slab::DEFAULT_STACK_BYTES)
     }
 
-    /// What becomes of the static TLS that libc keeps free. `GORT_DEBUG=tlssurplus=0` leaves it,
-    /// for tests.
+    /// What is done with the static TLS that libc keeps free. `GORT_DEBUG=tlssurplus=0` leaves it
+    /// unused, for tests.
     pub(crate) fn static_tls(&self, ended: extern "C" fn() -> !) -> Wanted {
         let reserve = self.static_tls_bytes.or_else(|| env_bytes("GORT_STATIC_TLS")).unwrap_or(0);
         let take = debug_knob("tlssurplus").is_none_or(|v| v != "0");
@@ -101,13 +103,13 @@ impl Config {
         self.thread_cap.or_else(|| env_number("GORT_THREAD_CAP")).unwrap_or(THREAD_CAP)
     }
 
-    /// How many goroutines may be inside `blocking` at once, if that was said; 0 is no limit.
+    /// How many goroutines may be inside `blocking` at once, if that was set; 0 is no limit.
     pub(crate) fn limit(&self) -> Option<usize> {
         self.blocking_limit.or_else(|| env_number("GORT_BLOCKING_LIMIT"))
     }
 
-    /// After how long a park a stack is swapped out. `GORT_SWAP` overrules a program that has
-    /// promised what that needs: a duration, or `off`.
+    /// How long a goroutine is parked before its stack is swapped out. `GORT_SWAP` (a duration, or
+    /// `off`) overrules a program that has promised what swapping needs.
     pub(crate) fn swap_after(&self) -> Option<Duration> {
         let read = |text: &str| if text == "off" { Some(None) } else { parse_duration(text).map(Some) };
         let not = "neither a duration nor off (examples: 500ms, 5s, off)";
@@ -128,14 +130,14 @@ impl Config {
 /// What bounds the CPU time of this process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limits {
-    /// CPUs that it may run on.
+    /// How many CPUs the process may run on.
     pub(crate) cpus: usize,
-    /// CPUs' worth of time that its control groups allow.
+    /// How much CPU time its control groups allow, in CPUs.
     pub(crate) cgroup: Option<f64>,
 }
 
 impl Limits {
-    /// Asks the system. `GORT_DEBUG=containermaxprocs=0` leaves control groups out.
+    /// Asks the system. `GORT_DEBUG=containermaxprocs=0` ignores control groups.
     pub(crate) fn now() -> Limits {
         let ignored = debug_knob("containermaxprocs").is_some_and(|v| v == "0");
         let cgroup = if ignored { None } else { cgroup::cpu_limit(Path::new("/")) };
@@ -149,7 +151,7 @@ impl Limits {
     }
 }
 
-/// What a variable of the environment says. What cannot be read is said and ignored.
+/// The value of a variable of the environment. A value that cannot be read is reported and ignored.
 fn env_parsed<T>(name: &str, parse: impl Fn(&str) -> Option<T>, not: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     let parsed = parse(text.trim());
@@ -163,7 +165,7 @@ fn env_number(name: &str) -> Option<usize> {
     env_parsed(name, |text| text.parse().ok(), "no number")
 }
 
-/// A number of bytes, with `K`, `M` or `G` behind it if wanted.
+/// A number of bytes, with `K`, `M` or `G` behind it or not.
 fn env_bytes(name: &str) -> Option<usize> {
     env_parsed(name, parse_bytes, "not a number of bytes (examples: 65536, 64K, 1M)")
 }

@@ -14,7 +14,7 @@ pub(crate) struct Fixed {
     pub(crate) blocks: Blocks,
     /// Where the pointer to the M is in a block, see `m.rs`.
     pub(crate) current_offset: isize,
-    /// The words of malloc that stay with the M.
+    /// malloc's words in a block, which stay with the M.
     pub(crate) malloc_words: Option<[isize; 2]>,
     /// The class of default slots.
     pub(crate) class: u8,
@@ -31,12 +31,12 @@ pub(crate) fn fixed() -> &'static Fixed {
     FIXED.get().expect("the runtime was started")
 }
 
-/// Settles it: once, by the start.
+/// Sets what [`fixed`] returns: once, by the start.
 pub(crate) fn settle(fixed: Fixed) {
     FIXED.set(fixed).unwrap_or_else(|_| unreachable!("settled once, by the start"));
 }
 
-/// How goroutines' thread-locals lie; `None` in shared mode, and before the start.
+/// How goroutines' thread-locals are laid out; `None` in shared mode, and before the start.
 pub(crate) fn layout() -> Option<&'static Layout> {
     FIXED.get()?.blocks.layout()
 }
@@ -50,7 +50,7 @@ pub(crate) fn require_started(what: &str) {
     }
 }
 
-/// The sentence for a call before the start.
+/// The message for a call before the start.
 #[cold]
 pub(crate) fn not_started(what: &str) -> String {
     format!(

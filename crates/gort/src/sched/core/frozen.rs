@@ -1,4 +1,5 @@
-//! No goroutine is resumed any more: for a report of a fatal error, which looks at their stacks.
+//! Freezing all goroutines: none is resumed any more. For the report of a fatal error, which looks
+//! at their stacks.
 
 use crate::sys::sync::{AtomicBool, Ordering::*};
 use std::time::Duration;
@@ -6,11 +7,12 @@ use std::time::Duration;
 /// The process is about to end, and the report of why looks at suspended stacks.
 static FROZEN: AtomicBool = AtomicBool::new(false);
 
-/// Keeps every suspended goroutine as it is, for good. Running ones go on to their next park.
+/// Keeps every suspended goroutine as it is, for good. Goroutines that run go on to their next
+/// park.
 pub(crate) fn freeze() {
     FROZEN.store(true, SeqCst);
-    // An M that has just looked at the word is about to resume a goroutine: this gives it time to be
-    // seen as running.
+    // An M may have looked at the word just now, and be about to resume a goroutine. This gives it
+    // time to be seen as running.
     std::thread::sleep(Duration::from_millis(2));
 }
 

@@ -5,19 +5,25 @@
 //!   Dead ──spawn──▶ Runnable ──execute──▶ Running ──exit──▶ Dead
 //!   Running ──yield──▶ Runnable
 //!   Running ──park──▶ Waiting ──ready──▶ Runnable
-//!   Running ──enter_blocking──▶ Blocked ──exit──▶ Runnable   (with a P at hand, straight to Running)
-//!   Running ──stopped──▶ Runnable                            (its M waits with it)
+//!   Running ──enter `blocking`──▶ Blocked ──exit──▶ Runnable   (with a P at hand: to Running)
+//!   Running ──stopped──▶ Runnable                              (its M waits with it)
 //! ```
-//! | state    | the stack belongs to     | on a run queue      | has a P      | moved on by                      |
-//! | -------- | ------------------------ | ------------------- | ------------ | -------------------------------- |
-//! | Runnable | nothing                  | yes, exactly one    | no           | the P that takes it              |
-//! | Runnable, its M waits (comes out of `blocking`, or was stopped: `preempt/`) | the G, on that M | yes, exactly one | no | the P that takes it, by that M |
-//! | Running  | the G                    | no                  | yes          | the G itself                     |
-//! | Blocked  | the G                    | no                  | may lose it  | the G; sysmon takes only the P   |
-//! | Waiting  | nothing (saved), or the swapper (`swap_word.rs`) | no: a wait queue   | no           | the one waker that wins its wait |
-//! | Dead     | nothing                  | no                  | no           | spawn                            |
+//! | state         | the stack belongs to | on a run queue   | has a P     | moved on by          |
+//! | ------------- | -------------------- | ---------------- | ----------- | -------------------- |
+//! | Runnable      | nothing              | yes, exactly one | no          | the P that takes it  |
+//! | Runnable, its | the G, on that M     | yes, exactly one | no          | the P that takes it, |
+//! | M waits       |                      |                  |             | by that M            |
+//! | Running       | the G                | no               | yes         | the G itself         |
+//! | Blocked       | the G                | no               | may lose it | the G; sysmon takes  |
+//! |               |                      |                  |             | only the P           |
+//! | Waiting       | nothing (saved), or  | no: a wait queue | no          | the one waker that   |
+//! |               | the swapper          |                  |             | wins its wait        |
+//! |               | (`swap_word.rs`)     |                  |             |                      |
+//! | Dead          | nothing              | no               | no          | spawn                |
 //!
-//! A goroutine that never ran has no stack: one is attached when it first runs.
+//! The M of a runnable goroutine waits with it if the goroutine comes out of `blocking`, or was
+//! stopped (`preempt/`). A goroutine that never ran has no stack: one is attached when it first
+//! runs.
 //!
 //! # Invariants
 //! 1. A G is on at most one run queue, and then it is Runnable; `link` belongs to that queue.
@@ -25,8 +31,8 @@
 //!    word, the run queues and the M's syscall word.
 //! 3. Descriptors are never freed and never move: an observer may read the atomic fields of any of
 //!    them at any time. The other fields belong to the table's owner.
-//! 4. `refs` counts the runtime (until the stack is put away) and the join handle. The one that takes
-//!    it to zero recycles the descriptor.
+//! 4. `refs` counts the runtime (until the stack is put away) and the join handle. The one that
+//!    takes it to zero recycles the descriptor.
 
 use super::fixed::fixed;
 use super::locals::Locals;
@@ -71,12 +77,12 @@ pub(crate) struct TaskVTable {
     pub(crate) drop_task: unsafe fn(&G),
 }
 
-/// Whose it is.
+/// What the goroutine was made for.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(crate) enum Kind {
     Users,
-    /// Made by the runtime for itself, not counted and not shown.
+    /// Made by the runtime for itself: not counted and not shown.
     System,
     /// As `System`, and its slot goes back to the system at its end.
     GivesUpSlot,
@@ -85,19 +91,20 @@ pub(crate) enum Kind {
 /// See [`G::charge`].
 const CHARGE_UNIT_NS: u64 = 1 << 23;
 
-/// Words of a descriptor that hold a small closure, then the nodes of waits, then the result.
+/// Words of a descriptor that hold first a small closure, then the nodes of waits, then the result.
 pub(crate) const STORAGE_WORDS: usize = 8;
 
-/// A goroutine. `waiter` comes first: a waiter's address is its goroutine's.
+/// A goroutine. `waiter` comes first: the address of a waiter is the address of its goroutine.
 #[repr(C, align(64))]
 pub(crate) struct G {
     pub(crate) waiter: Waiter,
     pub(crate) link: Cell<*mut G>,
-    /// The suspended stack, see `stack/switch.rs`; 0 before the first run. The owner's, but others may look, to warm a cache.
+    /// The suspended stack, see `stack/switch.rs`; 0 before the first run. It belongs to the owner,
+    /// but others may read it to warm a cache.
     pub(crate) sp: AtomicUsize,
-    /// The thread pointer of its block, 0 for none: as in `slot`, to look at.
+    /// The thread pointer of its block, 0 for none. A copy of what `slot` has, for others to read.
     pub(crate) tp: AtomicUsize,
-    /// Whether the stack is there, see `swap_word.rs`.
+    /// Whether the stack is in its slot, see `swap_word.rs`.
     pub(crate) swap: SwapWord,
     /// The M that must run this G, null for any.
     pub(crate) bound_m: AtomicPtr<M>,
@@ -105,59 +112,65 @@ pub(crate) struct G {
     state: AtomicU8,
     reason: AtomicU8,
     kind: AtomicU8,
-    /// When it next can run it is one of the expired, see `policy/`.
+    /// It joins the expired when it next becomes runnable, see `policy/`.
     expires: AtomicBool,
     pub(crate) refs: AtomicU8,
-    /// When it last began to wait as a slice ended, in units of [`CHARGE_UNIT_NS`]; its own.
+    /// When it last began to wait as a slice ended, in units of [`CHARGE_UNIT_NS`]. Only the
+    /// goroutine itself uses this.
     charged: Cell<u16>,
-    // A switch needs no more than what is up to here, in one line of the cache.
-    /// When it came to the scheduler's list that it is in, see `Shared::next_seq`; under the scheduler's lock.
+    // A switch needs only the fields up to here, which are in one cache line.
+    /// Its sequence number in the scheduler's list that it is in (`Shared::next_seq`): the lower
+    /// one came first. Under the scheduler's lock.
     pub(crate) seq: Cell<u64>,
-    /// `lock_os_thread` guards alive (and those that never come back).
+    /// How many `lock_os_thread` guards are alive (those that never come back included).
     pub(crate) thread_locks: AtomicU32,
-    /// `no_preempt` guards alive; changed by the goroutine itself.
+    /// How many `no_preempt` guards are alive. Only the goroutine itself changes this.
     pub(crate) no_preempt: AtomicU32,
-    /// `lend_stack` guards alive; the goroutine's own.
+    /// How many `lend_stack` guards are alive. Only the goroutine itself uses this.
     pub(crate) loans: Loans,
-    /// The tid in the goroutine's block while `lock_os_thread` has put the thread's own there.
+    /// The tid that belongs in the goroutine's block, while `lock_os_thread` has put the thread's
+    /// own there.
     pub(crate) own_tid: Cell<u32>,
     pub(crate) slot: UnsafeCell<Option<Slot>>,
     /// The join protocol's word, see `spawn/task.rs`.
     pub(crate) join: AtomicUsize,
-    /// The closure until the goroutine runs, its result when it has ended; in between the node of its wait (`WaiterRef::place_node`).
+    /// First the closure, until the goroutine runs; then the node of its wait
+    /// (`WaiterRef::place_node`); then its result.
     pub(crate) storage: UnsafeCell<[MaybeUninit<usize>; STORAGE_WORDS]>,
     pub(crate) vtable: Cell<Option<&'static TaskVTable>>,
     id: AtomicU64,
     parent: AtomicU64,
     since_ns: AtomicU64,
     created_at: AtomicPtr<Location<'static>>,
-    /// Read by observers under [`NAMES`].
+    /// Observers read it under [`NAMES`].
     name: UnsafeCell<Option<Box<str>>>,
-    /// `goroutine_local!` values; the goroutine's own, or its maker's.
+    /// The values of `goroutine_local!`, used by the goroutine itself or its maker.
     pub(crate) locals: UnsafeCell<Option<Box<Locals>>>,
 }
 
-/// Goroutines in a row.
+/// A list of runnable goroutines.
 pub(crate) type GList = List<Runnable>;
 
-/// A runnable goroutine, and the right to queue it or to run it: there is one of these at a time.
+/// A runnable goroutine, and the right to queue it or to run it. There is one of these at a time.
 #[must_use = "a runnable goroutine that is on no queue never runs"]
 pub(crate) struct Runnable(&'static G);
 
 impl Runnable {
-    /// To be looked at.
+    /// The descriptor, to look at.
     #[inline]
     pub(crate) fn g(&self) -> &'static G {
         self.0
     }
 
-    /// It is to run on the M that the caller is, which says so by [`begin_running`](G::begin_running).
+    /// The goroutine is to run on the caller's M, which says so by
+    /// [`begin_running`](G::begin_running).
     #[inline]
     pub(crate) fn claim(self) -> &'static G {
         self.0
     }
 
-    /// The M that it is bound to is given a P by the caller, and goes on with it.
+    /// The M that the goroutine is bound to. The caller gives it a P, and it goes on with the
+    /// goroutine.
     pub(crate) fn run_on_its_m(self) -> &'static M {
         // SAFETY: descriptors of Ms are never freed, and a bound goroutine has its M.
         unsafe { self.0.bound_m.load(Acquire).as_ref() }.expect("it is bound")
@@ -189,20 +202,20 @@ impl Linked for G {
 /// Held while a name is set, taken away, or read by an observer.
 static NAMES: Lock<()> = Lock::new(());
 
-// SAFETY: the atomic fields are for everybody; each other field belongs to the owner that the table names, and the
-// hand-over from owner to owner goes through a queue or word with Release and Acquire.
+// SAFETY: all threads may use the atomic fields. Each other field belongs to the owner that the
+// table names, and it goes from owner to owner through a queue or a word, with Release and Acquire.
 unsafe impl Sync for G {}
 
 impl G {
-    /// Whether the user has started it and it has not run yet. (So what begins at some time, as `after_func` does, is none.) A guess, for who does
-    /// not own it.
+    /// Whether the user has started it and it has not run yet. (What the runtime starts at some
+    /// time, as for `after_func`, is no newcomer.) A guess, unless the caller owns it.
     #[inline]
     pub(crate) fn is_newcomer(&self) -> bool {
         self.sp.load(Relaxed) == 0 && !self.is_system()
     }
 
     fn init(this: *mut G) {
-        // SAFETY: the place is zeroed memory of a chunk, not used by anybody yet.
+        // SAFETY: the place is zeroed memory of a chunk, and not in use yet.
         unsafe {
             this.write(G {
                 waiter: Waiter::of_goroutine(),
@@ -237,7 +250,7 @@ impl G {
         }
     }
 
-    /// Sets what a fresh goroutine needs. The caller owns the dead descriptor.
+    /// Sets the fields of a goroutine that is made. The caller owns the dead descriptor.
     pub(crate) fn begin(&self, id: u64, parent: u64, class: u8, at: &'static Location<'static>, refs: u8) {
         self.id.store(id, Relaxed);
         self.parent.store(parent, Relaxed);
@@ -265,7 +278,8 @@ impl G {
         self.parent.load(Relaxed)
     }
 
-    /// It begins to wait as a slice ends. The goroutine itself.
+    /// Called by the goroutine itself, which begins to wait as a slice ends: charges the slice to
+    /// it. If it was charged a short time before, too, it [expires](G::take_expires).
     pub(crate) fn charge(&self, now: u64) {
         let now = (now / CHARGE_UNIT_NS) as u16;
         let before = self.charged.replace(now);
@@ -273,7 +287,7 @@ impl G {
         self.expires.store(before != 0 && recently, Relaxed);
     }
 
-    /// Whether it is to be one of the expired now that it can run; asked once.
+    /// Whether it is to join the expired, now that it has become runnable. To be asked once.
     #[inline]
     pub(crate) fn take_expires(&self) -> bool {
         let expires = self.expires.load(Relaxed);
@@ -284,7 +298,7 @@ impl G {
     }
 
     pub(crate) fn created_at(&self) -> Option<&'static Location<'static>> {
-        // SAFETY: only references with that life are stored.
+        // SAFETY: only `'static` references are stored.
         unsafe { self.created_at.load(Relaxed).as_ref() }
     }
 
@@ -293,43 +307,45 @@ impl G {
         self.state.store(state as u8, Release);
     }
 
-    /// It is runnable: its wait was ended, it begins, yields, is preempted, or comes out of `blocking`
-    /// without a P.
+    /// It becomes runnable: its wait was ended, it was started, yields, is preempted, or comes out
+    /// of `blocking` without a P.
     ///
     /// # Safety
-    /// The caller owns it, as the table says, and is in no doubt: it is on no queue.
+    /// The caller owns it, as the table says, so it is on no queue.
     #[inline]
     pub(crate) unsafe fn become_runnable(&'static self) -> Runnable {
         self.set_state(State::Runnable);
         Runnable(self)
     }
 
-    /// It has left its stack, or is about to; its park is not committed yet. Its M, or its maker.
+    /// It has left its stack, or is about to; its park is not committed yet. Called by its M, or
+    /// its maker.
     #[inline]
     pub(crate) fn begin_waiting(&self) {
         self.set_state(State::Waiting);
     }
 
-    /// It enters `blocking`. The goroutine itself.
+    /// It enters `blocking`. Called by the goroutine itself.
     #[inline]
     pub(crate) fn begin_blocking(&self) {
         self.set_state(State::Blocked);
     }
 
-    /// It is about to be resumed. The M that has claimed it calls this before it looks at the stack, see
-    /// `swap_word.rs`.
+    /// It is about to be resumed. The M that has claimed it calls this before it looks at the
+    /// stack, see `swap_word.rs`.
     #[inline]
     pub(crate) fn begin_running(&self) {
         self.set_state(State::Running);
     }
 
-    /// It goes on, on the thread that it has kept: its M has a P again. The goroutine itself.
+    /// It goes on, on the thread that it has kept: its M has a P again. Called by the goroutine
+    /// itself.
     #[inline]
     pub(crate) fn go_on(&self) {
         self.set_state(State::Running);
     }
 
-    /// It has ended. Called where it is put away.
+    /// It has ended. Called where its descriptor is put away.
     #[inline]
     pub(crate) fn end(&self) {
         self.set_state(State::Dead);
@@ -345,7 +361,7 @@ impl G {
         }
     }
 
-    /// Notes why and since when the goroutine waits; before the park.
+    /// Notes why and since when the goroutine waits. Called before the park.
     #[inline]
     pub(crate) fn set_reason(&self, reason: WaitReason, since_ns: u64) {
         self.reason.store(reason as u8, Relaxed);
@@ -356,12 +372,12 @@ impl G {
         WaitReason::from_u8(self.reason.load(Relaxed))
     }
 
-    /// Made by the runtime for itself.
+    /// Whether the runtime made it for itself.
     pub(crate) fn is_system(&self) -> bool {
         self.kind.load(Relaxed) != Kind::Users as u8
     }
 
-    /// Its slot goes back to the system at its end.
+    /// Whether its slot goes back to the system at its end.
     pub(crate) fn gives_up_slot(&self) -> bool {
         self.kind.load(Relaxed) == Kind::GivesUpSlot as u8
     }
@@ -378,41 +394,41 @@ impl G {
         self.since_ns.load(Relaxed)
     }
 
-    /// Only for the goroutine itself, or its maker.
+    /// Sets the name. Only for the goroutine itself, or its maker.
     pub(crate) fn set_name(&self, name: Option<String>) {
         let old = {
             let _lock = NAMES.lock();
-            // SAFETY: under NAMES.
+            // SAFETY: we hold NAMES.
             std::mem::replace(unsafe { &mut *self.name.get() }, name.map(String::into_boxed_str))
         };
         drop(old);
     }
 
-    /// Whether there is a name. Only for the goroutine itself, or its maker.
+    /// Whether it has a name. Only for the goroutine itself, or its maker.
     #[inline]
     pub(crate) fn has_name(&self) -> bool {
-        // SAFETY: only the goroutine itself changes this, and it is the caller.
+        // SAFETY: only the goroutine itself changes the name, and it is the caller.
         unsafe { (*self.name.get()).is_some() }
     }
 
     /// The name, for observers.
     pub(crate) fn name(&self) -> Option<String> {
         let _lock = NAMES.lock();
-        // SAFETY: under NAMES.
+        // SAFETY: we hold NAMES.
         unsafe { (*self.name.get()).as_ref().map(|name| name.to_string()) }
     }
 
-    /// Calls `f` with the name, if there is one: for the handler of a fault.
+    /// Calls `f` with the name, if it has one. For the handler of a fault.
     pub(crate) fn with_name_in_handler(&self, f: impl FnOnce(&str)) {
         let Some(_lock) = NAMES.lock_in_handler() else { return };
-        // SAFETY: under NAMES.
+        // SAFETY: we hold NAMES.
         if let Some(name) = unsafe { (*self.name.get()).as_deref() } {
             f(name);
         }
     }
 }
 
-/// Asks for the lines of a descriptor that a switch touches; of null, for nothing.
+/// Prefetches the lines of a descriptor that a switch touches. `g` may be null.
 #[inline]
 pub(crate) fn prefetch_descriptor(g: *const G) {
     prefetch(g);
@@ -420,7 +436,7 @@ pub(crate) fn prefetch_descriptor(g: *const G) {
     prefetch(g.wrapping_byte_add(3 * LINE));
 }
 
-/// Asks for the top of a suspended stack, and for the thread-locals that a switch touches.
+/// Prefetches the top of a suspended stack, and the thread-locals that a switch touches.
 #[inline]
 pub(crate) fn prefetch_stack(g: &G) {
     let (sp, tp) = (g.sp.load(Relaxed), g.tp.load(Relaxed));
@@ -441,7 +457,8 @@ const LINE: usize = 64;
 /// Descriptors per chunk.
 const CHUNK: usize = 256;
 
-/// All descriptors: chunks that are never unmapped, so that any goroutine can be looked at at any time.
+/// All descriptors. They lie in chunks that are never unmapped, so that any goroutine can be looked
+/// at at any time.
 struct Heap {
     chunks: MapVec<usize>,
     /// Descriptors used in the newest chunk.
@@ -473,16 +490,17 @@ pub(crate) fn allocate(n: usize, to: &mut Vec<*mut G>) {
     }
 }
 
-/// Takes dead descriptors back.
+/// Takes dead descriptors back, for others to use.
 pub(crate) fn free(gs: impl Iterator<Item = *mut G>) {
     if is_child() {
-        return; // nobody makes goroutines any more
+        return; // no goroutines are made any more
     }
     let mut heap = HEAP.lock();
     gs.for_each(|g| heap.free.push(g as usize));
 }
 
-/// Calls `f` for every descriptor in use (a moment's view: goroutines come and go meanwhile). Allocates nothing.
+/// Calls `f` for every descriptor in use. A moment's view: goroutines come and go meanwhile.
+/// Allocates nothing.
 pub(crate) fn for_each(f: impl FnMut(&'static G)) {
     for_each_of(HEAP.lock(), f);
 }

@@ -6,19 +6,21 @@
 //!   (none) ─────────▶ Running (has a P) ─────────────────────▶ Idle (in the idle list, sleeps)
 //!                      │   ▲      ▲                             │    │ too long, too many
 //!          blocking    ▼   │      └────────── start_m ──────────┘    ▼
-//!                   Blocked (its P may be taken: sched/syscall)  ends
-//!                   Held (in the signal handler or a gort call, with a stopped goroutine: sched/preempt)
+//!                   Blocked (its P may be taken: sched/syscall)     ends
+//!                   Held (in the signal handler or a gort call, with a stopped goroutine:
+//!                         sched/preempt)
 //! ```
-//! An M runs on two kinds of stack: its thread's own, called g0, where the scheduler's loop lives, and those of
-//! goroutines. `g` is null on g0.
+//! An M runs on two kinds of stack: its thread's own, called g0, where the scheduler's loop lives,
+//! and those of goroutines. `g` is null on g0.
 //!
 //! # Invariants
-//! 1. Descriptors are never freed: whoever holds a pointer to an M may look at its atomic fields. A dead one is used
-//!    again by the next thread.
-//! 2. The `Cell` fields belong to the M's own thread, but for `spinning` of a sleeping M: whoever took it out
-//!    of the idle list (or was told to wake it) writes it before handing over a P (`handover.rs`).
-//! 3. `CURRENT` of the thread-locals in use points to the M: of the thread's own since its start, of a goroutine's block since
-//!    it was switched in.
+//! 1. Descriptors are never freed: code that holds a pointer to an M may look at its atomic fields.
+//!    The descriptor of an M that has ended is used again by the next thread.
+//! 2. The `Cell` fields belong to the M's own thread. The exception is `spinning` of an M that
+//!    sleeps: the thread that took the M out of the idle list (or was told to wake it) writes it
+//!    before it hands over a P (`handover.rs`).
+//! 3. `CURRENT` of the thread-locals in use points to the M: that of the thread's own since its
+//!    start, that of a goroutine's block since the goroutine was switched in.
 
 use super::fixed::{Fixed, fixed};
 use super::g::{G, Runnable};
@@ -31,14 +33,14 @@ use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*}
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
 
-/// What a goroutine wants as it leaves.
+/// What a goroutine that leaves wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Its wait is armed; commit the park, or go on if a waker was first.
+    /// Its wait is armed: commit the park, or let it go on if a waker was first.
     Park,
-    /// Put it behind the others.
+    /// It is to be queued behind the others.
     Yield,
-    /// It is done; put the stack away.
+    /// It has ended: put its stack away.
     Exit,
 }
 
@@ -53,28 +55,30 @@ pub(crate) struct M {
     pub(crate) g0_sp: Cell<usize>,
     /// The goroutine that is on this thread, null on g0.
     pub(crate) g: AtomicPtr<G>,
-    /// The P that this M holds, as long as it is not inside `blocking`.
+    /// The P that this M holds, while it is not inside `blocking`.
     pub(crate) p: Cell<Option<&'static P>>,
     pub(crate) spinning: Cell<bool>,
-    /// The goroutine that has just left, and what it wants, see `run/direct.rs`.
+    /// The goroutine that has just left, and (in `action`) what it wants, see `run/direct.rs`.
     pub(crate) left: Cell<Option<&'static G>>,
     pub(crate) action: Cell<Action>,
-    /// Taken from a queue by a goroutine that left, for g0.
+    /// A goroutine for g0 to run, which a goroutine that left has taken from a queue.
     pub(crate) found: Cell<Option<Runnable>>,
-    /// Inside `blocking`: the goroutine counts as an OS thread there.
+    /// The M is inside `blocking`: there its goroutine counts as an OS thread.
     pub(crate) in_blocking: AtomicBool,
-    /// The slice that is to be stopped, see `preempt/handler.rs`.
+    /// The run of a goroutine that is to be stopped (a P, and the number of the run on it), see
+    /// `preempt/handler.rs`.
     pub(crate) preempt: AtomicU64,
-    /// The slice that could not be stopped when this thread was asked, because it was not in user code.
+    /// The run that could not be stopped when this thread was asked, because the thread was not in
+    /// user code.
     pub(crate) declined: AtomicU64,
-    /// Who has the P while the M is inside `blocking`.
+    /// What has the P while the M is inside `blocking`.
     pub(crate) syscall: SyscallWord,
-    /// Where it sleeps.
+    /// Where the M sleeps.
     handover: Handover<P>,
     pub(crate) fixed: &'static Fixed,
 }
 
-// SAFETY: invariant 2 says who touches the cells; the rest is atomic.
+// SAFETY: invariant 2 says which thread may touch the cells; the rest is atomic.
 unsafe impl Sync for M {}
 
 impl PartialEq for M {
@@ -89,13 +93,13 @@ thread_local! {
 
 /// The M of this thread, on g0 and on goroutines alike; `None` on threads that are no Ms.
 ///
-/// Never inlined, and the read is volatile: in shared mode the caller may have changed its thread since it last
-/// asked, so neither the value nor the address of the thread-local may be kept.
+/// Never inlined, and the read is volatile. In shared mode the caller may be on another thread than
+/// when it last asked, so neither the value nor the address of the thread-local may be kept.
 #[inline(never)]
 pub(crate) fn current() -> Option<&'static M> {
     CURRENT.with(|c| {
-        // SAFETY: the cell is this thread's (or this block's) own; it is null or points to a descriptor, which lives for
-        // ever (invariants 1 and 3).
+        // SAFETY: the cell is this thread's (or this block's) own. It is null or points to a
+        // descriptor, which lives for ever (invariants 1 and 3).
         unsafe { c.as_ptr().read_volatile().as_ref() }
     })
 }
@@ -127,7 +131,7 @@ impl M {
         }
     }
 
-    /// Binds this descriptor to the calling thread, or (`None`) unbinds what is bound.
+    /// Binds this descriptor to the calling thread; `None` takes the binding away.
     pub(crate) fn bind(m: Option<&'static M>) {
         CURRENT.with(|c| c.set(m.map_or(null(), |m| m)));
     }
@@ -139,7 +143,7 @@ impl M {
         unsafe { self.g.load(Relaxed).as_ref() }
     }
 
-    /// Whether a goroutine that left has [found](M::found) one for g0. This thread only.
+    /// Whether a goroutine that left has [found](M::found) another one for g0. This thread only.
     #[inline]
     pub(crate) fn has_found(&self) -> bool {
         let found = self.found.take();
@@ -148,7 +152,8 @@ impl M {
         has
     }
 
-    /// Sleeps until somebody [gives](M::give) a P, which is this M's then; false if `deadline_ns` came first.
+    /// Sleeps until another thread [gives](M::give) this M a P, which then is its own. False if
+    /// `deadline_ns` came first.
     pub(crate) fn sleep(&'static self, deadline_ns: Option<u64>) -> bool {
         let given = self.handover.sleep(deadline_ns);
         if let Some(p) = given {
@@ -157,55 +162,61 @@ impl M {
         given.is_some()
     }
 
-    /// The process is about to end.
+    /// Sleeps until the process ends, which is about to.
     pub(crate) fn sleep_for_good(&self) -> ! {
         loop {
             std::thread::park();
         }
     }
 
-    /// Wakes this M, which sleeps or soon will, with `p`. The caller is who may: `handover.rs`, invariant 1.
+    /// Wakes this M, which sleeps or soon will, and gives it `p`. `handover.rs`, invariant 1, says
+    /// which caller may.
     pub(crate) fn give(&self, p: &'static P, spinning: bool) {
         p.m.store(std::ptr::from_ref(self).cast_mut(), Release);
         self.spinning.set(spinning);
         self.handover.give(p);
     }
 
-    /// `p`, which the caller owns, becomes this M's.
+    /// This M takes `p`, which the caller owns (Go's `wirep`).
     pub(crate) fn wire(&'static self, p: &'static P) {
         p.m.store(std::ptr::from_ref(self).cast_mut(), Release);
         self.p.set(Some(p));
     }
 
-    /// Resumes `g`; returns when a goroutine of this M, not always the same one, comes back to g0. On g0, pinned.
+    /// Resumes `g`. Returns when a goroutine of this M, not always the same one, comes back to g0.
+    /// On g0, pinned.
     ///
     /// # Safety
-    /// The caller owns `g`, which has a stack that was suspended (or prepared), and this is its M's g0.
+    /// The caller owns `g`, which has a stack that was suspended (or prepared). The caller is on
+    /// this M's g0.
     #[inline]
     pub(crate) unsafe fn resume(&self, g: &G) {
         // SAFETY: the caller's promise.
         unsafe { self.switch(self.fs.get(), self.g0_sp.as_ptr(), g) };
     }
 
-    /// Suspends `g`, which runs on this thread, and resumes `next`. Returns when `g` is resumed, perhaps on another M. Pinned.
+    /// Suspends `g`, which runs on this thread, and resumes `next`. Returns when `g` is resumed,
+    /// perhaps on another M. Pinned.
     ///
     /// # Safety
     /// The caller is `g` on this M, and owns `next`, which has a stack that was suspended.
     #[inline]
     pub(crate) unsafe fn switch_between(&self, g: &G, next: &G) {
-        // SAFETY: the caller's promise; `sp` is read by nobody before `next` has put `g` where `action` says.
+        // SAFETY: the caller's promise; `sp` is not read before `next` has put `g` where `action`
+        // says.
         unsafe { self.switch(block_of(g), g.sp.as_ptr(), next) };
     }
 
-    /// Suspends who runs here, on the block `from`, into `save`, and resumes `next`.
+    /// Suspends what runs here, on the block `from`, saves its stack pointer in `save`, and resumes
+    /// `next`.
     ///
     /// # Safety
     /// As [`resume`](M::resume) and [`switch_between`](M::switch_between).
     #[inline(always)]
     unsafe fn switch(&self, from: usize, save: *mut usize, next: &G) {
         let fixed = self.fixed;
-        // SAFETY: the caller owns `next`, so its slot is the caller's to read; a slot with a stack in use has its block, and
-        // nobody runs on that.
+        // SAFETY: the caller owns `next`, so it may read the slot of `next`. A slot with a stack in
+        // use has its block, and nothing runs on that.
         unsafe {
             if fixed.mode == FsMode::Shared {
                 return switch::switch(FsMode::Shared, save, next.sp.load(Relaxed), 0);
@@ -217,13 +228,15 @@ impl M {
         }
     }
 
-    /// Suspends `g`, which runs on this thread, and goes on with g0. Returns when it is resumed, perhaps on another M. Pinned.
+    /// Suspends `g`, which runs on this thread, and goes on with g0. Returns when `g` is resumed,
+    /// perhaps on another M. Pinned.
     ///
     /// # Safety
     /// The caller is `g` on this M.
     #[inline]
     pub(crate) unsafe fn switch_to_g0(&self, g: &G) {
-        // SAFETY: g0 was suspended by `resume`; `sp` is read by nobody before g0 has put `g` where `action` says.
+        // SAFETY: g0 was suspended by `resume`; `sp` is not read before g0 has put `g` where
+        // `action` says.
         unsafe {
             if self.fixed.mode != FsMode::Shared {
                 self.carry_malloc_words(block_of(g), self.fs.get());
@@ -232,10 +245,11 @@ impl M {
         }
     }
 
-    /// malloc's words stay with the M: from the block that is left to the one that comes.
+    /// Keeps malloc's words with the M: copies them from the block that it leaves to the one that
+    /// it goes to.
     ///
     /// # Safety
-    /// Both are blocks of thread-locals, and this thread's to use.
+    /// Both are blocks of thread-locals, and this thread may use them.
     #[inline(always)]
     unsafe fn carry_malloc_words(&self, from: usize, to: usize) {
         if let Some(words) = self.fixed.malloc_words {
@@ -263,10 +277,11 @@ pub(crate) fn at(tp: usize, off: isize) -> *mut u64 {
     tp.wrapping_add_signed(off) as *mut u64
 }
 
-/// Calls `f` on the thread's own thread-locals and the stack at hand: for signal handlers, which come at any moment, and
-/// for allocators. `f` must neither unwind nor park.
+/// Calls `f` on the stack at hand, but with the thread's own thread-locals: for signal handlers,
+/// which come at any moment, and for allocators. `f` must neither unwind nor park.
 pub(crate) fn on_own_block(f: &mut dyn FnMut()) {
-    /// A function of its own, so that no address of a thread-local is kept from one side of the write to the other.
+    /// A function of its own, so that no address of a thread-local is kept from one side of the
+    /// write to the other.
     #[inline(never)]
     fn call(f: &mut dyn FnMut()) {
         f();
@@ -276,7 +291,8 @@ pub(crate) fn on_own_block(f: &mut dyn FnMut()) {
     if own == here || own == 0 {
         return call(f);
     }
-    // SAFETY: `own` is this thread's block; `f` runs on it alone, and then the one of before is back.
+    // SAFETY: `own` is this thread's block. Only `f` runs on it, and then the block of before is
+    // back.
     unsafe {
         fs::write(own);
         call(f);

@@ -1,4 +1,5 @@
-//! G, M and P, and what they are made of: data, and the steps from one state to the next. Nothing here knows of what is above.
+//! G, M and P, and what they are made of: data, and the steps from one state to the next. Nothing
+//! here knows of the folders that use it.
 
 pub(crate) mod config;
 pub(crate) mod fixed;

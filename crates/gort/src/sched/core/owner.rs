@@ -7,8 +7,8 @@
 //!
 //! # The rule
 //! What a guard changes in a goroutine's descriptor, it changes back through [`Owner::goroutine`],
-//! which gives the descriptor to the owner alone. For everybody else the drop does nothing. It does
-//! not panic: destructors of thread-locals must not.
+//! which gives the descriptor to the owner alone. For all other callers the drop does nothing. It
+//! does not panic: destructors of thread-locals must not.
 
 use super::g::G;
 use super::m;

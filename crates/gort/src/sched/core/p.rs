@@ -1,17 +1,20 @@
-//! P: the right to run goroutines, with what is hot while doing so.
+//! P: the right to run goroutines, with what is hot while they run.
 //!
 //! # States
 //! ```text
-//!   Idle (in the idle list) ◀──▶ Running (an M holds it) ◀──▶ with an M inside `blocking` (may be taken: syscall/)
-//!      └────────────┬────────────────────┴──────────────────────────────────┘
+//!   Idle (in the idle list) ◀──▶ Running (an M holds it) ◀──▶ Syscall (its M is inside `blocking`;
+//!      │                            │                            │    it may be taken: syscall/)
+//!      └────────────┬───────────────┴────────────────────────────┘
 //!                   ▼
-//!                Surrendered ──▶ (the world was stopped) Idle, Running | (GOMAXPROCS went down) Dead
+//!                Released ──▶ (the world was stopped) Idle, Running | (GOMAXPROCS went down) Dead
 //! ```
 //!
 //! # Invariants
-//! 1. One party owns a P: the M that holds it; its word while it is inside `blocking`; the lists of Ps
-//!    that idle or want an M (under the scheduler's lock); or the collector of released_ps Ps
-//!    (`world/procs.rs`, `world/stop.rs`). The cells are the owner's.
+//! 1. One party owns a P, and the cells are the owner's. The owner is one of these:
+//!    - the M that holds it;
+//!    - the syscall word of its M, while that is inside `blocking`;
+//!    - the lists of Ps that idle or want an M (under the scheduler's lock);
+//!    - the collector of released Ps (`world/procs.rs`, `world/stop.rs`).
 //! 2. Ps are never freed: timers and thieves may look at one that is dead, and find it empty.
 
 use super::config::{FREE_GS, MAX_PROCS, RING, WARM_SLOTS};
@@ -29,7 +32,7 @@ use crate::sys::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, At
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::null_mut;
 
-/// Goroutine ids that a P takes at once.
+/// How many goroutine ids a P takes at once.
 const ID_BATCH: u64 = 16;
 
 /// A processor, in Go's sense.
@@ -45,24 +48,27 @@ pub(crate) struct P {
     slice_part: AtomicU8,
     /// The slice is over.
     pub(crate) preempt: AtomicBool,
-    /// Calls until the goroutine looks who else wants to run, see `preempt/`. Owner only.
+    /// How many more calls the goroutine makes until it looks whether others want to run, see
+    /// `preempt/`. Owner only.
     pub(crate) budget: Cell<u32>,
-    /// The sleeper in the poll may not know the earliest timer here yet, see `run/find.rs`. Owner only.
+    /// The sleeper in the poll may not know of the earliest timer here yet, see `run/find.rs`.
+    /// Owner only.
     pub(crate) unannounced: Cell<bool>,
-    /// What the slice is for and what runs in it. Owner only.
+    /// The state of the slice: what it is for, and what runs in it. Owner only.
     pub(crate) slice: Cell<SliceState>,
     /// What the slice was for when it began. Owner only.
     pub(crate) purpose: Cell<Class>,
     pub(crate) account: Cell<Account>,
-    /// Goroutines that yielded and were charged since the last slice for the readable. Owner only.
+    /// How many goroutines yielded and were charged since the last slice for the readable. Owner
+    /// only.
     pub(crate) charged_yielders: Cell<u8>,
     /// `stats.schedules` when the slice began. Owner only.
     slice_began_at: Cell<u64>,
-    /// The last goroutine was an urgent one. Owner only.
+    /// Whether the last goroutine was an urgent one. Owner only.
     pub(crate) took_urgent: Cell<bool>,
     /// When an expired goroutine was last stopped for urgent ones. Owner only.
     pub(crate) interrupted_ns: Cell<u64>,
-    /// When the timers here were looked at last, on the clock and in cycles. Owner only.
+    /// When the timers here were last looked at: on the clock, and (below) in cycles. Owner only.
     pub(crate) looked_ns: Cell<u64>,
     pub(crate) looked_cycles: Cell<u64>,
     pub(crate) stats: Stats,
@@ -73,7 +79,7 @@ pub(crate) struct P {
     last_id: Cell<u64>,
 }
 
-/// What a P counts; written by its owner, read by everybody.
+/// What a P counts. Its owner writes this, all threads read it.
 #[derive(Default)]
 pub(crate) struct Stats {
     pub(crate) created: Count,
@@ -97,18 +103,20 @@ impl Count {
     }
 }
 
-// SAFETY: invariant 1 says who touches the cells; the rest is atomic.
+// SAFETY: invariant 1 says which party may touch the cells; the rest is atomic.
 unsafe impl Sync for P {}
 
-/// Some more than there can be alive: the spares of `preempt/rescue.rs`, which never are.
+/// There is room for more than can be alive: the last ones are the spares of `preempt/rescue.rs`,
+/// which never are.
 static ALL: [AtomicPtr<P>; ALL_PS] = [const { AtomicPtr::new(null_mut()) }; ALL_PS];
-/// Numbers of Ps, those of the spares included.
+/// How many numbers of Ps there are, those of the spares included.
 pub(crate) const ALL_PS: usize = MAX_PROCS + SPARES;
 /// How many spares there are.
 pub(crate) const SPARES: usize = 8;
 /// GOMAXPROCS: `ALL[..PROCS]` are alive.
 static PROCS: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
-/// `ALL[..USABLE]` may be used: as many as are alive, or none while the world is stopped. Changed under the scheduler's lock.
+/// `ALL[..USABLE]` may be used: all that are alive, or none while the world is stopped. Changed
+/// under the scheduler's lock.
 static USABLE: Line<AtomicUsize> = Line::new(AtomicUsize::new(0));
 
 /// The Ps that are alive.
@@ -120,12 +128,12 @@ pub(crate) fn all() -> impl Iterator<Item = &'static P> {
     })
 }
 
-/// Every P that ever was, the spares last; for sums of what they counted.
+/// Every P that ever was, the spares last. For sums of what they counted.
 pub(crate) fn all_ever() -> impl Iterator<Item = &'static P> {
     ALL[..MAX_PROCS].iter().map_while(at).chain(spares())
 }
 
-/// The spares: always over, so that who has one gives it up at the next opportunity.
+/// The spares. They are always over, so an M that has one gives it up at the next opportunity.
 pub(crate) fn spares() -> impl Iterator<Item = &'static P> {
     ALL[MAX_PROCS..].iter().filter_map(at)
 }
@@ -148,7 +156,7 @@ pub(crate) fn procs() -> usize {
     PROCS.load(Acquire)
 }
 
-/// Makes sure that there are `n` Ps, alive or dead, and the spares.
+/// Makes the Ps that are missing of the first `n` (alive or dead), and the spares.
 pub(crate) fn make(n: usize) {
     for id in (0..n).chain(MAX_PROCS..ALL_PS) {
         if ALL[id].load(Relaxed).is_null() {
@@ -157,20 +165,21 @@ pub(crate) fn make(n: usize) {
     }
 }
 
-/// Sets GOMAXPROCS. The Ps exist; under the scheduler's lock, see `world/procs.rs`.
+/// Sets GOMAXPROCS. The Ps must exist. Under the scheduler's lock, see `world/procs.rs`.
 pub(crate) fn set_procs(n: usize) {
     PROCS.store(n, Release);
     USABLE.store(n, Release);
 }
 
-/// From here on no P may be used, or (`stopped` false) all that are alive. Under the scheduler's lock, see `world/stop.rs`.
+/// From here on no P may be used; with `stopped` false, all that are alive may. Under the
+/// scheduler's lock, see `world/stop.rs`.
 pub(crate) fn set_stopped(stopped: bool) {
     USABLE.store(if stopped { 0 } else { procs() }, Release);
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// An id for a goroutine that is made outside any P.
+/// An id for a goroutine that is made where there is no P.
 pub(crate) fn fresh_id() -> u64 {
     NEXT_ID.fetch_add(1, Relaxed)
 }
@@ -205,7 +214,8 @@ impl P {
         }
     }
 
-    /// Whether who has it is to give it up (`procs::release_p`): GOMAXPROCS went down, or the world stops.
+    /// Whether the M that has it is to give it up (`handoff::release_p`): GOMAXPROCS went down, the
+    /// world stops, or it is a spare.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.id as usize >= USABLE.load(Acquire)
@@ -216,7 +226,7 @@ impl P {
         self.id as usize >= MAX_PROCS
     }
 
-    /// A spare's own bit.
+    /// The spare's own bit in a word of all spares.
     pub(crate) fn spare_bit(&self) -> u32 {
         debug_assert!(self.is_spare());
         1 << (self.id as usize - MAX_PROCS)
@@ -247,7 +257,7 @@ impl P {
         self.stats.schedules.add(1);
     }
 
-    /// Turns in the slice so far. Owner only.
+    /// How many goroutines were run in the slice so far. Owner only.
     pub(crate) fn runs_in_slice(&self) -> u64 {
         self.stats.schedules.get() - self.slice_began_at.get()
     }
@@ -259,7 +269,7 @@ impl P {
         unsafe { (*self.rng.get()).below(n) }
     }
 
-    /// A fresh goroutine id. Owner only.
+    /// A new goroutine id. Owner only.
     #[inline]
     pub(crate) fn new_id(&self) -> u64 {
         if self.next_id.get() == self.last_id.get() {
@@ -299,11 +309,12 @@ impl P {
     pub(crate) fn take_slot(&self, class: u8) -> Option<Slot> {
         // SAFETY: the owner's (invariant 1).
         let warm = unsafe { &mut *self.warm.get() };
-        // Other sizes than the default are rare; they go through the slab's lists.
+        // Sizes other than the default are rare; they go through the slab's lists.
         if warm.last()?.class() == class { warm.pop() } else { None }
     }
 
-    /// As [`take_slot`](P::take_slot), but leaves one: with that a goroutine that ends makes room for the next (`run/direct.rs`).
+    /// As [`take_slot`](P::take_slot), but leaves one slot. With that one a goroutine that ends
+    /// makes room for the next (`run/direct.rs`).
     pub(crate) fn take_slot_but_one(&self, class: u8) -> Option<Slot> {
         // SAFETY: the owner's (invariant 1).
         let only = unsafe { (*self.warm.get()).len() } <= 1;
@@ -324,8 +335,9 @@ impl P {
         }
     }
 
-    /// The oldest of the ring. Where many goroutines take turns none of them is in the cache when its turn comes: so this asks for what
-    /// running the next one and the one after it touches first. Owner only.
+    /// Takes the oldest goroutine of the ring. Where many goroutines take turns, none of them is in
+    /// the cache when its turn comes; so this also prefetches what the next one and the one after
+    /// it touch first when they run. Owner only.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Runnable> {
         let popped = self.runq.pop()?;
@@ -338,7 +350,7 @@ impl P {
         Some(popped)
     }
 
-    /// Empties the ring. Owner only.
+    /// Empties the ring, and returns what was in it. Owner only.
     pub(crate) fn take_ring(&self) -> GList {
         let mut list = GList::new();
         while let Some(g) = self.runq.pop() {
@@ -347,7 +359,7 @@ impl P {
         list
     }
 
-    /// Gives everything that is cached here back. Owner only.
+    /// Gives back all that is cached here: warm slots and dead descriptors. Owner only.
     pub(crate) fn flush(&self) {
         // SAFETY: the owner's (invariant 1).
         let (warm, free) = unsafe { (&mut *self.warm.get(), &mut *self.free_gs.get()) };

@@ -62,7 +62,8 @@ impl WaitReason {
     /// The reason whose number is `n` (as stored in a descriptor).
     pub(crate) fn from_u8(n: u8) -> WaitReason {
         assert!(n <= WaitReason::AfterFunc as u8);
-        // SAFETY: the enum is `repr(u8)` with the numbers 0..=AfterFunc without a gap, and n is one of them.
+        // SAFETY: the enum is `repr(u8)` with the numbers 0..=AfterFunc without a gap, and `n` is
+        // one of them.
         unsafe { std::mem::transmute(n) }
     }
 }

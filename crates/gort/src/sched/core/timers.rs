@@ -1,23 +1,27 @@
-//! Timers: a 4-ary heap per P, entries pinned where their users keep them.
+//! Timers: a 4-ary heap per P. The nodes stay pinned where their users keep them.
 //!
 //! # Role
-//! [`TimerNode`] is what a wait with a deadline, a socket's deadline or an `after_func` owns; [`Timers`] is the
-//! heap of a P. `find` runs what is due, the netpoller sleeps no longer than the earliest.
+//! [`TimerNode`] is what a wait with a deadline, a socket's deadline or an `after_func` owns.
+//! [`Timers`] is the heap of a P. `find` runs what is due, and the netpoller sleeps no longer than
+//! until the earliest timer.
 //!
-//! A node lies on its waiter's stack or in its descriptor, which nobody has in the cache when the timer fires. So the heap moves entries of its own, which
-//! name a place in a table; the table knows where in the heap that is, and the node. Only who starts, stops or fires touches the node.
+//! A node lies on its waiter's stack or in its descriptor, which is in no cache when the timer
+//! fires. So the heap moves small entries of its own. An entry has the number of a place in a
+//! table. The place has the node, and the entry's index in the heap. Only code that starts, stops
+//! or fires a timer touches its node.
 //!
 //! # Invariants
-//! 1. `start` and `stop` of one node are serialised by its user; firing may race with both.
+//! 1. `start` and `stop` of one node are serialised by its user. Firing may race with both.
 //! 2. A node in a heap has `owner` set; its `place` belongs to that heap's lock.
-//! 3. `fire` runs under the heap's lock and only does atomic steps; what it wakes is made ready after the lock
-//!    is dropped. `owner` is cleared after `fire`, as the last access to the node.
-//! 4. So when `stop` has returned, nothing touches the node any more, and it may be freed: `stop` either sees
-//!    `owner` clear (the firing is over), or passes the lock under which a firing would happen.
+//! 3. `fire` runs under the heap's lock and does only atomic steps. What it wakes is made ready
+//!    after the lock is dropped. `owner` is cleared after `fire`, as the last access to the node.
+//! 4. So when `stop` has returned, nothing touches the node any more, and it may be freed. For
+//!    `stop` either sees `owner` clear (the firing is over), or passes the lock under which a
+//!    firing would happen.
 //!
 //! # Rejected
-//! Lazy deletion as Go does it (zombies): a node would outlive its user's frame. Eager deletion costs one lock of
-//! the owning heap, almost always our own P's and free.
+//! Lazy deletion as Go does it (zombies): a node would outlive its user's frame. Eager deletion
+//! costs one lock, that of the owning heap, which is almost always our own P's, and free.
 
 use super::waiter::Wake;
 use crate::sys::lock::{Guard, Lock};
@@ -29,10 +33,11 @@ use std::cell::Cell;
 /// `min_when_ns` of an empty heap.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// How many timers fire before the lock is given up in between.
+/// How many timers fire before the lock is dropped in between.
 const FIRE_BATCH: usize = 32;
 
-/// What a timer does when due: atomic steps only, no lock, no park. Called under the heap's lock.
+/// What a timer does when it is due: atomic steps only, no lock, no park. Called under the heap's
+/// lock.
 pub(crate) type Fire = unsafe fn(arg: *const (), seq: usize) -> Wake;
 
 /// One timer, owned and pinned by its user.
@@ -44,10 +49,11 @@ pub(crate) struct TimerNode {
     seq: Cell<usize>,
 }
 
-// SAFETY: `owner` is atomic; the cells are written by `start` before the node is published in a heap and read
-// under that heap's lock (invariants 1 and 2).
+// SAFETY: `owner` is atomic. The cells are written by `start` before the node is published in a
+// heap, and read under that heap's lock (invariants 1 and 2).
 unsafe impl Sync for TimerNode {}
-// SAFETY: see Sync; `arg` is only handed back to `fire`, whose provider says on `start` that any thread may.
+// SAFETY: see Sync. `arg` only goes back to `fire`, and the caller of `start` promises that `fire`
+// may be called on any thread.
 unsafe impl Send for TimerNode {}
 
 unsafe fn fire_nothing(_: *const (), _: usize) -> Wake {
@@ -65,12 +71,13 @@ impl TimerNode {
         }
     }
 
-    /// Starts the timer in `timers`: `fire(arg, seq)` is called once, at `when_ns` or soon after, on any thread.
-    /// Returns true if it became the earliest of its heap (then a sleeping poller must hear of it).
+    /// Starts the timer in `timers`: `fire(arg, seq)` is called once, at `when_ns` or soon after,
+    /// on any thread. Returns true if the timer became the earliest of its heap; then a poller that
+    /// sleeps must hear of it.
     ///
     /// # Safety
-    /// The node is not running, and it stays where it is, with `arg` valid for `fire` on any thread, until
-    /// `stop` has returned.
+    /// The node is not running. Until `stop` has returned it stays where it is, and `arg` is valid
+    /// for `fire` on any thread.
     pub(crate) unsafe fn start(
         &self,
         timers: &Timers,
@@ -91,8 +98,8 @@ impl TimerNode {
         earliest == when_ns
     }
 
-    /// Takes the timer out. True if that kept it from firing; false if it fired or was not running. After
-    /// this, the node is not touched by anybody else.
+    /// Takes the timer out. True if that kept it from firing; false if it has fired, or was not
+    /// running. After this, nothing but its user touches the node.
     pub(crate) fn stop(&self) -> bool {
         loop {
             let owner = self.owner.load(Acquire);
@@ -100,13 +107,13 @@ impl TimerNode {
                 return false;
             }
             if is_child() {
-                return true; // nobody fires it, nor looks at what is in the heap
+                return true; // no thread fires it, nor looks at what is in the heap
             }
             // SAFETY: heaps live as long as the process (Ps are never freed).
             let timers = unsafe { &*owner };
             let mut heap = timers.heap.lock();
             if self.owner.load(Relaxed) != owner {
-                continue; // fired or moved to another heap meanwhile
+                continue; // fired, or moved to another heap, meanwhile
             }
             heap.remove_place(self.place.get());
             timers.min_when_ns.store(heap.min_when_ns(), Release);
@@ -119,7 +126,8 @@ impl TimerNode {
 /// The timers of one P.
 pub(crate) struct Timers {
     heap: Lock<Heap>,
-    /// The earliest `when_ns`, [`NEVER`] if there is none; written under the lock, read without.
+    /// The earliest `when_ns`, or [`NEVER`] if there is no timer. Written under the lock, read
+    /// without.
     min_when_ns: AtomicU64,
 }
 
@@ -134,7 +142,7 @@ impl Timers {
         self.min_when_ns.load(Acquire)
     }
 
-    /// How many timers there are (takes the lock; for observers).
+    /// How many timers there are. Takes the lock; for observers.
     pub(crate) fn len(&self) -> usize {
         self.heap.lock().entries.len()
     }
@@ -146,7 +154,7 @@ impl Timers {
         }
     }
 
-    /// As [`run_due`](Self::run_due), but leaves it when somebody else has the lock.
+    /// As [`run_due`](Self::run_due), but gives up where another thread has the lock.
     pub(crate) fn try_run_due(&self, now_ns: u64, mut ready: impl FnMut(Wake)) {
         while self.next_ns() <= now_ns {
             let Some(heap) = self.heap.try_lock() else { return };
@@ -163,8 +171,8 @@ impl Timers {
             prefetch(nodes[n]);
             n += 1;
         }
-        // SAFETY: the nodes were in the heap, whose lock we have kept, so their users have not returned from `stop` (invariant 4)
-        // and keep them and `arg` valid.
+        // SAFETY: the nodes were in the heap, and we have kept its lock. So their users have not
+        // returned from `stop` (invariant 4), and keep the nodes and `arg` valid.
         unsafe {
             nodes[..n].iter().for_each(|&node| prefetch((*node).arg.get()));
             for (wake, &node) in wakes.iter_mut().zip(&nodes[..n]) {
@@ -180,14 +188,14 @@ impl Timers {
         }
     }
 
-    /// Moves every timer to `other` (a P goes away).
+    /// Moves every timer to `other`. For a P that goes away.
     pub(crate) fn move_all_to(&self, other: &Timers) {
         let mut from = self.heap.lock();
         let mut heap = std::mem::replace(&mut *from, Heap::new());
         self.min_when_ns.store(NEVER, Release);
         let mut to = other.heap.lock();
         while let Some(entry) = heap.entries.pop() {
-            // SAFETY: the node was in a heap whose lock is held, so it is alive.
+            // SAFETY: the node was in a heap, and we hold its lock; so it is alive.
             let node = unsafe { &*heap.places[entry.place as usize].node };
             node.owner.store(std::ptr::from_ref(other).cast_mut(), Release);
             to.push(entry.when_ns, node);
@@ -196,24 +204,25 @@ impl Timers {
     }
 }
 
-/// A timer in the heap: when, and its place in the table.
+/// A timer in the heap: when it is due, and its place in the table.
 #[derive(Clone, Copy)]
 struct Entry {
     when_ns: u64,
     place: u32,
 }
 
-/// A timer in the table: where in the heap it is, and its node. In an unused place: the next such place.
+/// A timer in the table: its entry's index in the heap, and its node. In an unused place, `index`
+/// is the next unused place.
 #[derive(Clone, Copy)]
 struct Place {
     index: u32,
     node: *const TimerNode,
 }
 
-/// No unused place.
+/// The end of the list of unused places.
 const NO_PLACE: u32 = u32::MAX;
 
-/// A 4-ary min-heap that knows each timer's place in it.
+/// A 4-ary min-heap, with a table that knows where in it each timer is.
 struct Heap {
     entries: MapVec<Entry>,
     places: MapVec<Place>,
@@ -257,7 +266,7 @@ impl Heap {
         self.remove(self.places[place as usize].index as usize);
     }
 
-    /// Takes entry `i` out and returns its node.
+    /// Takes entry `i` out, and returns its node.
     fn remove(&mut self, i: usize) -> *const TimerNode {
         let removed = self.entries[i];
         let last = self.entries.pop().expect("the heap holds entry i");
@@ -304,7 +313,7 @@ mod tests {
     use super::*;
     use crate::sys::rng::Rng;
 
-    /// Timers come out in order, whatever was stopped in between.
+    /// Timers come out in order, whichever were stopped in between.
     #[test]
     fn heap_is_ordered_under_random_removal() {
         let timers = Timers::new();
@@ -336,7 +345,7 @@ mod tests {
         assert_eq!(timers.next_ns(), NEVER);
     }
 
-    /// What is due fires, what is not stays.
+    /// The timers that are due fire, and the others stay.
     #[test]
     fn run_due_fires_only_what_is_due() {
         let timers = Timers::new();

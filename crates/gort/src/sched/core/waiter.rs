@@ -1,5 +1,5 @@
-//! What waits: a goroutine, by the waiter in its descriptor, or an OS thread. `wait/` has the waits of
-//! goroutines. That of an OS thread needs nothing of the scheduler, and is here.
+//! The waiter: a goroutine, by the waiter in its descriptor, or an OS thread. `wait/` has the waits
+//! of goroutines. The wait of an OS thread needs nothing of the scheduler, and is here.
 
 use super::g::{G, Runnable, STORAGE_WORDS};
 use super::m;
@@ -14,8 +14,9 @@ use std::ptr::NonNull;
 enum Kind {
     /// The goroutine in whose descriptor the waiter lies.
     Goroutine,
-    /// An OS thread that is no M running a goroutine. It sleeps on the word until its `ready` sets that to 1: seeing
-    /// the token would be too early, for who has won it still uses the waiter and its queue node (invariant 4).
+    /// An OS thread on which no goroutine runs, or whose goroutine is inside `blocking`. It sleeps
+    /// on the word until its `ready` sets that to 1. To wake up at the token would be too early:
+    /// the waker that has won still uses the waiter and its queue node (invariant 4).
     Thread(AtomicU32),
 }
 
@@ -31,28 +32,28 @@ impl Waiter {
         Waiter { word: WaitWord::new(), kind: Kind::Goroutine }
     }
 
-    /// The park's commit, by who comes next on the thread.
+    /// The park's commit, by the code that runs next on the thread.
     #[inline]
     pub(crate) fn commit_park(&self) -> bool {
         self.word.commit_park()
     }
 }
 
-/// What others may use of the stack of a goroutine that waits.
+/// What other goroutines and threads may use of the stack of a goroutine that waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lent {
     /// Nothing: what they know of lies in the descriptor.
     Nothing,
-    /// A place, under this lock alone, and after [`WaiterRef::fetch`].
+    /// A place in the stack, only under this lock, and after [`WaiterRef::fetch`].
     Under(*const Lock<()>),
 }
 
-/// A waiter as wait queues keep it. Valid as long as `wait_word.rs` invariant 3 says.
+/// A waiter as wait queues keep it. It is valid as long as `wait_word.rs`, invariant 3, says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WaiterRef(NonNull<Waiter>);
 
-// SAFETY: the word is atomic, `kind` does not change while a wait is on; how long the reference is valid is the
-// business of the queues (`core/wait_word.rs`, invariant 3), whatever the thread.
+// SAFETY: the word is atomic, and `kind` does not change while a wait is on. The queues answer for
+// how long the reference is valid, on whatever thread (`core/wait_word.rs`, invariant 3).
 unsafe impl Send for WaiterRef {}
 // SAFETY: as above.
 unsafe impl Sync for WaiterRef {}
@@ -62,10 +63,11 @@ thread_local! {
 }
 
 impl WaiterRef {
-    /// The caller's own waiter: the goroutine's, or the OS thread's where no goroutine runs (or one is inside `blocking`).
+    /// The caller's own waiter: the goroutine's; or the OS thread's, where no goroutine runs or the
+    /// one that does is inside `blocking`.
     ///
     /// # Panics
-    /// In a forked child, where nobody could end a wait. So call this before anything is enrolled.
+    /// In a forked child, where nothing could end a wait. So call this before anything is enrolled.
     #[inline]
     pub(crate) fn current() -> WaiterRef {
         if let Some(m) = m::current()
@@ -89,7 +91,7 @@ impl WaiterRef {
         self.0.cast()
     }
 
-    /// The way back.
+    /// The way back from [`to_ptr`](WaiterRef::to_ptr).
     ///
     /// # Safety
     /// `ptr` came from [`to_ptr`](WaiterRef::to_ptr).
@@ -98,11 +100,12 @@ impl WaiterRef {
     }
 
     fn get(&self) -> &Waiter {
-        // SAFETY: the holder of a WaiterRef answers for its life (`core/wait_word.rs`, invariant 3).
+        // SAFETY: the holder of a WaiterRef answers for its life (`core/wait_word.rs`, invariant
+        // 3).
         unsafe { self.0.as_ref() }
     }
 
-    /// Begins a wait; only the waiter itself, while it is in no queue.
+    /// Begins a wait. Only the waiter itself calls this, while it is in no queue.
     #[inline]
     pub(crate) fn arm(self) {
         self.get().word.arm();
@@ -114,8 +117,9 @@ impl WaiterRef {
         self.get().word.selected()
     }
 
-    /// Ends the wait with `token` (at least `FIRST_TOKEN`). `None`: somebody else has ended it. The returned
-    /// [`Wake`] must be made [`ready`](Wake::ready), best after the queue's lock is dropped.
+    /// Ends the wait with `token` (at least `FIRST_TOKEN`). `None`: another waker has ended it. The
+    /// returned [`Wake`] must be made [`ready`](Wake::ready), best after the queue's lock is
+    /// dropped.
     #[inline]
     pub(crate) fn try_select(self, token: usize) -> Option<Wake> {
         match self.get().word.try_select(token)? {
@@ -124,7 +128,8 @@ impl WaiterRef {
         }
     }
 
-    /// Whether this is an OS thread's: then no M comes through the scheduler because it waits.
+    /// Whether this is an OS thread's waiter. The wait of an OS thread brings no M through the
+    /// scheduler.
     pub(crate) fn is_thread(self) -> bool {
         matches!(self.get().kind, Kind::Thread(_))
     }
@@ -132,18 +137,21 @@ impl WaiterRef {
     /// The goroutine whose waiter this is.
     pub(crate) fn goroutine(self) -> Option<&'static G> {
         match self.get().kind {
-            // SAFETY: a waiter of this kind is the first field of a G (`repr(C)`), and those are never freed.
+            // SAFETY: a waiter of this kind is the first field of a G (`repr(C)`), and descriptors
+            // are never freed.
             Kind::Goroutine => Some(unsafe { self.0.cast::<G>().as_ref() }),
             Kind::Thread(_) => None,
         }
     }
 
-    /// Puts the node of a wait where it stays if the stack is swapped out: into the goroutine's descriptor, where the storage is empty
-    /// while the goroutine runs. An OS thread's goes `here`.
+    /// Puts the node of a wait where it stays if the stack is swapped out: into the goroutine's
+    /// descriptor, whose storage is empty while the goroutine runs. The node of an OS thread goes
+    /// `here`.
     ///
     /// # Safety
-    /// The caller is the waiter, has no other node placed that somebody may still touch, and keeps this one from others when it
-    /// returns.
+    /// - The caller is the waiter.
+    /// - It has placed no other node that others may still touch.
+    /// - It takes this node back from others before it returns.
     #[inline]
     pub(crate) unsafe fn place_node<N>(self, here: &mut MaybeUninit<N>, node: N) -> &N {
         const {
@@ -151,7 +159,8 @@ impl WaiterRef {
             assert!(align_of::<N>() <= align_of::<usize>() && !std::mem::needs_drop::<N>());
         }
         match self.goroutine() {
-            // SAFETY: it has room, and is the running goroutine's, which is the caller.
+            // SAFETY: the storage has room, and belongs to the running goroutine, which is the
+            // caller.
             Some(g) => unsafe {
                 let place = g.storage.get().cast::<N>();
                 place.write(node);
@@ -161,7 +170,7 @@ impl WaiterRef {
         }
     }
 
-    /// The flag on which an OS thread sleeps that has this waiter; none for a goroutine.
+    /// The flag on which the OS thread with this waiter sleeps; `None` for a goroutine.
     pub(crate) fn thread_flag(&self) -> Option<&AtomicU32> {
         match &self.get().kind {
             Kind::Goroutine => None,
@@ -169,7 +178,8 @@ impl WaiterRef {
         }
     }
 
-    /// The OS thread sleeps until somebody has selected it and set `ready`, or `deadline_ns` has passed.
+    /// The OS thread sleeps until a waker has selected it and set `ready`, or `deadline_ns` has
+    /// passed.
     pub(crate) fn wait_thread(self, ready: &AtomicU32, mut deadline_ns: Option<u64>) -> usize {
         let word = &self.get().word;
         ready.store(0, Relaxed);
@@ -177,7 +187,7 @@ impl WaiterRef {
             while ready.load(Acquire) == 0 {
                 if deadline_ns.is_some_and(|d| clock::now_ns() >= d) {
                     if word.try_select(TIMED_OUT).is_some() {
-                        break; // nobody owes us a `ready`
+                        break; // no waker owes us a `ready`
                     }
                     deadline_ns = None;
                 }
@@ -202,7 +212,8 @@ impl Wake {
         self.0.is_none()
     }
 
-    /// The goroutine, runnable from here on; the caller queues it. An OS thread is made ready here.
+    /// The goroutine, runnable from here on, for the caller to queue. An OS thread is made ready
+    /// here.
     pub(crate) fn into_goroutine(self) -> Option<Runnable> {
         let waiter = self.0?;
         match &waiter.get().kind {

@@ -1,12 +1,16 @@
-//! What becomes of a P that its M cannot go on with, or that nobody uses.
+//! What becomes of a P that its M cannot go on with, or that is not in use.
 //!
-//! | a P that                                   | goes                                                    |
-//! | ------------------------------------------ | ------------------------------------------------------- |
-//! | has work, or would be the only one to look for some | to an M: one that idles, or a new one ([`hand_off`]) |
-//! | has none                                   | to the idle list ([`hand_off`])                          |
-//! | is over: GOMAXPROCS went down, the world stops, it was a spare | to whoever collects it ([`release_p`]) |
-//! | wants an M, and none is to be had          | to a goroutine that was preempted, which has its thread ([`resume_preempted_on_unused`]) |
-//! | idles, or wants an M, as an M comes out of `blocking` without one | to that M ([`take_unused_p`])     |
+//! | a P that                                   | goes to                                       |
+//! | ------------------------------------------ | --------------------------------------------- |
+//! | has work, or would be the only one to look | an M: one that idles, or a new one            |
+//! | for some                                   | ([`hand_off`])                                |
+//! | has none                                   | the idle list ([`hand_off`])                  |
+//! | is over: GOMAXPROCS went down, the world   | its collector ([`release_p`])                 |
+//! | stops, it was a spare                      |                                               |
+//! | wants an M, where none is to be had        | a goroutine that was preempted, which has its |
+//! |                                            | thread ([`resume_preempted_on_unused`])       |
+//! | idles, or wants an M, as an M comes out of | that M ([`take_unused_p`])                    |
+//! | `blocking` without one                     |                                               |
 
 use crate::sched::core::g::{GList, Runnable};
 use crate::sched::core::m::M;
@@ -20,7 +24,7 @@ use crate::sched::trace::{self, EventKind::*};
 use crate::sys::sync::{AtomicU32, Ordering::*};
 use crate::sys::{clock, futex};
 
-/// Counts Ps that were released_ps; who waits for them sleeps on it.
+/// Counts the Ps that were released. Code that waits for them sleeps on it.
 pub(crate) static RELEASED: AtomicU32 = AtomicU32::new(0);
 
 /// Finds a use for a P whose M cannot go on with it, or puts it into the idle list.
@@ -63,8 +67,8 @@ fn give_to_m(p: &'static P, spinning: bool) {
     pool::start_m(p, spinning);
 }
 
-/// Gives a P that wants an M, or idles, to the goroutine that was stopped first, which has one. False: there is no such pair. Allocates
-/// nothing.
+/// Gives a P that wants an M, or idles, to the goroutine that was stopped first, which has an M.
+/// False: there is no such pair. Allocates nothing.
 pub(crate) fn resume_preempted_on_unused() -> bool {
     let (g, (p, spinning)) = {
         let mut s = shared::lock();
@@ -77,21 +81,22 @@ pub(crate) fn resume_preempted_on_unused() -> bool {
     };
     resume_preempted(g, p);
     if spinning {
-        // It does not look for work after all; somebody else may have to.
+        // The M does not look for work after all; another one may have to.
         WAKE.end_spinning();
         ready::tell_of_work();
     }
     true
 }
 
-/// Lets a goroutine that was stopped, and that the caller took out of the list, go on with `p`.
+/// Lets `g` go on with `p`. It was stopped, and the caller has taken it out of the list.
 pub(crate) fn resume_preempted(g: Runnable, p: &'static P) {
     p.begin_run();
     p.slice.set(SliceState { running: Class::Expired, ..p.slice.get() });
     g.run_on_its_m().give(p, false);
 }
 
-/// Gives `m` a P that nobody uses, if there is one. On the thread of `m`, outside the scheduler.
+/// Gives `m` a P that idles or wants an M, if there is one. On the thread of `m`, outside the
+/// scheduler.
 pub(crate) fn take_unused_p(m: &'static M) -> bool {
     let found = {
         let mut s = shared::lock();
@@ -106,8 +111,9 @@ pub(crate) fn take_unused_p(m: &'static M) -> bool {
     true
 }
 
-/// Calls `f` with a spare P that nobody has, if there is one and the world goes on. Unless `f` uses it (`Some`) it is put back; else it
-/// is in use until it is released_ps. Allocates nothing.
+/// Calls `f` with a spare P that is not in use, if there is one and the world goes on. If `f`
+/// returns `None`, the spare is put back; else it is in use until it is released. Allocates
+/// nothing.
 pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
     let spare = {
         let mut s = shared::lock();
@@ -124,19 +130,19 @@ pub(crate) fn with_spare(f: impl FnOnce(&'static P) -> Option<()>) {
     }
 }
 
-/// Lets go of a P that is over, whose owner the caller is, for good. Allocates nothing.
+/// Gives up a P that is over, for good. Its owner is the caller. Allocates nothing.
 pub(crate) fn release_p(p: &'static P) {
     p.m.store(std::ptr::null_mut(), Release);
     p.unannounced.set(false);
     let stops = !p.is_spare() && (p.id as usize) < p::procs();
-    // While the world stands still its queue stays where it is.
+    // While the world is stopped, its queue stays where it is.
     let mut queue = if stops { GList::new() } else { take_queue(p) };
     let submitted = {
         let mut s = shared::lock();
         if stops {
             s.stopped_ps += 1;
         } else if p.is_spare() {
-            // Others look after its timers.
+            // Other Ps look after its timers.
             s.spares_in_use &= !p.spare_bit();
         } else {
             s.released_ps.push(p);

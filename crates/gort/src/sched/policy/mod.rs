@@ -1,83 +1,97 @@
 //! Which goroutine a P runs next, and for how long: the rule, in one place, without threads.
 //!
 //! # Words
-//! - A *slice* is 10 ms of a P's time, whatever runs in it; a quarter more or less by chance, so
-//!   that nothing keeps step with it. Sysmon marks its end. Hand-overs, yields and parks do not
-//!   begin a new one.
+//! - A *slice* is 10 ms of a P's time, whatever runs in it. It is up to a quarter longer or
+//!   shorter, by chance, so that nothing keeps step with it. Sysmon marks its end. Hand-overs,
+//!   yields and parks do not begin a new one.
 //! - A goroutine is *expired* when it was running as a slice ended: it goes to the back of one
-//!   queue that all Ps share. All others that can run are *active*.
+//!   queue that all Ps share. All other runnable goroutines are *active*.
 //! - A *party* is what shares are counted by: a goroutine, or several that only hand over to each
-//!   other (then only one of them can run at a time, and it inherits the slice through `next`).
-//! - A *newcomer* is a goroutine that has never run. There is *overload* while [`OVERLOAD`] goroutines
-//!   or more are stopped with their threads.
+//!   other. (Of those only one can run at a time, and it inherits the slice through `next`.)
+//! - A *newcomer* is a goroutine that has never run.
+//! - There is *overload* while [`OVERLOAD`] goroutines or more are stopped with their threads.
 //!
 //! # The rule
-//! | when                                  | what happens                                       |
-//! | ------------------------------------- | -------------------------------------------------- |
-//! | a slice ends                          | the goroutine that runs is expired, and the one in `next` goes behind the ring; if it has just parked, its successor in `next` is expired, or (1) if there is none. The [`Account`] says which come first in the next slice: the active or the expired |
-//! | a goroutine parks, ends or yields     | the P [picks](pick) another one; one that yields goes behind the ring; an expired one that has its own slice [goes on](after_yield) |
-//! | I/O or time has readied a goroutine   | it is picked next (*urgent*); one that has computed for 1 ms is stopped for it, and goes to the front of the expired, since the slice is not over |
-//! | a goroutine calls gort in a loop, and others want to run | it gives way: behind the ring, or, where it must stay on its thread, to the back of the expired |
-//! | there is overload | newcomers get slices of their own, ever more rarely: [`one_in`] |
+//! | when                      | what happens                                                     |
+//! | ------------------------- | ---------------------------------------------------------------- |
+//! | a slice ends              | The goroutine that runs is expired, and the one in `next` goes   |
+//! |                           | behind the ring. If the goroutine has just parked, its successor |
+//! |                           | in `next` is expired; if there is none, see (1). The [`Account`] |
+//! |                           | says which come first in the next slice, the active or the       |
+//! |                           | expired.                                                         |
+//! | a goroutine parks, ends,  | The P [picks](pick) another one. One that yields goes behind     |
+//! | or yields                 | the ring; an expired one that has its own slice                  |
+//! |                           | [goes on](after_yield).                                          |
+//! | I/O or time has readied a | It is picked next (*urgent*). A goroutine that has computed for  |
+//! | goroutine                 | 1 ms is stopped for it, and goes to the front of the expired,    |
+//! |                           | since the slice is not over.                                     |
+//! | a goroutine calls gort in | It gives way: it goes behind the ring, or, where it must stay on |
+//! | a loop, and others want   | its thread, to the back of the expired.                          |
+//! | to run                    |                                                                  |
+//! | there is overload         | Newcomers get slices of their own, ever more rarely: [`one_in`]. |
 //!
-//! 1. The one that parked is charged itself. If that was so less than [80 ms](CHARGED_TWICE_NS) ago,
-//!    too, it is expired when its wait ends.
+//! (1) The goroutine that parked is charged. If less than [80 ms](CHARGED_TWICE_NS) before it was
+//! charged, too, it is expired when its wait ends.
 //!
-//! # Why nobody starves, and each party gets half of its fair share or more
-//! A slice is charged to the party that runs as it ends, so by chance in proportion to what each
-//! has used: no clock is read in between. Let `a` parties be active on a P and `e` be its part of
-//! the expired.
+//! # Why no goroutine starves, and each party gets half of its fair share or more
+//! A slice is charged to the party that runs as it ends. So each party is charged by chance, in
+//! proportion to what it has used; no clock is read in between. Let `a` parties be active on a P,
+//! and let `e` be its part of the expired.
 //!
 //! 1. *Active and expired.* The account gives the expired `3 e / (4 a + 3 e)` of the slices, but at
-//!    least 1/16 and at most 3/4. So each active party gets its fair share of `1 / (a + e)` or
-//!    more (at the lower bound 15/16 of it), and each expired one 3/4 of it or more. The active
+//!    least 1/16 and at most 3/4. So each active party gets its fair share of `1 / (a + e)` or more
+//!    (at the lower bound 15/16 of it), and each expired one gets 3/4 of it or more. The active
 //!    have the better part, as they are charged by chance and the expired are not.
 //! 2. *Among the expired.* They take turns of one slice each, in order.
-//! 3. *Among the active.* One that takes more than the others is more often the one that runs as a
-//!    slice ends; then it is expired, until the others have been, or have had their slices.
-//!    In each slice for the active the ring moves on by one or more, as `next` does not
-//!    survive the slice's end.
-//! 4. *Over any second.* A round of all parties must fit in: where there are so many that it
-//!    would take more than 0.2 s, [slices are shorter](slice_ns), down to 1 ms.
-//! 5. *Several Ps.* The queue of the expired is one for all; an active goroutine that a long ring
+//! 3. *Among the active.* A party that takes more than the others is more often the one that runs
+//!    as a slice ends. Then it is expired, until the others have been, or have had their slices. In
+//!    each slice for the active the ring moves on by one or more, as `next` does not survive the
+//!    slice's end.
+//! 4. *Over any second.* A round of all parties must fit in. Where there are so many that it would
+//!    take more than 0.2 s, [slices are shorter](slice_ns), down to 1 ms.
+//! 5. *Several Ps.* All Ps share the queue of the expired. An active goroutine that a long ring
 //!    delays is expired at some time, and goes on where there is room.
 //!
-//! What is urgent takes from the account of the active: beside an expired one that has its slice,
-//! urgent ones run once each and it goes on; so they are served at once but cannot take all.
+//! The urgent take from the account of the active. Beside an expired goroutine that has its slice,
+//! each of the urgent runs once, and the expired one goes on. So they are served at once, but
+//! cannot take all.
 //!
 //! `crates/gort-models/tests/shares.rs` runs this very file over thousands of mixtures and checks
 //! the shares.
 //!
 //! # Rejected
 //! - Virtual run times, as Linux has: the time-stamp counter takes 9.5 ns here, a yield 26 ns.
-//! - A slice for each goroutine that is not handed over to, as Go has: a chain has 10 ms, one that
-//!   yields some 100 ns, a goroutine of the global queue 10 ms each 61 schedules.
+//! - A slice for each goroutine that is not handed over to, as Go has. Then a chain has 10 ms, a
+//!   goroutine that yields has some 100 ns, and a goroutine of the global queue has 10 ms each 61
+//!   schedules.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-/// From so many goroutines on that were stopped with their threads, newcomers are let in slowly.
+/// From this many goroutines on that were stopped with their threads there is overload: newcomers
+/// are let in slowly.
 pub(crate) const OVERLOAD: usize = 256;
-/// A goroutine that computes gives way to urgent ones after this long.
+/// A goroutine that has computed for this long gives way to urgent ones.
 pub(crate) const IO_SLICE: Duration = Duration::from_millis(1);
-/// So long an expired one waits for urgent ones at a time, before it goes on with its slice.
+/// How long an expired goroutine waits for urgent ones at a time, before it goes on with its slice.
 pub(crate) const URGENT_NS: u64 = 200_000;
-/// So long it goes on at least before the next time.
+/// How long it goes on at least before it waits for them again.
 const INTERRUPT_EVERY_NS: u64 = 2_000_000;
 
-/// Whether a goroutine is to be stopped for urgent ones, `since_ns` after the last time on its P.
+/// Whether a goroutine is to be stopped for urgent ones, `since_ns` after this last happened on its
+/// P.
 pub(crate) fn may_interrupt(slice: SliceState, since_ns: u64) -> bool {
     !slice.is_of_expired() || since_ns >= INTERRUPT_EVERY_NS
 }
 
-/// Every so many schedules a P looks at the netpoller and the global queue. Go's number: a prime.
+/// After this many schedules a P looks at the netpoller and the global queue. Go's number: a prime.
 pub(crate) const LOOK_EVERY: u32 = 61;
 
-/// Calls between two looks whether others want to run: long enough that a hand-off (some 10 µs) is
-/// a small part.
+/// How many calls there are between two looks whether others want to run. So many that a hand-off
+/// (some 10 µs) is a small part.
 pub(crate) const BUDGET: u32 = 1024;
 
-/// A round of all parties of a P is to take no longer.
+/// How long a round of all parties of a P may take.
 const ROUND_NS: u64 = 200_000_000;
 
 /// What a slice is for, and what a goroutine was when it was picked.
@@ -85,13 +99,13 @@ const ROUND_NS: u64 = 200_000_000;
 pub(crate) enum Class {
     Active,
     Expired,
-    /// Those that have never run, under overload.
+    /// Goroutines that have never run, under overload.
     Newcomers,
-    /// Those for which the kernel has something.
+    /// Goroutines for which the kernel has something.
     Readable,
 }
 
-/// What a slice is for now, and what the goroutine is that runs in it.
+/// What a slice is for now, and what the goroutine that runs in it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SliceState {
     pub(crate) first: Class,
@@ -99,16 +113,16 @@ pub(crate) struct SliceState {
 }
 
 impl SliceState {
-    /// The usual one: an active goroutine runs, and others of that kind come next.
+    /// The usual state: an active goroutine runs, and others of that kind come next.
     pub(crate) const ACTIVE: SliceState = SliceState { first: Class::Active, running: Class::Active };
 
-    /// Whether an expired goroutine has the slice that is its own: what yields goes on with it.
+    /// Whether an expired goroutine has the slice that is its own. If it yields, it goes on.
     pub(crate) fn is_of_expired(self) -> bool {
         self == SliceState { first: Class::Expired, running: Class::Expired }
     }
 }
 
-/// Where a goroutine goes that yields.
+/// Where a goroutine that yields goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AfterYield {
     /// It goes on.
@@ -119,22 +133,22 @@ pub(crate) enum AfterYield {
     Queues,
 }
 
-/// What a yield leads to; `over`: the slice is over, and others wait; `runs`: so many there were
-/// in it.
+/// What a yield leads to. `over`: the slice is over, and others wait. `runs`: how many runs there
+/// were in the slice.
 pub(crate) fn after_yield(slice: SliceState, over: bool, runs: u64) -> AfterYield {
     match (slice.is_of_expired(), over) {
         (true, false) => AfterYield::Runs,
         (false, true) => AfterYield::Expires,
-        // One that hardly ever yields shares by slices, as one that never does.
+        // A goroutine that hardly ever yields shares by slices, as one that never does.
         (true, true) if runs < FEW_RUNS => AfterYield::Expires,
         _ => AfterYield::Queues,
     }
 }
 
-/// With fewer runs in a slice a goroutine has long ones.
+/// With fewer runs than this in a slice, goroutines run for long at a time.
 const FEW_RUNS: u64 = 100;
 
-/// What a slice is charged to.
+/// What a slice is charged to: `purpose` is what it was for, `running` is what ran as it ended.
 pub(crate) fn charged(purpose: Class, running: Class) -> Class {
     match purpose {
         Class::Newcomers => Class::Newcomers,
@@ -144,10 +158,10 @@ pub(crate) fn charged(purpose: Class, running: Class) -> Class {
     }
 }
 
-/// So many slices end with a goroutine that yields, before one is for the readable.
+/// How many slices end with a goroutine that yields, before one is for the readable.
 pub(crate) const YIELDERS: u8 = 2;
-/// A goroutine that begins to wait as a slice ends is charged; if that was so already not longer
-/// ago, it is expired when its wait ends.
+/// A goroutine that begins to wait as a slice ends is charged. If it was charged no longer than
+/// this before, too, it is expired when its wait ends.
 pub(crate) const CHARGED_TWICE_NS: u64 = 80_000_000;
 
 /// How many parties share a P.
@@ -157,14 +171,15 @@ pub(crate) struct Parties {
     pub(crate) expired: usize,
 }
 
-/// The sum of slices that the active of a P are ahead of their share, in parts of 1/[`UNIT`].
+/// How many slices the active of a P are ahead of their share, in parts of 1/[`UNIT`].
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Account(i32);
 
 const UNIT: i32 = 1 << 10;
 
 impl Account {
-    /// A slice has ended in which one of `ran` was running. Says which come first in the next one.
+    /// A slice has ended, in which a goroutine of class `ran` was running. Says which class comes
+    /// first in the next one.
     pub(crate) fn charge(&mut self, ran: Class, parties: Parties) -> Class {
         let of_expired = share_of_expired(parties);
         self.0 += match ran {
@@ -177,7 +192,7 @@ impl Account {
     }
 }
 
-/// The part of the slices that the expired get, in parts of [`UNIT`].
+/// Which part of the slices the expired get, in parts of [`UNIT`].
 fn share_of_expired(Parties { active, expired }: Parties) -> i32 {
     if expired == 0 {
         return 0;
@@ -186,7 +201,7 @@ fn share_of_expired(Parties { active, expired }: Parties) -> i32 {
     (part as i32).clamp(UNIT / 16, UNIT / 4 * 3)
 }
 
-/// How long this slice of a P is, of the usual length: a part by chance.
+/// How long this slice of a P is, in sixteenths of the usual length. Drawn by chance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part(u8);
 
@@ -215,14 +230,14 @@ impl Default for Part {
     }
 }
 
-/// How long a slice usually is, where so many parties share a P; `full` is the longest.
+/// How long a slice usually is where `parties` share a P. `full` is the longest.
 pub(crate) fn slice_ns(full: u64, parties: u64) -> u64 {
     (ROUND_NS / parties.max(1)).clamp(full.min(IO_SLICE.as_nanos() as u64), full)
 }
 
-/// While `stopped` goroutines are stopped with their threads, one in so many slices is for
-/// newcomers, by chance. Each may need a thread: so the number of threads grows ever more slowly
-/// where all compute for ever, and those that soon park get in.
+/// While `stopped` goroutines are stopped with their threads, one in this many slices is for
+/// newcomers, by chance. Each newcomer may need a thread. So the number of threads grows ever more
+/// slowly where all goroutines compute for ever, and those that soon park get in.
 pub(crate) fn one_in(stopped: usize) -> Option<u32> {
     let over = stopped.checked_sub(OVERLOAD)?;
     Some(2 << (over / (OVERLOAD / 2)).min(30))
@@ -236,39 +251,39 @@ pub(crate) trait Sources {
     fn is_slice_over(&self) -> bool;
     /// Charges the slice and begins the next one.
     fn end_slice(&mut self);
-    /// Readies goroutines whose time has come.
+    /// Readies the goroutines whose timers are due.
     fn fire_timers(&mut self);
     /// A number that grows with each goroutine that the P runs.
     fn schedules(&self) -> u64;
     /// What the slice is for.
     fn first(&self) -> Class;
     fn set_first(&mut self, first: Class);
-    /// What the goroutine that is picked now is.
+    /// Sets what the goroutine that is picked now is.
     fn set_running(&mut self, class: Class);
-    /// The last goroutine was an urgent one.
+    /// Whether the last goroutine was an urgent one.
     fn took_urgent(&mut self) -> &Cell<bool>;
-    /// The slice of an expired one was interrupted less than [`URGENT_NS`] ago.
+    /// Whether the slice of an expired goroutine was interrupted less than [`URGENT_NS`] ago.
     fn has_time_for_urgent(&mut self) -> bool;
 
     fn readable(&mut self) -> Option<Self::Item>;
-    /// As [`readable`](Self::readable), unless another M waits there.
+    /// As [`readable`](Self::readable), unless another M waits in the poll.
     fn readable_alone(&mut self) -> Option<Self::Item>;
     fn urgent(&mut self) -> Option<Self::Item>;
-    /// Of the queue for newcomers under overload.
+    /// One of the queue for newcomers, under overload.
     fn newcomer(&mut self) -> Option<Self::Item>;
     /// One of the global queue.
     fn global(&mut self) -> Option<Self::Item>;
-    /// One of the global queue, and this P's part of the rest goes to its ring.
+    /// One of the global queue. This P's share of the rest goes to its ring.
     fn global_share(&mut self) -> Option<Self::Item>;
     fn next(&mut self) -> Option<Self::Item>;
-    /// Another one goes first: `next`, if it has the slice of an expired one, waits in front of the
-    /// expired.
+    /// Another goroutine goes first. If `next` has the slice of an expired goroutine, the one in
+    /// `next` waits in front of the expired.
     fn put_expired_back(&mut self);
     fn ring(&mut self) -> Option<Self::Item>;
     fn expired(&mut self) -> Option<Self::Item>;
 }
 
-/// What a P runs next, of its own queues and those that all share.
+/// What a P runs next, from its own queues and those that all Ps share.
 #[inline]
 pub(crate) fn pick<S: Sources>(s: &mut S) -> Option<S::Item> {
     if s.is_slice_over() {
@@ -277,7 +292,7 @@ pub(crate) fn pick<S: Sources>(s: &mut S) -> Option<S::Item> {
     s.fire_timers();
     let first = s.first();
     let looks = s.schedules().is_multiple_of(u64::from(LOOK_EVERY));
-    // Each comes before the other every second time, so that neither hides it.
+    // Each of the two comes before the other every second time, so that neither hides the other.
     let (netpoll, global) = match s.schedules() / u64::from(LOOK_EVERY) % 2 {
         _ if !looks => (false, false),
         0 => (true, false),
@@ -291,7 +306,7 @@ pub(crate) fn pick<S: Sources>(s: &mut S) -> Option<S::Item> {
     if netpoll && let Some(g) = s.readable() {
         return goes_first(s, g);
     }
-    // Not twice in a row, where others are active.
+    // Not twice in a row where others are active.
     let took_urgent = s.took_urgent().replace(false);
     let urgent_may = !took_urgent || first == Class::Expired && s.has_time_for_urgent();
     if urgent_may && let Some(g) = s.urgent() {
@@ -304,7 +319,7 @@ pub(crate) fn pick<S: Sources>(s: &mut S) -> Option<S::Item> {
     if global && let Some(g) = s.readable() {
         return goes_first(s, g);
     }
-    // It inherits the slice, and counts as what the one before it was.
+    // It inherits the slice, and counts as what its predecessor was.
     if let Some(g) = s.next() {
         return Some(g);
     }
@@ -322,7 +337,7 @@ pub(crate) fn pick<S: Sources>(s: &mut S) -> Option<S::Item> {
         s.set_first(Class::Active);
     }
     let g = s.ring().or_else(|| s.global_share()).or_else(|| s.readable_alone());
-    // An urgent one that had to let others go first, of which there are none.
+    // An urgent one that had to let others go first, where there are none.
     let g = g.or_else(|| s.global()).or_else(|| s.urgent());
     if g.is_some() {
         s.set_running(Class::Active);
@@ -352,7 +367,7 @@ mod tests {
         }
     }
 
-    /// Where one side is not there, the other has all, and is not asked to pay for it later.
+    /// Where one side has no goroutines, the other has all slices, and need not pay for that later.
     #[test]
     fn no_debt_grows_without_bound() {
         let mut account = Account::default();
@@ -379,7 +394,7 @@ mod tests {
         assert_eq!(slice_ns(200_000, 100_000), 200_000);
     }
 
-    /// Below the limit there is no overload; above, newcomers are let in ever more rarely.
+    /// Below the limit there is no overload. Above it, newcomers are let in ever more rarely.
     #[test]
     fn newcomers() {
         assert_eq!(one_in(OVERLOAD - 1), None);

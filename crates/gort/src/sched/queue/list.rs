@@ -1,4 +1,5 @@
-//! A list through a field of what is in it. The global run queue is one, under the scheduler's lock.
+//! A list that is linked through a field of its members. The global run queue is one, under the
+//! scheduler's lock.
 
 use super::ring::Handle;
 use std::cell::Cell;
@@ -6,18 +7,19 @@ use std::ptr::null_mut;
 
 /// What can be in a [`List`]. It is never freed.
 pub(crate) trait Linked: Sized {
-    /// The next one in the list; the list's own, as long as this is in it.
+    /// The next one in the list. While this is in a list, the field belongs to the list.
     fn link(&self) -> &Cell<*mut Self>;
 }
 
-/// First in, first out. Each is in at most one list.
+/// A list: first in, first out. Each member is in at most one list.
 pub(crate) struct List<H: Handle<Target: Linked>> {
     head: *mut H::Target,
     tail: *mut H::Target,
     len: usize,
 }
 
-// SAFETY: a list owns the links of what is in it, which is never freed, and moving the list moves that right.
+// SAFETY: a list owns the links of its members, which are never freed. Moving the list moves that
+// right.
 unsafe impl<H: Handle<Target: Linked + Sync>> Send for List<H> {}
 
 impl<H: Handle<Target: Linked>> List<H> {
@@ -70,17 +72,17 @@ impl<H: Handle<Target: Linked>> List<H> {
         if g.is_null() {
             return None;
         }
-        // SAFETY: the list owns `g` until here.
+        // SAFETY: the list owns `g` up to here.
         self.head = unsafe { (*g).link().get() };
         if self.head.is_null() {
             self.tail = null_mut();
         }
         self.len -= 1;
-        // SAFETY: it is in the list no more.
+        // SAFETY: `g` is in the list no more.
         Some(unsafe { H::from_ptr(g) })
     }
 
-    /// Appends all of `other`.
+    /// Appends all of `other`, which is empty then.
     pub(crate) fn append(&mut self, other: &mut List<H>) {
         if other.is_empty() {
             return;

@@ -1,32 +1,37 @@
-//! The run queue of one P: a ring of `N` places and `next`, the one that runs before all others.
+//! The run queue of one P: a ring of `N` places, and `next`, the one that runs before all others.
 //!
 //! # Role
-//! The owner P puts and gets; other Ps steal. A handle stands for a goroutine: it is in one place
+//! The owner P puts and takes; other Ps steal. A handle stands for a goroutine: it is in one place
 //! at a time.
 //!
 //! # Invariants
-//! 1. Only the owner writes `tail` and puts into `next`. Anybody may take from `head` and from `next`, by
-//!    compare-and-swap.
-//! 2. `tail - head` is at most `N`; the places `head..tail` hold queued pointers. (For a moment, while the owner finds that a thief was
-//!    faster at the last one, `tail` is one before `head`.)
-//! 3. A place is read before `head` moves past it: a thief copies first and then claims by the swap of
-//!    `head`; if the swap fails, the copy is forgotten. The owner writes a place only when `head` has passed it.
+//! 1. Only the owner writes `tail` and puts into `next`. Any thread may take from `head` and from
+//!    `next`, by compare-and-swap.
+//! 2. `tail - head` is at most `N`, and the places `head..tail` hold queued pointers. There is one
+//!    exception: while the owner finds that a thief was faster at the last one, `tail` is one
+//!    before `head` for a moment.
+//! 3. A place is read before `head` moves past it: a thief copies first, and then claims by the
+//!    swap of `head`. If the swap fails, the copy is forgotten. The owner writes a place only when
+//!    `head` has passed it.
 //!
 //! # Why nothing is lost or run twice
-//! `head` is the only thing that consumers contend for. Its position only grows, and a swap from `h` to `h + n` gives
-//! those `n` pointers to one consumer. The owner's `tail` is published with Release after the place is written, and
-//! read with Acquire by thieves. Positions are 32-bit counters that wrap; the ABA would need 2³² moves between a
-//! thief's load and its swap.
+//! `head` is the only thing that consumers contend for. Its position only grows, and a swap from
+//! `h` to `h + n` gives those `n` pointers to one consumer. The owner publishes `tail` with Release
+//! after it has written the place, and thieves read it with Acquire. Positions are 32-bit counters
+//! that wrap; an ABA would need 2³² moves between a thief's load and its swap.
 //!
-//! The owner also takes the last one, [`take_last`](LocalQueue::take_last): it moves `tail` back first, and then swaps `head` for the same position with another
-//! *round*. Whoever has read `head` before, and perhaps the old `tail`, fails at its swap; whoever reads the new one reads the new `tail` too.
+//! The owner may also take the last one ([`take_last`](LocalQueue::take_last)). It moves `tail`
+//! back first, and then swaps `head` for the same position with another *round*:
+//!
+//! - A thief that has read `head` before, and perhaps the old `tail`, fails at its swap.
+//! - A thief that reads the new `head` reads the new `tail` too.
 //!
 //! Model: `crates/gort-models/tests/runq.rs`.
 
 use crate::sys::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use std::ptr::null_mut;
 
-/// What can be queued: a pointer, and the right to what it points to.
+/// What can be queued: a pointer, together with the right to what it points to.
 pub(crate) trait Handle: Sized {
     type Target;
 
@@ -37,7 +42,7 @@ pub(crate) trait Handle: Sized {
     unsafe fn from_ptr(ptr: *mut Self::Target) -> Self;
 }
 
-/// The position of the oldest, and the round.
+/// The position of the oldest in the low half, and the round in the high half.
 #[derive(Clone, Copy)]
 struct Head(u64);
 
@@ -59,7 +64,7 @@ impl Head {
     }
 }
 
-/// The ring of one P. `N` is a power of two: 256 here, 4 in the model.
+/// The run queue of one P. `N` is a power of two: 256 here, 4 in the model.
 pub(crate) struct LocalQueue<H: Handle, const N: usize> {
     /// See [`Head`].
     head: AtomicU64,
@@ -68,7 +73,8 @@ pub(crate) struct LocalQueue<H: Handle, const N: usize> {
     ring: [AtomicPtr<H::Target>; N],
 }
 
-/// What [`LocalQueue::push`] could not keep: half the ring and the new one, for the global queue.
+/// What [`LocalQueue::push`] could not keep: half of the ring and the new one, for the global
+/// queue.
 #[must_use = "those that are in no queue never run"]
 pub(crate) struct Overflow<H: Handle, const N: usize> {
     items: [*mut H::Target; N],
@@ -98,7 +104,7 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         Head(self.head.load(order))
     }
 
-    /// Step 3 of taking: true if nobody has taken anything since `from` was read.
+    /// The claim (invariant 3): true if nothing was taken since `from` was read.
     #[inline]
     fn move_head(&self, from: Head, to: Head) -> bool {
         self.head.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok()
@@ -108,7 +114,8 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         &self.ring[position as usize & (N - 1)]
     }
 
-    /// Puts `g` in front of everything; returns who was there, to be pushed to the ring. Owner only.
+    /// Puts `g` in front of everything. Returns what was there, for the caller to push to the ring.
+    /// Owner only.
     ///
     /// The swap is sequentially consistent: it is also the submitter's step 1 of the wake protocol.
     #[inline]
@@ -118,11 +125,13 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         (!old.is_null()).then(|| unsafe { H::from_ptr(old) })
     }
 
-    /// Takes whom [`replace_next`](Self::replace_next) put. Owner only (thieves have their own way).
+    /// Takes what [`replace_next`](Self::replace_next) put. Owner only; thieves use
+    /// [`steal_next`](Self::steal_next).
     #[inline]
     pub(crate) fn take_next(&self) -> Option<H> {
         let g = self.next.load(Relaxed);
-        // A thief may take it, but only the owner puts one there, so a failed swap means that it is gone.
+        // A thief may take it, but only the owner puts one there. So a failed swap means that it is
+        // gone.
         if !g.is_null() && self.next.compare_exchange(g, null_mut(), AcqRel, Relaxed).is_ok() {
             // SAFETY: the swap has taken it out.
             return Some(unsafe { H::from_ptr(g) });
@@ -130,7 +139,8 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         None
     }
 
-    /// Appends `g` to the ring. If it is full, half of it comes back, with `g`, for the global queue. Owner only.
+    /// Appends `g` to the ring. If the ring is full, half of it comes back, with `g`, for the
+    /// global queue. Owner only.
     #[inline]
     pub(crate) fn push(&self, g: H) -> Option<Overflow<H, N>> {
         let g = g.into_ptr();
@@ -145,7 +155,7 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
             if let Some(overflow) = self.take_half(head, g) {
                 return Some(overflow);
             }
-            // A thief made room; the push above succeeds now.
+            // A thief has made room; the push above succeeds now.
         }
     }
 
@@ -160,7 +170,7 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         self.move_head(head, head.past(half as u32)).then_some(Overflow { items, len: half + 1 })
     }
 
-    /// Who come first and second in the ring, null for nobody: a guess, to warm a cache. Owner only.
+    /// The first and the second in the ring, null for none. A guess, to warm a cache. Owner only.
     #[inline]
     pub(crate) fn ahead(&self) -> [*mut H::Target; 2] {
         let head = self.head(Relaxed).position();
@@ -186,7 +196,7 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         }
     }
 
-    /// Takes `g` out of the ring, if that is the last there. Owner only.
+    /// Takes `g` out of the ring, if it is the last there. Owner only.
     pub(crate) fn take_last(&self, g: *mut H::Target) -> Option<H> {
         loop {
             let head = self.head(Acquire);
@@ -204,13 +214,14 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         }
     }
 
-    /// Whether there is nothing to run; also right while the owner moves `next` to the ring. Anybody.
+    /// Whether there is nothing to run. Also right while the owner moves `next` to the ring. For
+    /// any thread.
     pub(crate) fn is_empty(&self) -> bool {
         loop {
             let head = self.head(SeqCst).position();
             let tail = self.tail.load(SeqCst);
             let next = self.next.load(SeqCst);
-            // If the tail did not move, the three values held together: `next` was not just kicked into the
+            // If the tail did not move, the three values held together: `next` was not moved to the
             // ring between the looks.
             if tail == self.tail.load(SeqCst) {
                 return head == tail && next.is_null();
@@ -230,8 +241,8 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         (tail.wrapping_sub(head) as i32).clamp(0, N as i32) as usize
     }
 
-    /// Moves half of this ring (rounded up) to `to`, whose owner the caller is, and returns the last of them to be
-    /// run at once.
+    /// Moves half of this ring (rounded up) to `to`, whose owner the caller is. Returns the last of
+    /// them, to be run at once.
     pub(crate) fn steal_into(&self, to: &LocalQueue<H, N>) -> Option<H> {
         let tail = to.tail.load(Relaxed);
         loop {
@@ -243,7 +254,7 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
             }
             let n = n - n / 2;
             if n > N as u32 / 2 {
-                continue; // head and tail were not of one moment
+                continue; // head and tail were not read at one moment
             }
             for i in 0..n {
                 let g = self.place(head.position().wrapping_add(i)).load(Relaxed);
@@ -253,7 +264,7 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
                 let last = tail.wrapping_add(n - 1);
                 let g = to.place(last).load(Relaxed);
                 if n > 1 {
-                    // `to` was empty (its owner is looking for work), so there is room for half a ring.
+                    // `to` was empty (its owner looks for work), so it has room for half a ring.
                     to.tail.store(last, Release);
                 }
                 // SAFETY: the swap of `head` has given it to us, and it is behind the tail of `to`.
@@ -262,7 +273,7 @@ impl<H: Handle, const N: usize> LocalQueue<H, N> {
         }
     }
 
-    /// Who is in `next`. Anybody.
+    /// What is in `next`. For any thread.
     pub(crate) fn peek_next(&self) -> Option<*mut H::Target> {
         let g = self.next.load(Acquire);
         (!g.is_null()).then_some(g)

@@ -1,7 +1,9 @@
-//! What all Ms share: the global run queue, the Ps and Ms that idle. One lock, held for a few instructions.
+//! What all Ms share, under one lock that is held for a few instructions: the global run queue, the
+//! Ps and Ms that idle.
 //!
 //! # Lock order
-//! Locks of floors above, a timer heap's, then this one. Nothing is taken under it.
+//! First the locks of floors above, then a timer heap's, then this one. No other lock is taken
+//! under it.
 
 pub(crate) mod m_pool;
 pub(crate) mod monitor;
@@ -18,14 +20,14 @@ use crate::sys::line::Line;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 
-/// Who idles and how much is looked for, see `wake/README.md`.
+/// How many Ps idle and how many Ms look for work, see `wake/README.md`.
 pub(crate) static WAKE: Line<WakeState> = Line::new(WakeState::new(AtomicU32::new(0), AtomicU32::new(0)));
 
 /// How many goroutines wait under the scheduler's lock, for looks without it.
 struct Lengths {
-    /// In all its lists.
+    /// How many are in all lists.
     all: AtomicUsize,
-    /// Of them, those that [`Shared::pop_active`] and [`Shared::pop_urgent`] would give.
+    /// How many of them [`Shared::pop_active`] and [`Shared::pop_urgent`] would give.
     active: AtomicUsize,
     urgent: AtomicUsize,
     expired: AtomicUsize,
@@ -41,40 +43,41 @@ static LENGTHS: Line<Lengths> = Line::new(Lengths {
     is_overloaded: AtomicBool::new(false),
 });
 
-/// See the module's head; what the lists are for, `policy/` says.
+/// See the module's head. `policy/` says what the lists are for.
 pub(crate) struct Shared {
-    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one, in
-    /// the order of their `G::seq`; but under overload the newcomers wait for slices of their own.
+    /// The global queue: newcomers (`G::is_newcomer`), and the others. Together they are one queue,
+    /// in the order of their `G::seq`. Under overload, though, the newcomers wait for slices of
+    /// their own.
     begun: GList,
     newcomers: GList,
-    /// Readied by I/O or time.
+    /// Goroutines that I/O or time has readied.
     urgent: GList,
     /// The expired: those that were stopped in the middle of computing, bound to their Ms, and the
     /// others. Together they are one queue, in the order of their `G::seq`.
     stopped: GList,
     expired: GList,
-    /// How many ever came to the global queue or the expired: the `G::seq` of the next one. Those
-    /// in front of all have 0.
+    /// The `G::seq` of the next goroutine that comes to the global queue or the expired. Goroutines
+    /// that are put in front of all others have 0.
     next_seq: u64,
     idle_ps: Vec<&'static P>,
     /// Ps that want Ms, Ms that idle.
     pub(crate) m_pool: MPool<&'static P, &'static M>,
-    /// Every descriptor of an M; those of ended threads are in `free_ms` too.
+    /// Every descriptor of an M. Those of threads that have ended are in `free_ms` too.
     pub(crate) all_ms: Vec<&'static M>,
     pub(crate) free_ms: Vec<&'static M>,
-    /// Ms that sleep until their bound goroutine can run.
+    /// How many Ms sleep until the goroutine that is bound to them can run.
     pub(crate) waiting_bound: usize,
-    /// Ps above GOMAXPROCS that are not yet drained.
+    /// How many Ps beyond GOMAXPROCS are not drained yet.
     pub(crate) dying_ps: usize,
-    /// Those of them that nobody uses any more.
+    /// Those of them that were released.
     pub(crate) released_ps: Vec<&'static P>,
-    /// Ps that were given up because the world stops (`world/stop.rs`).
+    /// How many Ps were released because the world stops (`world/stop.rs`).
     pub(crate) stopped_ps: usize,
-    /// Which spares of `preempt/rescue.rs` somebody has: a bit each.
+    /// Which spares of `preempt/rescue.rs` are in use: a bit for each.
     pub(crate) spares_in_use: u32,
 }
 
-// SAFETY: Ms and Ps are Sync and live for ever; the list owns its goroutines' links.
+// SAFETY: Ms and Ps are Sync and live for ever, and a list owns its goroutines' links.
 unsafe impl Send for Shared {}
 
 static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
@@ -95,7 +98,7 @@ static SHARED: Line<Lock<Shared>> = Line::new(Lock::new(Shared {
     spares_in_use: 0,
 }));
 
-/// The right to look at it and to change it.
+/// The right to read and change [`Shared`].
 pub(crate) type Locked = Guard<'static, Shared>;
 
 /// Takes the lock.
@@ -110,7 +113,7 @@ pub(crate) fn global_is_empty() -> bool {
     LENGTHS.all.load(SeqCst) == 0
 }
 
-/// Whether no active goroutine waits in them (a look without the lock, which may be late).
+/// Whether no active goroutine waits in the lists (a look without the lock, which may be late).
 #[inline]
 pub(crate) fn active_is_empty() -> bool {
     LENGTHS.active.load(Relaxed) == 0
@@ -129,14 +132,14 @@ pub(crate) fn nothing_is_expired() -> bool {
     LENGTHS.expired.load(Relaxed) == 0
 }
 
-/// Whether so many are stopped that newcomers are let in slowly (a look without the lock, which may
-/// be late).
+/// Whether so many goroutines are stopped that newcomers are let in slowly (a look without the
+/// lock, which may be late).
 #[inline]
 pub(crate) fn is_overloaded() -> bool {
     LENGTHS.is_overloaded.load(Relaxed)
 }
 
-/// How many are in the lists (a moment's view).
+/// How many goroutines are in the lists (a moment's view).
 pub(crate) fn global_len() -> usize {
     LENGTHS.all.load(Relaxed)
 }
@@ -146,13 +149,14 @@ pub(crate) fn active_len() -> usize {
     LENGTHS.active.load(Relaxed)
 }
 
-/// Whether the first of `a` came before the first of `b`, or `b` is empty. If `a` is empty, returns false.
+/// Whether the first of `a` came before the first of `b`. If `a` is empty, false; else, if `b` is
+/// empty, true.
 fn comes_first(a: &GList, b: &GList) -> bool {
     a.front().is_some_and(|a| b.front().is_none_or(|b| a.seq.get() <= b.seq.get()))
 }
 
-/// Goroutines may have been queued where all Ps see them, and no M was told. Once the lock is dropped,
-/// `ready::tell` does that.
+/// Goroutines may have been queued where all Ps see them, and no M was told. Once the lock is
+/// dropped, `ready::tell` tells one.
 #[must_use = "once the lock is dropped, an M may have to be told"]
 pub(crate) struct Submitted(bool);
 
@@ -161,7 +165,7 @@ impl Submitted {
     /// One goroutine, on the ring of a P.
     pub(crate) const ON_A_RING: Submitted = Submitted(true);
 
-    /// What both were for.
+    /// Tells of both.
     pub(crate) fn and(self, other: Submitted) -> Submitted {
         Submitted(self.0 | other.0)
     }
@@ -172,7 +176,7 @@ impl Submitted {
         self.0
     }
 
-    /// Another look is certain; the caller says which.
+    /// Drops it, where another look at the queues is certain; a comment at the call says which.
     #[inline]
     pub(crate) fn seen_to(self) {}
 }
@@ -199,21 +203,21 @@ impl Shared {
         if g.g().is_newcomer() { self.newcomers.push_back(g) } else { self.begun.push_back(g) }
     }
 
-    /// Notes when `g` came.
+    /// Gives `g` the next sequence number.
     fn stamp(&mut self, g: &Runnable) {
         g.g().seq.set(self.next_seq);
         self.next_seq += 1;
     }
 
-    /// Puts goroutines before those who may compute.
+    /// Queues goroutines that go before those that compute.
     pub(crate) fn push_urgent(&mut self, gs: &mut GList) -> Submitted {
         self.urgent.append(gs);
         self.publish();
         Submitted(true)
     }
 
-    /// Puts a goroutine that is charged with a slice behind the expired; `is_stopped`: in the
-    /// middle of computing, and its thread waits.
+    /// Puts a goroutine that is charged with a slice behind the expired. `is_stopped`: it was
+    /// stopped in the middle of computing, and its thread waits.
     pub(crate) fn push_expired(&mut self, g: Runnable, is_stopped: bool) -> Submitted {
         self.stamp(&g);
         if is_stopped {
@@ -225,7 +229,7 @@ impl Shared {
         Submitted(true)
     }
 
-    /// As [`push_expired`](Self::push_expired), in front of all: its slice is not over.
+    /// As [`push_expired`](Self::push_expired), but in front of all: its slice is not over.
     pub(crate) fn push_expired_front(&mut self, g: Runnable, is_stopped: bool) -> Submitted {
         g.g().seq.set(0);
         if is_stopped {
@@ -237,7 +241,7 @@ impl Shared {
         Submitted(true)
     }
 
-    /// Whether so many are stopped that newcomers are let in slowly, see `policy/`.
+    /// Whether so many goroutines are stopped that newcomers are let in slowly, see `policy/`.
     pub(crate) fn is_overloaded(&self) -> bool {
         self.stopped.len() >= policy::OVERLOAD
     }
@@ -270,7 +274,7 @@ impl Shared {
         g
     }
 
-    /// Whether the first of the expired was stopped, and has its thread.
+    /// Whether the first of the expired was stopped, and so has its thread.
     pub(crate) fn stopped_is_first(&self) -> bool {
         comes_first(&self.stopped, &self.expired)
     }
@@ -280,7 +284,7 @@ impl Shared {
         self.stopped.len()
     }
 
-    /// How many are expired, those that were stopped included.
+    /// How many goroutines are expired, those that were stopped included.
     pub(crate) fn expired(&self) -> usize {
         self.stopped.len() + self.expired.len()
     }
@@ -294,14 +298,14 @@ impl Shared {
         }
     }
 
-    /// Takes one that I/O or time has readied.
+    /// Takes a goroutine that I/O or time has readied.
     pub(crate) fn pop_urgent(&mut self) -> Option<Runnable> {
         let g = self.urgent.pop_front();
         self.publish();
         g
     }
 
-    /// Takes one that has never run.
+    /// Takes a goroutine that has never run.
     pub(crate) fn pop_newcomer(&mut self) -> Option<Runnable> {
         let g = self.newcomers.pop_front();
         self.publish();
@@ -323,8 +327,8 @@ impl Shared {
         }
     }
 
-    /// Takes the first of the global queue for `p` to run, and `p`'s share of the rest into its
-    /// empty ring.
+    /// Takes the first of the global queue for `p` to run, and moves `p`'s share of the rest to its
+    /// ring, which is empty.
     pub(crate) fn pop_global(&mut self, p: &P) -> Option<Runnable> {
         let first = self.pop()?;
         let rest = self.active() - self.urgent.len();
@@ -336,7 +340,7 @@ impl Shared {
         Some(first)
     }
 
-    /// Puts a P that nobody uses into the idle list.
+    /// Puts a P that is not in use into the idle list.
     pub(crate) fn put_idle_p(&mut self, p: &'static P) {
         p.m.store(std::ptr::null_mut(), Release);
         debug_assert!(!p.is_over());
@@ -353,7 +357,7 @@ impl Shared {
         Some(p)
     }
 
-    /// Takes all Ps out that are over and that nobody uses.
+    /// Takes out all Ps that are over and not in use, and gives them to `to`.
     pub(crate) fn withdraw_over(&mut self, mut to: impl FnMut(&mut Shared, &'static P)) {
         while let Some(i) = self.idle_ps.iter().position(|p| p.is_over()) {
             let p = self.idle_ps.swap_remove(i);
@@ -368,12 +372,12 @@ impl Shared {
         }
     }
 
-    /// Whether no P is used by anybody.
+    /// Whether no P is in use.
     pub(crate) fn all_ps_idle(&self) -> bool {
         self.idle_ps.len() == p::procs() && self.dying_ps == 0 && self.spares_in_use == 0
     }
 
-    /// Whether the world is stopped, and nobody has a P any more.
+    /// Whether the world is stopped, and no M has a P any more.
     pub(crate) fn world_stands(&self) -> bool {
         self.stopped_ps == p::procs() && self.spares_in_use == 0
     }
@@ -386,8 +390,8 @@ impl Shared {
         self.queue_len() + self.expired() == 0
     }
 
-    /// Keeps room, so that nothing allocates under the lock later: it is taken in signal handlers, and by sysmon, which must
-    /// not wait for malloc's locks.
+    /// Keeps room, so that nothing allocates under the lock later. For signal handlers take the
+    /// lock, and so does sysmon, which must not wait for malloc's locks.
     pub(crate) fn reserve(&mut self, threads: usize) {
         self.idle_ps.reserve(MAX_PROCS);
         self.released_ps.reserve(MAX_PROCS);

@@ -1,4 +1,4 @@
-//! What sysmon shows to all: the time of its last look, and the word that it sleeps on.
+//! What sysmon shows to all threads: the time of its last look, and the word that it sleeps on.
 
 use crate::sched::wake::sysmon_word::{AWAKE, SysmonWord, UNTIMED};
 use crate::sys::line::Line;
@@ -17,12 +17,13 @@ pub(crate) fn coarse_ns() -> u64 {
 /// Where sysmon sleeps.
 pub(crate) static SYSMON: SysmonWord = SysmonWord::new(AtomicU32::new(AWAKE));
 
-/// Wakes sysmon if it is in `state`; what it is wanted for is published, and a fence (or the scheduler's lock) behind.
+/// Wakes sysmon if it is in `state`. The caller has published what sysmon is wanted for, and then
+/// done a fence or taken the scheduler's lock.
 #[inline]
 pub(crate) fn interrupt(state: u32) {
     if SYSMON.interrupt(state) {
         if state == UNTIMED {
-            COARSE_NS.store(clock::now_ns(), Relaxed); // it stood still
+            COARSE_NS.store(clock::now_ns(), Relaxed); // it was not updated while sysmon slept
         }
         futex::wake(SYSMON.futex(), 1);
     }

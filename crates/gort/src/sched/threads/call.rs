@@ -1,7 +1,9 @@
-//! What the template thread is called for: bits of a word that it sleeps on. Model: `crates/gort-models/tests/m_pool.rs`.
+//! What the template thread is called for: bits of a word that it sleeps on. Model:
+//! `crates/gort-models/tests/m_pool.rs`.
 //!
-//! A caller sets its bit; the first one, who found the word empty, wakes the thread. The thread takes all bits at once and then
-//! does what they say, so a call that comes later is in the word again.
+//! A caller sets its bit. The first caller, which found the word empty, wakes the thread. The
+//! thread takes all bits at once and then does what they say, so a call that comes later is in the
+//! word again.
 
 use crate::sys::sync::{AtomicU32, Ordering::*};
 
@@ -9,23 +11,24 @@ use crate::sys::sync::{AtomicU32, Ordering::*};
 pub(crate) struct Calls(AtomicU32);
 
 impl Calls {
-    /// None yet. (A model's atomics cannot be made in a constant, so the caller does.)
+    /// No call yet. (A model's atomics cannot be made in a constant, so the caller makes them.)
     pub(crate) const fn new(none: AtomicU32) -> Calls {
         Calls(none)
     }
 
-    /// Adds `what`, which is published. True: the caller must wake the thread that sleeps on [`futex`](Self::futex).
+    /// Adds the bit `what`; what the caller wrote before is published. True: the caller must wake
+    /// the thread that sleeps on [`futex`](Self::futex).
     #[must_use]
     pub(crate) fn call(&self, what: u32) -> bool {
         self.0.fetch_or(what, Release) == 0
     }
 
-    /// Takes all that came, 0 for nothing.
+    /// Takes all calls that came; 0 for none.
     pub(crate) fn take(&self) -> u32 {
         self.0.swap(0, Acquire)
     }
 
-    /// Whether somebody calls for `what`, and the thread has not taken it yet (a look).
+    /// Whether there is a call for `what` that the thread has not taken yet (a look).
     pub(crate) fn has(&self, what: u32) -> bool {
         self.0.load(Relaxed) & what != 0
     }

@@ -1,14 +1,14 @@
 //! The runtime's own threads: Ms, sysmon, the template thread, the swapper.
 //!
 //! # A panic there
-//! is a fault of the runtime, or of code that has taken away what it stands on. Without the
-//! thread the process would limp on: a P that nobody runs, timers that nobody fires. So it is a
-//! fatal error.
+//! is a fault of the runtime, or of code that has taken away what the runtime rests on. Without the
+//! thread the process would limp on, with a P that no M runs, or timers that no thread fires. So a
+//! panic there is a fatal error.
 //!
 //! # A start that fails
 //! Threads that the runtime has from its start are made before anything is settled, and wait
-//! ([`PendingThreads`]). When the last step that can fail is done they begin; if one fails they end, and
-//! the start can be tried again.
+//! ([`PendingThreads`]). When the last step that can fail is done, they begin. If a step fails,
+//! they end, and the start can be tried again.
 
 use crate::sys::fatal;
 use crate::sys::thread;
@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
-/// Makes a thread of the runtime's. All of them come from here.
+/// Makes a thread of the runtime. All its threads come from here.
 pub(crate) fn spawn(
     name: String,
     stack_bytes: usize,
@@ -33,8 +33,8 @@ pub(crate) fn spawn(
     })
 }
 
-/// The thread `name` has panicked. The hook has said where; if the program
-/// has replaced it, this is said at least.
+/// The thread `name` has panicked. The panic hook has said where; if the program has replaced the
+/// hook, this message is said at least.
 #[cold]
 fn end_of(name: &str, payload: &(dyn Any + Send)) -> ! {
     let text = payload.downcast_ref::<&str>().copied();
@@ -43,12 +43,12 @@ fn end_of(name: &str, payload: &(dyn Any + Send)) -> ! {
     fatal::throw(&format!("fatal error: {name}, a thread of the gort runtime, panicked: {text}"))
 }
 
-/// Threads that wait for the runtime's start to succeed. Dropped before, they end.
+/// Threads that wait until the runtime's start has succeeded. If this is dropped before, they end.
 #[derive(Default)]
 pub(crate) struct PendingThreads(Vec<(Sender<()>, JoinHandle<()>)>);
 
 impl PendingThreads {
-    /// Makes one more.
+    /// Makes one more thread, which waits.
     pub(crate) fn add(
         &mut self,
         name: &str,
@@ -65,7 +65,7 @@ impl PendingThreads {
         Ok(())
     }
 
-    /// The runtime runs.
+    /// The start has succeeded: lets them go on.
     pub(crate) fn begin(mut self) {
         for (begin, _) in self.0.drain(..) {
             begin.send(()).expect("it waits for this");

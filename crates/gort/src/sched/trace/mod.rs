@@ -1,7 +1,8 @@
 //! Trace points: what happens to goroutines, Ms and Ps, in the order in which it does.
 //!
-//! A point costs one read of a word that nobody writes while tracing is off. While it is on, events are taken down under a raw lock, into
-//! memory that was there before: points lie in signal handlers, and where a stopped goroutine may hold malloc's locks.
+//! A point costs one read of a word that no thread writes while tracing is off. While tracing is
+//! on, events are recorded under a raw lock, in memory that was allocated before. For points lie in
+//! signal handlers, and where a stopped goroutine may hold malloc's locks.
 
 use crate::sched::core::g::G;
 use crate::sched::core::m::M;
@@ -26,7 +27,7 @@ pub enum EventKind {
     ProcSteal,
     /// A P that was taken, or given up, goes to an M with work, or to one that looks for some.
     ProcHandOff,
-    /// A P that was taken, or given up, idles: nobody has a use for it.
+    /// A P that was taken, or given up, idles: no M has a use for it.
     ProcIdle,
     /// The goroutine was stopped in the middle of computing, with its M, and has given its P up.
     Preempt,
@@ -41,29 +42,29 @@ pub enum EventKind {
     StopEnd,
 }
 
-/// Something that happened, and to whom.
+/// Something that happened, and the goroutine, M and P that it happened to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// Since the trace began.
+    /// When it happened, counted from the beginning of the trace.
     pub time: Duration,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
     /// The goroutine's number, if it happened to one.
     pub goroutine: Option<u64>,
     /// The number of the M, if it happened to one.
     pub m: Option<u32>,
-    /// The number of the P, if there is one to it; for `ProcsChange`, how many there are now.
+    /// The number of the P, if one has part in it. For `ProcsChange`: how many Ps there are now.
     pub p: Option<u32>,
 }
 
-/// What was taken down.
+/// What was recorded.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Trace {
     /// In the order in which it happened.
     pub events: Vec<Event>,
-    /// How many came when the memory was full.
+    /// How many events came when the memory was full.
     pub lost: u64,
 }
 
@@ -81,7 +82,7 @@ struct Record {
 
 static RECORD: Lock<Option<Record>> = Lock::new(None);
 
-/// Begins to take down what happens, at most `capacity` events; later ones are only counted.
+/// Begins to record what happens: at most `capacity` events; later ones are only counted.
 ///
 /// # Blocking
 ///
@@ -114,7 +115,7 @@ pub fn start(capacity: usize) -> Result<(), TraceIsOn> {
     Ok(())
 }
 
-/// Ends the trace, and gives what it has; nothing if none was on.
+/// Ends the trace and returns what was recorded; nothing if no trace was on.
 ///
 /// # Blocking
 ///
@@ -128,7 +129,7 @@ pub fn stop() -> Trace {
     record.map(|record| record.trace).unwrap_or_default()
 }
 
-/// Takes down that `kind` happens now, if a trace is on.
+/// Records that `kind` happens now, if a trace is on.
 #[inline]
 pub(crate) fn point(kind: EventKind, g: Option<&G>, m: Option<&M>, p: Option<&P>) {
     if ON.load(Relaxed) {
@@ -136,7 +137,7 @@ pub(crate) fn point(kind: EventKind, g: Option<&G>, m: Option<&M>, p: Option<&P>
     }
 }
 
-/// As [`point`], for what happens to all of them.
+/// As [`point`], for what happens to all goroutines, Ms and Ps.
 #[inline]
 pub(crate) fn procs_point(kind: EventKind, procs: Option<usize>) {
     if ON.load(Relaxed) {

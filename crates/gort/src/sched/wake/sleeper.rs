@@ -1,10 +1,11 @@
-//! The one M that sleeps in the kernel's poll, and when it will wake up. The steps T1 to T3 and P1 to P5, and why no timer
-//! is overslept, are in `README.md` beside this file, the model in `crates/gort-models/tests/wake.rs`.
+//! The one M that sleeps in the kernel's poll, and when it will wake up. The steps T1 to T3 and P1
+//! to P5, and why no timer is overslept, are in `README.md` beside this file. The model is in
+//! `crates/gort-models/tests/wake.rs`.
 
 use crate::sys::sync::{AtomicU64, Ordering::*, fence};
 
 const NOBODY: u64 = 0;
-/// It is there, and looks at the heaps.
+/// An M is there, and looks at the heaps.
 const LOOKS: u64 = 1;
 
 /// See the module's head. Times are in nanoseconds, as timers have them.
@@ -17,9 +18,9 @@ pub(crate) struct PollSleeper {
 pub(crate) enum Told {
     /// It wakes up in time, or looks at the heaps just now.
     InTime,
-    /// It sleeps longer: break the poll.
+    /// It sleeps longer than that: break the poll.
     Late,
-    /// There is none: somebody has to come.
+    /// There is no sleeper: an M has to come.
     Nobody,
 }
 
@@ -32,12 +33,13 @@ impl PollSleeper {
         self.until.load(Relaxed) != NOBODY
     }
 
-    /// P1: becomes the sleeper, if nobody is.
+    /// P1: the caller becomes the sleeper, unless another M is.
     pub(crate) fn enter(&self) -> bool {
         self.until.compare_exchange(NOBODY, LOOKS, AcqRel, Relaxed).is_ok()
     }
 
-    /// P2 to P4: says until when it sleeps, which is the earliest timer that `earliest` knows.
+    /// P2 to P4: publishes until when the sleeper sleeps, which is the earliest timer that
+    /// `earliest` knows.
     pub(crate) fn settle(&self, earliest: impl Fn() -> u64) -> u64 {
         let mut until = earliest();
         loop {
@@ -51,13 +53,13 @@ impl PollSleeper {
         }
     }
 
-    /// The sleeper leaves; it looks at the heaps once more after this.
+    /// The sleeper leaves. After this it looks at the heaps once more.
     pub(crate) fn leave(&self) {
         self.until.store(NOBODY, Release);
         fence(SeqCst);
     }
 
-    /// T2 and T3, after the timer is where all can see it.
+    /// T2 and T3, after the timer is where all threads can see it.
     #[inline]
     pub(crate) fn tell(&self, when_ns: u64) -> Told {
         fence(SeqCst);

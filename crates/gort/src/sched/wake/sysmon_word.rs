@@ -1,16 +1,26 @@
-//! The nap of sysmon: it sleeps unless it is wanted, and who wants it wakes it. Model:
-//! `crates/gort-models/tests/syscall.rs`.
+//! The word that sysmon sleeps on: sysmon sleeps unless it is wanted, and code that wants it wakes
+//! it. Model: `crates/gort-models/tests/syscall.rs`.
 //!
-//! | state  | sysmon                 | woken by                                                |
-//! | ------ | ---------------------- | ------------------------------------------------------- |
-//! | AWAKE  | looks                  |                                                         |
-//! | TIMED   | naps, milliseconds     | who enters `blocking` with a P that others could use    |
-//! | UNTIMED | sleeps, all Ps idle    | who takes a P out of the idle list                      |
+//! | state   | sysmon                   | woken by                                                |
+//! | ------- | ------------------------ | ------------------------------------------------------- |
+//! | AWAKE   | looks                    |                                                         |
+//! | TIMED   | sleeps some milliseconds | a goroutine that enters `blocking` with a P that others |
+//! |         |                          | could use; a thread that has queued urgent goroutines   |
+//! |         |                          | and started no M for them                               |
+//! | UNTIMED | sleeps, all Ps idle      | an M that takes a P out of the idle list                |
 //!
 //! # Why it does not oversleep
-//! Who wants it publishes why (N1), fences (N2), reads the state (N3). It sets the state (M1), fences (M2), looks for reasons (M3), sleeps
-//! while the state lasts. Either N2 is before M2, and M3 sees the reason, or M2 is before N2, and N3 sees the state. UNTIMED is set
-//! and asked under the scheduler's lock, which orders the two as well.
+//! | party              | step | what it does                                    |
+//! | ------------------ | ---- | ----------------------------------------------- |
+//! | code that wants it | N1   | publishes the reason                            |
+//! |                    | N2   | full fence                                      |
+//! |                    | N3   | reads the state                                 |
+//! | sysmon             | M1   | sets the state                                  |
+//! |                    | M2   | full fence                                      |
+//! |                    | M3   | looks for reasons; sleeps while the state lasts |
+//!
+//! Either N2 is before M2, and M3 sees the reason; or M2 is before N2, and N3 sees the state.
+//! UNTIMED is set and read under the scheduler's lock, which orders the two as well.
 
 use crate::sys::sync::{AtomicU32, Ordering::*, fence};
 
@@ -28,23 +38,24 @@ impl SysmonWord {
         SysmonWord(awake)
     }
 
-    /// Sysmon's step M1 and M2; M3 is the caller's.
+    /// Sysmon's steps M1 and M2; the caller does M3.
     pub(crate) fn begin(&self, state: u32) {
         self.0.store(state, Relaxed);
         fence(SeqCst);
     }
 
-    /// Sysmon is up again. False: somebody woke it.
+    /// Sysmon is awake again. False: other code woke it.
     pub(crate) fn end(&self, state: u32) -> bool {
         self.0.compare_exchange(state, AWAKE, Acquire, Relaxed).is_ok()
     }
 
-    /// Whether sysmon is still to sleep.
+    /// Whether sysmon still has to sleep.
     pub(crate) fn lasts(&self, state: u32) -> bool {
         self.0.load(Acquire) == state
     }
 
-    /// Step N3, after a fence of the caller's. True: the caller must wake the thread that sleeps on [`futex`](Self::futex).
+    /// Step N3; the caller has done the fence. True: the caller must wake the thread that sleeps on
+    /// [`futex`](Self::futex).
     #[inline]
     pub(crate) fn interrupt(&self, state: u32) -> bool {
         self.0.load(Relaxed) == state && self.0.compare_exchange(state, AWAKE, Release, Relaxed).is_ok()
