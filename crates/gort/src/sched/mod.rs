@@ -1,54 +1,62 @@
-//! The scheduler: G, M and P. This file is the waist: all that the floors above may use of it.
+//! The scheduler: G, M and P. This file is the waist: it names all that the floors above may use.
 //!
 //! # G, M, P
-//! A **G** is a goroutine: a descriptor, and from its first run on a stack with thread-locals of its
-//! own. An **M** is an OS thread that runs goroutines. A **P** is the right to do so; there are
+//! A **G** is a goroutine: a descriptor, and from its first run on a stack with thread-locals of
+//! its own. An **M** is an OS thread that runs goroutines. A **P** is the right to do so; there are
 //! GOMAXPROCS of them. What is hot while goroutines run lies in the P: its run queue, its timers,
 //! warm stacks, counters. An M that blocks in a system call leaves its P to another M.
 //!
 //! # The life of a G
 //! ```text
-//!               go()                    find                        the closure returns
-//!   (dead) ──────────▶ runnable ────────────────────▶ running ───────────────────────────▶ (dead)
-//!     spawn/             ▲ on one queue:    run/        │ │ │
-//!                        │ next, a ring,                │ │ └─ yields, or its slice is over ──▶ runnable
-//!                        │ a list of shared/            │ │                            run/, preempt/
-//!                        │                              │ └─── blocking() ──▶ blocked: M waits with G, P goes on
-//!                        │ ready/                       ▼                            syscall/
-//!                        └────── a wake ─────────── waiting: in a wait queue of chan, sync, a timer, a socket
-//!                                                       wait/, io/
+//!             go()                    find                     the closure returns
+//!   (dead) ────────▶ runnable ────────────────────▶ running ───────────────────────▶ (dead)
+//!     spawn/           ▲ on one queue:    run/        │ │ │
+//!                      │ next, a ring,                │ │ └─ yields, or its ────▶ runnable
+//!                      │ a list of shared/            │ │    slice is over      run/, preempt/
+//!                      │                              │ │
+//!                      │                              │ └─── blocking() ──▶ blocked: M waits
+//!                      │                              │                     with G, P goes on
+//!                      │ ready/                       ▼                     syscall/
+//!                      └───── a wake ─────────── waiting: in a wait queue of chan or sync,
+//!                                                  at a timer, at a socket
+//!                                                  wait/, io/
 //! ```
 //!
 //! # Rooms
-//! The folders are rooms. A room uses those above it in this list, never one below it; inside a room
-//! files may know each other. `tests/floors.rs` checks that.
+//! The folders are rooms. A room uses those above it in this list, never one below it. Inside a
+//! room, files may know each other. `tests/floors.rs` checks that.
 //!
-//! | room        | holds                                                                            |
-//! | ----------- | -------------------------------------------------------------------------------- |
-//! | `policy/`   | which goroutine runs next and for how long: the rule, without threads             |
-//! | `queue/`    | the ring of a P; lists                                                            |
-//! | `wake/`     | when an M must be woken: the protocols and their proofs                           |
-//! | `core/`     | G, M and P, timers, the words of the protocols: data and its transitions          |
-//! | `shared/`   | what all Ms share under one lock: global queues, idle Ps, the count of threads     |
-//! | `trace/`    | records of what happens                                                           |
-//! | `threads/`  | where Ms come from, sleep and end                                                 |
-//! | `ready/`    | the one place where a goroutine becomes runnable                                  |
-//! | `swap/`     | stacks of goroutines that have been parked for long                               |
-//! | `io/`       | timers and the netpoller: what wakes goroutines from outside                      |
-//! | `handoff/`  | what becomes of a P that its M cannot go on with                                  |
-//! | `run/`      | the loop of an M, the search for work, the switch from one goroutine to the next  |
-//! | `wait/`     | how a goroutine or an OS thread waits                                             |
-//! | `syscall/`  | `blocking`                                                                        |
-//! | `preempt/`  | how a goroutine is stopped that does not stop by itself                           |
-//! | `spawn/`    | from the closure to the result; `join`                                            |
-//! | `world/`    | GOMAXPROCS while the program runs; stopping the world                             |
-//! | `watch/`    | sysmon, deadlocks, dumps, counters, fatal errors                                  |
-//! | `start/`    | the start of the runtime; what needs it first                                     |
+//! | room       | holds                                                                      |
+//! | ---------- | -------------------------------------------------------------------------- |
+//! | `policy/`  | which goroutine runs next and for how long: the rule, without threads      |
+//! | `queue/`   | the ring of a P; lists                                                     |
+//! | `wake/`    | when an M must be woken: the protocols and their proofs                    |
+//! | `core/`    | G, M and P, timers, the words of the protocols: data and its transitions   |
+//! | `shared/`  | what all Ms share under one lock: global queues, idle Ps, count of threads |
+//! | `trace/`   | records of what happens                                                    |
+//! | `threads/` | where Ms come from, sleep and end                                          |
+//! | `ready/`   | the one place where a goroutine becomes runnable                           |
+//! | `swap/`    | stacks of goroutines that have been parked for long                        |
+//! | `io/`      | timers and the netpoller: what wakes goroutines from outside               |
+//! | `handoff/` | what becomes of a P that its M cannot go on with                           |
+//! | `run/`     | the loop of an M, the search for work, the switch to the next goroutine    |
+//! | `wait/`    | how a goroutine or an OS thread waits                                      |
+//! | `syscall/` | `blocking`                                                                 |
+//! | `preempt/` | how a goroutine is stopped that does not stop by itself                    |
+//! | `spawn/`   | from the closure to the result; `join`                                     |
+//! | `world/`   | GOMAXPROCS while the program runs; stopping the world                      |
+//! | `watch/`   | sysmon, deadlocks, dumps, counters, fatal errors                           |
+//! | `start/`   | the start of the runtime; what needs it first                              |
 //!
 //! # Where to start reading
-//! `core/g.rs` (the states of a goroutine), `run/schedule.rs` (the loop), `run/find.rs` (what to run
-//! next), `wait/park.rs` (how a goroutine waits), `ready/` (how it becomes runnable again), then
-//! `wake/README.md` (why no wake-up is lost). `HACKING.md` has the words and the rules.
+//! - `core/g.rs`: the states of a goroutine
+//! - `run/schedule.rs`: the loop
+//! - `run/find.rs`: what to run next
+//! - `wait/park.rs`: how a goroutine waits
+//! - `ready/`: how it becomes runnable again
+//! - `wake/README.md`: why no wake-up is lost
+//!
+//! `HACKING.md` has the words and the rules.
 
 mod core;
 mod handoff;

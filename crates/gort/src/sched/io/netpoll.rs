@@ -2,15 +2,15 @@
 //! wake-ups.
 //!
 //! # Role
-//! A socket of `net/` owns an [`IoHandle`]: the right to a *poll descriptor*. The scheduler calls
-//! [`poll`] from `find` and sysmon, and makes ready what comes back. [`wake`] breaks a poll that
-//! sleeps.
+//! A socket of `net/` owns an `IoHandle` (`wait/socket.rs`): the right to a *poll descriptor*. The
+//! scheduler calls [`poll`] from `find` and sysmon, and makes ready what comes back. [`wake`]
+//! breaks a poll that sleeps.
 //!
 //! # A poll descriptor
 //! ```text
-//!   PollDesc   read:  Direction { NIL | READY | waiter, flags }   read_timer     tag    fd
-//!              write: Direction { NIL | READY | waiter, flags }   write_timer    lock (timers, close)
-//!                                                                  epoll's token = tag · index
+//!   PollDesc  read:  Direction { NIL | READY | waiter, flags }  read_timer   tag  fd
+//!             write: Direction { NIL | READY | waiter, flags }  write_timer  lock (timers, close)
+//!                                                               epoll's token = tag · index
 //! ```
 //! Descriptors live in a table that only grows, and are reused through a free list. So code that
 //! has a token of a descriptor, or a pointer to it, may always look at it, but it may belong to
@@ -31,15 +31,15 @@
 //!
 //! # Protocol
 //! ```text
-//!   operation                       poller                       deadline, close
-//!   1. prepare: check, clear        1. epoll_wait                1. set the flag
-//!   2. system call; EAGAIN?         2. tag still right?          2. take the waiter out of the word
-//!   3. wait: enrol, park            3. swap READY in             3. select it with the reason
-//!   4. woken by an edge: clear,     4. select the waiter
+//!   operation                     poller                 deadline, close
+//!   1. prepare: check, clear      1. epoll_wait          1. set the flag
+//!   2. system call; EAGAIN?       2. tag still right?    2. take the waiter out of the word
+//!   3. wait: enrol, park          3. swap READY in       3. select it with the reason
+//!   4. woken by an edge: clear,   4. select the waiter
 //!      go to 2
 //! ```
 //! A waiter woken by a deadline looks at the flag again, and goes on waiting if the deadline was
-//! moved meanwhile. A call's own time-out ([`IoHandle::wait`]) is a timer of the waiter's. It takes
+//! moved meanwhile. A call's own time-out (`IoHandle::wait`) is a timer of the waiter's. It takes
 //! the waiter out without setting a flag.
 //!
 //! # Rejected
@@ -137,9 +137,9 @@ impl PollDesc {
 /// Selects a waiter that was taken out of a word.
 pub(crate) fn select(waiter: Option<NonNull<()>>, token: usize) -> Wake {
     let Some(waiter) = waiter else { return Wake::NONE };
-    // SAFETY: the pointer came from `WaiterRef::to_ptr` in `park`, whose waiter does not leave
-    // before it is selected, and only we may do that because we took it out (`direction.rs`,
-    // invariant 2).
+    // SAFETY: the pointer came from `WaiterRef::to_ptr` in `park`. That waiter does not leave
+    // before it is selected, and only the caller may select it, because it took the waiter out
+    // (`direction.rs`, invariant 2).
     let waiter = unsafe { WaiterRef::from_ptr(waiter) };
     waiter.try_select(token).expect("only the party that took the waiter out ends its wait")
 }

@@ -1,8 +1,8 @@
-//! Time and I/O wake goroutines: who sleeps in the kernel's poll, who is told of an earlier timer, and
-//! where goroutines go that were woken so.
+//! Time and I/O wake goroutines. This says which M sleeps in the kernel's poll, what is told of an
+//! earlier timer, and where goroutines go that were woken this way.
 //!
-//! The protocol of the sleeper in the poll with those who start timers is in `wake/README.md`, "Timers
-//! and the netpoller".
+//! The protocol between the sleeper in the poll and code that starts timers is in `wake/README.md`,
+//! "Timers and the netpoller".
 
 use super::netpoll;
 use crate::sched::core::g::GList;
@@ -28,19 +28,19 @@ pub(crate) fn last_poll_ns() -> u64 {
     LAST_POLL_NS.load(Relaxed)
 }
 
-/// Asks the netpoller; goroutines that may run go to `list`, threads are woken at once.
+/// Asks the netpoller. Goroutines that may run go to `list`; threads are woken at once.
 pub(crate) fn poll_into(timeout_ns: Option<u64>, list: &mut GList) {
     netpoll::poll(timeout_ns, &mut |wake| collect(wake, list));
     LAST_POLL_NS.store(clock::now_ns(), Relaxed);
 }
 
-/// Makes what was woken ready: into `list` if it is a goroutine that may run at once.
+/// Makes ready what was woken. If it is a goroutine that may run at once, it goes to `list`.
 pub(crate) fn collect(wake: Wake, list: &mut GList) {
     if let Some(g) = wake.into_goroutine() {
         if !g.g().take_expires() {
             return list.push_back(g);
         }
-        // The caller looks after its list. This one is for all Ps, each of which may idle.
+        // The caller looks after its list. This goroutine is for all Ps, and any of them may idle.
         let submitted = shared::lock().push_expired(g, false);
         ready::tell(submitted);
     }
@@ -51,7 +51,7 @@ pub(crate) fn earliest_timer() -> u64 {
     p::all_ever().map(|p| p.timers.next_ns()).min().unwrap_or(NEVER)
 }
 
-/// Fires what is due in any heap, but for those whose lock somebody holds just now.
+/// Fires what is due in any heap, except in heaps whose lock is held just now.
 pub(crate) fn run_all_due(list: &mut GList) {
     let now = clock::now_ns();
     for p in p::all_ever() {
@@ -59,8 +59,8 @@ pub(crate) fn run_all_due(list: &mut GList) {
     }
 }
 
-/// Queues those whom I/O or time has readied, by somebody who has no P. If all Ps are busy, sysmon sees to it that they need not
-/// wait for a whole slice.
+/// Queues goroutines that I/O or time has readied. For callers without a P. If all Ps are busy,
+/// sysmon makes sure that these goroutines need not wait for a whole slice.
 pub(crate) fn push_urgent(list: &mut GList) {
     let submitted = shared::lock().push_urgent(list);
     if !ready::tell(submitted) {
@@ -68,7 +68,8 @@ pub(crate) fn push_urgent(list: &mut GList) {
     }
 }
 
-/// Makes sure that somebody wakes up at `when_ns`: tells the sleeper, or has somebody come to sleep.
+/// Makes sure that an M wakes up at `when_ns`: tells the sleeper in the poll, or makes an M go to
+/// sleep there.
 pub(crate) fn announce(when_ns: u64) {
     match SLEEPER.tell(when_ns) {
         Told::InTime => {}
@@ -79,7 +80,7 @@ pub(crate) fn announce(when_ns: u64) {
     }
 }
 
-/// Where timers go: the current P's heap, or the first P's where none is at hand.
+/// Where timers go: the current P's heap, or the first P's if there is no current one.
 pub(crate) struct TimerHost;
 
 impl TimerHost {
@@ -96,8 +97,8 @@ impl TimerHost {
         }
     }
 
-    /// As [`start`](TimerHost::start), by a goroutine that parks at once: its M comes through `find` and tells the sleeper
-    /// only if it does not become that itself.
+    /// As [`start`](TimerHost::start), for a goroutine that parks at once. Its M comes through
+    /// `find`, and tells the sleeper only if it does not become the sleeper itself.
     ///
     /// # Safety
     /// As [`TimerNode::start`]; the caller parks next, on the same P.
@@ -116,10 +117,11 @@ fn any_p() -> &'static P {
     p::get(0)
 }
 
-/// A moment that every sleeper in the poll is right for: only asks that there is one.
+/// A moment for which no sleeper in the poll is late: only asks that there is a sleeper.
 pub(crate) const SOON_ENOUGH: u64 = NEVER;
 
-/// Makes sure that somebody wakes up for the earliest of all timers, for those who leave heaps behind.
+/// Makes sure that an M wakes up for the earliest of all timers. For callers that leave heaps
+/// behind.
 pub(crate) fn announce_all() {
     let earliest = earliest_timer();
     if earliest != NEVER {

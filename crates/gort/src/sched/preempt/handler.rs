@@ -1,20 +1,23 @@
-//! SIGURG: asking a thread to stop its goroutine, and the handler that does.
+//! SIGURG: asking a thread to stop its goroutine, and the signal handler that does so.
 //!
-//! Go's signal, for Go's reasons: harmless by default, used by almost nobody, passed through by debuggers. A `SIGURG` that is not ours goes
-//! to the handler that was there before.
+//! The signal is Go's, for Go's reasons: it is harmless by default, hardly any program uses it, and
+//! debuggers pass it through. A `SIGURG` that is not the runtime's goes to the handler that was
+//! there before.
 //!
 //! # What the handler checks
-//! | question                                                    | else                                                   |
-//! | ----------------------------------------------------------- | ------------------------------------------------------ |
-//! | did this process send it, to this thread, for this P and run?  | not ours: the previous handler's; or late: nothing |
-//! | does the M run a goroutine, with a P?                        | it is in the scheduler, or inside `blocking`          |
-//! | do the stack pointer and the FS base belong to the goroutine? | in the middle of a switch, or on another stack        |
-//! | is the thread not pinned, the goroutine not `no_preempt`?   | noted for the rescue; sysmon asks again               |
+//! | question                                         | if not                                   |
+//! | ------------------------------------------------ | ---------------------------------------- |
+//! | did this process send it to this thread?         | it is the previous handler's             |
+//! | is it for this P and its present run?            | it is late: nothing                      |
+//! | does the M run a goroutine, with a P?            | it is in the scheduler, or in `blocking` |
+//! | do stack pointer and FS base belong to that one? | it is in a switch, or on another stack   |
+//! | neither a pinned thread nor `no_preempt`?        | noted for the rescue; sysmon asks again  |
 //!
-//! Where the kernel had no room to say which process has sent it, what was asked for this P and
-//! slice decides.
+//! Where the kernel had no room to say which process has sent the signal, it counts as the
+//! runtime's if a stop was asked for with this P and run.
 //!
-//! It runs on the M's signal stack, and stays there as long as the goroutine is stopped; other signals may come meanwhile.
+//! The handler runs on the M's signal stack, and stays there as long as the goroutine is stopped.
+//! Other signals may come meanwhile.
 
 use super::{Why, stop};
 use crate::sched::core::g::G;
@@ -29,26 +32,28 @@ static ENABLED: AtomicBool = AtomicBool::new(false);
 
 static PREVIOUS: OnceLock<Previous> = OnceLock::new();
 
-/// Makes goroutines stoppable by signal. Once, at the runtime's start.
+/// Makes goroutines stoppable by signal. Called once, at the runtime's start.
 pub(crate) fn install() {
-    thread::process_id(); // known before a handler asks
-    // SAFETY: the handler allocates nothing and takes no lock but the runtime's, which an interrupted thread does not hold
-    // (it would be pinned).
+    thread::process_id(); // looks it up now, so that the handler need not
+    // SAFETY: the handler allocates nothing and takes no lock but the runtime's, which an
+    // interrupted thread does not hold (it would be pinned).
     let previous = unsafe { signal::install(libc::SIGURG, on_signal) };
     PREVIOUS.set(previous).unwrap_or_else(|_| unreachable!("installed once"));
     ENABLED.store(true, Release);
 }
 
-/// In a forked child, where nobody is stopped: `SIGURG` leads where it did before, also for what
-/// the child comes to execute.
+/// Called in a forked child, where no goroutine is stopped. `SIGURG` goes where it did before, also
+/// in a program that the child executes.
 pub(crate) fn uninstall() {
     if let Some(previous) = PREVIOUS.get() {
         signal::uninstall(libc::SIGURG, on_signal, previous);
     }
 }
 
-/// Asks the goroutine that runs on `p` to stop, if one does. If `p` is over, whoever runs there notices at the next call of gort's too,
-/// should the signal come at a bad moment. Called by sysmon and by who collects Ps; waits for nothing.
+/// Asks the goroutine that runs on `p` to stop, if one does. Waits for nothing.
+///
+/// If `p` is over, this also sets the mark that gort calls look at, in case the signal comes at a
+/// bad moment. Called by sysmon and by code that collects Ps.
 pub(crate) fn request(p: &P) {
     if p.is_over() {
         p.preempt.store(true, Relaxed);
@@ -61,7 +66,7 @@ pub(crate) fn request(p: &P) {
         ENABLED.store(false, Release);
         crate::sys::fatal::write_stderr(
             b"gort: somebody has replaced the handler of SIGURG, so goroutines that compute cannot be preempted any more; \
-              install such handlers before the runtime starts, and they are called for what is not gort's\n",
+              install such handlers before the runtime starts: gort calls them for signals that are not its own\n",
         );
         return;
     }
@@ -69,12 +74,12 @@ pub(crate) fn request(p: &P) {
     thread::signal(m.tid.load(Acquire), libc::SIGURG);
 }
 
-/// Whether the goroutine that runs on `p` could not be stopped when it was asked, in this run.
+/// Whether the goroutine that runs on `p` was asked in this run and could not be stopped.
 pub(crate) fn has_declined(p: &P) -> bool {
     p.m().is_some_and(|m| m.declined.load(Acquire) == run_of(p))
 }
 
-/// Names the run of the goroutine that runs on `p` now.
+/// Names the present run of a goroutine on `p`.
 pub(crate) fn run_of(p: &P) -> u64 {
     u64::from(p.id) << 32 | u64::from(p.stats.schedules.get() as u32)
 }
@@ -89,7 +94,7 @@ extern "C" fn on_signal(sig: libc::c_int, info: *mut libc::siginfo_t, context: *
         let perhaps_ours = code == libc::SI_USER && pid == 0;
         let stopped = (ours || perhaps_ours) && stop_here(stack_pointer(context));
         if ours || stopped {
-            // done
+            // nothing more to do
         } else if let Some(previous) = PREVIOUS.get().filter(|previous| previous.is_handler()) {
             signal::chain(sig, Some(previous), info, context);
         }
@@ -97,9 +102,10 @@ extern "C" fn on_signal(sig: libc::c_int, info: *mut libc::siginfo_t, context: *
     }
 }
 
-/// Where errno is, and what it was. The handler comes back on the same thread, block and all.
+/// Where errno is, and what it was. The handler returns on the same thread and the same block, so
+/// the place stays right.
 fn errno() -> (*mut i32, i32) {
-    // SAFETY: always there.
+    // SAFETY: errno is always there.
     unsafe {
         let place = libc::__errno_location();
         (place, *place)
@@ -107,11 +113,12 @@ fn errno() -> (*mut i32, i32) {
 }
 
 fn stack_pointer(context: *mut libc::c_void) -> usize {
-    // SAFETY: the third argument of a handler with SA_SIGINFO.
+    // SAFETY: this is the third argument of a handler with SA_SIGINFO.
     unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as usize }
 }
 
-/// Stops the goroutine on this thread, if it was asked for and can be. False: it was not asked for.
+/// Stops the goroutine on this thread, if that was asked for and is possible. False means that it
+/// was not asked for.
 fn stop_here(sp: usize) -> bool {
     let Some(m) = m::current() else { return false };
     let asked = m.preempt.load(Acquire);
@@ -132,12 +139,14 @@ fn stop_here(sp: usize) -> bool {
     true
 }
 
-/// Whether the thread was interrupted in the goroutine's own code: on its stack and thread-locals, and not pinned.
+/// Whether the thread was interrupted in the goroutine's own code: on its stack and thread-locals,
+/// and not pinned.
 fn is_user_code(m: &M, g: &G, sp: usize) -> bool {
     if m.in_blocking.load(Relaxed) || pin::depth() != 0 {
         return false;
     }
-    // SAFETY: a goroutine that `m.g` names has a slot, and only this thread, which is here, could change that.
+    // SAFETY: a goroutine that `m.g` names has a slot. Only this thread could change that, and it
+    // is here.
     let Some(slot) = (unsafe { (*g.slot.get()).as_ref() }) else { return false };
     slot.stack().contains(&sp) && m.fixed.blocks.are_current(slot)
 }

@@ -1,47 +1,63 @@
-//! The end of a time slice: noticed by the goroutine in gort's calls, or by a signal in the middle of its computing.
+//! The end of a time slice: the goroutine notices it in gort's calls, or a signal stops it in the
+//! middle of its code.
 //!
 //! # How a goroutine is stopped without help of a compiler
-//! It is not taken off its thread: the **thread is stopped with it**, as an operating system would. It gives its P away, is queued among
-//! the *expired*, bound to its M, and the M sleeps until another M finds it there and hands over
-//! its P. To the program nothing has happened: locks of malloc and std stay held by their thread,
+//! The goroutine is not taken off its thread: the **thread is stopped with it**, as an operating
+//! system would do.
+//!
+//! 1. The goroutine gives its P away.
+//! 2. It is queued among the *expired*, bound to its M.
+//! 3. The M sleeps until another M finds the goroutine there and hands over its P.
+//!
+//! To the program nothing has happened: its thread still holds the locks of malloc and std,
 //! thread-locals stay where they are, unwinding stays on its stack. The price is a thread for each
 //! goroutine that is stopped.
 //!
 //! ```text
-//!   sysmon: the slice is over, others want to run           the thread: SIGURG, on its signal stack (handler.rs)
-//!   ──────────────────────────────────────────────          ─────────────────────────────────────────────────
-//!   m.preempt := (P, run); tgkill ─────────────────────────▶ is this run still on?  in user code? not pinned?
-//!                                                             hold: join the expired, hand the P off, sleep
-//!   some M finds it there, hands it its P ──────────────────▶ wake up, return from the handler
+//!   sysmon: the slice is over, others want to run   the thread, on its signal stack (handler.rs)
+//!   ─────────────────────────────────────────────   ────────────────────────────────────────────
+//!   m.preempt := (P, run); tgkill ───────────────▶  is this run still on? in user code? pinned?
+//!                                                   stop: join the expired, hand P off, sleep
+//!   some M finds it there, hands it its P ───────▶  wake up, return from the handler
 //! ```
 //!
-//! Where the one that goes on was stopped too, the P goes straight to it: a *swap*, for which no
-//! other M is needed.
+//! If the goroutine that runs next was stopped too, the P goes straight to it. This is called a
+//! *swap*: no other M is needed for it.
 //!
 //! # Two ways into `stop`
 //! 1. The handler, at any instruction of user code.
-//! 2. [`checkpoint`]: gort's calls that do not park count against a budget, and look at the mark that sysmon sets (`P::preempt`): a
-//!    loop around `try_recv` must not keep the goroutine that would send from running, nor timers from firing. These calls
-//!    are not documented to migrate the goroutine. Calls that may park anyway go behind the others by a plain switch.
+//! 2. [`checkpoint`]. Calls of gort that do not park count against a budget, and look at the mark
+//!    that sysmon sets (`P::preempt`). Otherwise a loop around `try_recv` could keep the goroutine
+//!    that would send from running, and timers from firing. These calls stop the goroutine with its
+//!    thread, because they are not documented to migrate it. Calls that may park anyway use a plain
+//!    switch, which puts the goroutine behind the others.
 //!
 //! # Why this is safe at any instruction
-//! Whoever holds a lock of the runtime, works on its P's own fields, or has claimed an idle P for another M, is pinned (`sys/pin.rs`), and so
-//! is left alone. Everything else that the runtime does on a goroutine's stack could as well be interrupted by the kernel's scheduler.
+//! Code is pinned (`sys/pin.rs`), and so is left alone, while it does one of these:
+//! - it holds a lock of the runtime;
+//! - it works on its P's own fields;
+//! - it has claimed an idle P for another M.
+//!
+//! Everything else that the runtime does on a goroutine's stack could as well be interrupted by the
+//! kernel's scheduler.
 //!
 //! # How many threads, and why no lock's owner starves
-//! What is stopped joins the expired, which have turns of one slice each (`policy/`): so the
-//! owner of a lock always gets its turn, even where others wait for that lock with a P. Each
-//! goroutine that is stopped for the first time may need a thread: under overload newcomers are let in
-//! ever more slowly. While no thread is to be had ([`threads::are_short`]) all are swaps: a P that
-//! waits for a thread runs nobody, and what was stopped has one.
+//! A goroutine that is stopped joins the expired, which take turns of one slice each (`policy/`).
+//! So the owner of a lock always gets its turn, even where others wait for that lock with a P.
 //!
-//! # A lock's owner is stopped, and the runtime itself waits for that lock
-//! malloc's locks are the case: an M inside the scheduler waits, pinned, with its P, for a goroutine that waits for a P. See
-//! `rescue.rs`. So that sysmon can see to it, it never waits for such a lock itself, nor for one under which somebody allocates.
+//! Each goroutine that is stopped for the first time may need a thread. So newcomers are let in
+//! ever more slowly under overload. While no thread is to be had ([`pool::are_short`]), every stop
+//! is a swap: a P that waits for a thread runs nothing, but a stopped goroutine has its thread.
+//!
+//! # When the owner of a lock is stopped, and the runtime itself waits for that lock
+//! This happens with malloc's locks: an M inside the scheduler waits, pinned and with its P, for a
+//! goroutine that waits for a P. Sysmon resolves that, see `rescue.rs`. So sysmon itself never
+//! waits for such a lock, nor for a lock under which other code allocates.
 //!
 //! # Rejected
-//! Switching to the next goroutine inside the handler, on the same thread: what was stopped may hold malloc's or std's locks, which
-//! belong to the thread, and could only ever go on there.
+//! Switching to the next goroutine inside the handler, on the same thread. The stopped goroutine
+//! may hold malloc's or std's locks. They belong to the thread, so the goroutine could only ever go
+//! on there.
 
 pub(crate) mod handler;
 mod rescue;
@@ -68,7 +84,8 @@ use std::time::{Duration, Instant};
 pub(super) use handler::{has_declined, request};
 pub(super) use rescue::Rescue;
 
-/// Begins a gort call, with no lock held. `parks`: it may park anyway, so it may migrate too.
+/// Called at the beginning of a gort call, with no lock held. `parks` says that the call may park
+/// anyway, so that it may migrate the goroutine too.
 #[inline]
 pub(crate) fn checkpoint(parks: bool) {
     let Some(here) = pinned() else { return };
@@ -77,7 +94,7 @@ pub(crate) fn checkpoint(parks: bool) {
         if parks {
             let m = here.m;
             drop(here);
-            // SAFETY: `g` runs here; that is us.
+            // SAFETY: `g` is the caller, and runs here.
             unsafe { park::leave(m, g, Action::Yield) };
         } else {
             let over = here.p.preempt.load(Relaxed);
@@ -86,20 +103,23 @@ pub(crate) fn checkpoint(parks: bool) {
     }
 }
 
-/// What a small goroutine takes, roughly: start, run, end.
+/// What a small goroutine takes, roughly, to start, run and end.
 const SMALL_NS: u64 = 50;
-/// So many queued goroutines are what one spawner leads to.
+/// One spawner alone leads to about so many queued goroutines.
 const FEW: u64 = 2 * BUDGET as u64;
-/// A pause of a spawner that is not worth its timer.
+/// A spawner's pause that is shorter is not worth its timer.
 const SHORTEST_PAUSE_NS: u64 = 10_000;
-/// The longest.
+/// A spawner's longest pause.
 const LONGEST_PAUSE_NS: u64 = 2_000_000;
 
-/// Ends a call that has started a goroutine, with no lock held. Every so often the caller pauses for as long as those who are queued
-/// should take if they are small: who starts a million is ahead of them by some thousand descriptors then, which stay in the cache, not by a
-/// million. If they are not small it does not help, but the pause is short, and it ends by a timer, so it is not behind those who compute.
+/// Called at the end of a call that has started a goroutine, with no lock held. Every so often the
+/// caller pauses for as long as the queued goroutines should take if they are small.
 ///
-/// Not in shared mode, where starting a goroutine does not park.
+/// So a goroutine that starts a million others is only some thousand descriptors ahead of them,
+/// which stay in the cache. If the goroutines are not small this does not help. But the pause is
+/// short, and a timer ends it, so the caller does not queue behind goroutines that compute.
+///
+/// In shared mode this does nothing, since starting a goroutine does not park there.
 #[inline]
 pub(crate) fn checkpoint_of_spawner() {
     let Some(here) = pinned() else { return };
@@ -114,7 +134,7 @@ fn let_others_run(here: ready::Pinned) {
     here.p.budget.set(BUDGET);
     let Some(g) = here.m.g() else { return };
     let waiting = (here.p.runq.len() + shared::active_len()) as u64;
-    // Where several start many, each has to wait for the others' too.
+    // Where several goroutines start many, each has to wait for those of the others, too.
     let pause_ns = waiting * SMALL_NS * (waiting / FEW).max(1) / p::procs() as u64;
     let may_park = here.m.fixed.blocks.move_with_goroutines() && g.no_preempt.load(Relaxed) == 0;
     drop(here);
@@ -132,7 +152,7 @@ fn is_over(p: &P) -> bool {
     left == 0 || p.preempt.load(Relaxed)
 }
 
-/// Whether somebody else wants to run on `p`, which is the caller's; if not, a new slice begins.
+/// Whether others want to run on `p`, which is the caller's. If not, a new slice begins.
 #[cold]
 fn is_wanted(p: &P) -> bool {
     p.budget.set(BUDGET);
@@ -148,13 +168,13 @@ fn is_wanted(p: &P) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     SliceIsOver,
-    /// For goroutines that I/O or time has readied: its slice goes on afterwards.
+    /// It makes room for goroutines that I/O or time has readied. Its slice goes on afterwards.
     Urgent,
     /// It has called gort often, and others want to run.
     GivesWay,
 }
 
-/// How often goroutines were stopped so.
+/// How often a goroutine was stopped with its thread.
 static STOPS: AtomicU64 = AtomicU64::new(0);
 
 /// See [`STOPS`].
@@ -162,8 +182,8 @@ pub(crate) fn count() -> u64 {
     STOPS.load(Relaxed)
 }
 
-/// Gives `p` to others and waits, on this thread, until `g`, which runs here, gets a P again. The caller is pinned, or the handler.
-/// Allocates nothing.
+/// Gives `p` away and waits, on this thread, until `g`, which runs here, gets a P again. The caller
+/// is pinned, or is the handler. Allocates nothing.
 #[cold]
 fn stop(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     STOPS.fetch_add(1, Relaxed);
@@ -171,18 +191,18 @@ fn stop(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
     m.p.set(None);
     trace::point(Preempt, Some(g), Some(m), Some(p));
-    // SAFETY: `g` runs here, so it is ours, and from here on it does nothing but wait for a P.
+    // SAFETY: `g` runs here, so this owns it. From here on `g` does nothing but wait for a P.
     let stopped = unsafe { g.become_runnable() };
     let (submitted, first) = queue_and_swap(stopped, p, why);
     match first {
         Some(first) => handoff::resume_preempted(first, p),
         None => handoff::hand_off(p),
     }
-    // Behind the hand-off: `p` may idle now.
+    // After the hand-off, since `p` may idle now.
     ready::tell(submitted);
     m.sleep(None);
     if let Some(p) = m.p.get() {
-        p.begin_run(); // it may have taken the thread as long as a slice to come back
+        p.begin_run(); // the thread may have taken as long as a slice to come back
     }
     trace::point(Resume, Some(g), Some(m), m.p.get());
     if !bound {
@@ -191,8 +211,8 @@ fn stop(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     g.go_on();
 }
 
-/// Queues `g`, which is stopped on `p`; the caller tells an M. Gives was stopped and that `p` is to go straight
-/// to, if there is one.
+/// Queues `g`, which is stopped on `p`; the caller tells an M. Also returns the stopped goroutine
+/// to which `p` is to go straight, if there is one.
 fn queue_and_swap(g: Runnable, p: &P, why: Why) -> (shared::Submitted, Option<Runnable>) {
     let mut s = shared::lock();
     let is_short = pool::are_short(&s);
@@ -207,11 +227,12 @@ fn queue_and_swap(g: Runnable, p: &P, why: Why) -> (shared::Submitted, Option<Ru
         !p.is_over() && s.stopped() > 0 && (is_short || expired_first && s.stopped_is_first())
     };
     let submitted = match why {
-        // The rescue lets one after the other run on a spare, so this one goes behind the others.
+        // The rescue lets one goroutine after the other run on a spare. So this one goes behind the
+        // others.
         Why::SliceIsOver if p.is_over() => s.push_expired(g, true),
         Why::SliceIsOver => slice::end(p, &mut s, Some(g)),
-        // No thread is there to run the urgent ones, and in front of the others this one would only
-        // be resumed and stopped again.
+        // There is no thread to run the urgent ones. In front of the others this one would only be
+        // resumed and stopped again.
         Why::Urgent if is_short => s.push_expired(g, true),
         Why::Urgent => {
             p.interrupted_ns.set(clock::now_ns());
@@ -219,12 +240,12 @@ fn queue_and_swap(g: Runnable, p: &P, why: Why) -> (shared::Submitted, Option<Ru
         }
         Why::GivesWay => s.push_expired(g, true),
     };
-    // That may be `g` itself.
+    // The first of the stopped may be `g` itself.
     let first = if (why != Why::Urgent || is_short) && swaps(&s) { s.pop_stopped() } else { None };
     (submitted, first)
 }
 
-/// The goroutine is not stopped in the middle of computing while this lives, see [`no_preempt`].
+/// While this lives, the goroutine is not stopped in the middle of its code; see [`no_preempt`].
 #[must_use = "the goroutine can be preempted again when this is dropped"]
 #[derive(Debug)]
 pub struct NoPreempt {
@@ -234,12 +255,12 @@ pub struct NoPreempt {
 /// Keeps gort from stopping the calling goroutine by a signal, in the middle of its code, until the
 /// guard is dropped. Guards nest.
 ///
-/// The thread may still get a `SIGURG`: its handler then leaves the goroutine alone, but a system
-/// call may see `EINTR`. On a plain thread this does nothing, nor does a guard that outlives its
+/// The thread may still get a `SIGURG`. Its handler then leaves the goroutine alone, but a system
+/// call may see `EINTR`. On a plain thread a guard does nothing; so does one that outlives its
 /// goroutine, in a `thread_local!`.
 ///
-/// The goroutine keeps its P meanwhile, so others may have to wait: keep it short. Calls of gort
-/// that park do so as always, and other calls of gort may still let other goroutines run.
+/// The goroutine keeps its P meanwhile, so others may have to wait: drop the guard soon. Calls of
+/// gort that park do so as always, and other calls of gort may still let other goroutines run.
 ///
 /// # Blocking
 ///

@@ -4,11 +4,12 @@
 //! at hand, the goroutine that leaves switches to it:
 //!
 //! ```text
-//!   predecessor, pinned                                    successor: a goroutine, or g0
-//!   ───────────────────                                    ─────────────────────────────
+//!   predecessor, pinned                             successor: a goroutine, or g0
+//!   ───────────────────                             ─────────────────────────────
 //!   takes the successor from its P's queue
 //!   m.left := itself; m.action := what it wants
-//!   saves its registers, switches ─────────────────────▶   settles: commits the park of `m.left`, or queues it
+//!   saves its registers, switches ───────────────▶  settles: commits the park of `m.left`,
+//!                                                   or queues it
 //! ```
 //!
 //! # Invariants
@@ -68,7 +69,7 @@ pub(crate) unsafe fn switch_away(m: &'static M, g: &'static G, action: Action) {
 unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
     m.left.set(Some(g));
     m.action.set(action);
-    // SAFETY: the caller's promise; a successor came from our queue, so it is ours.
+    // SAFETY: the caller's promise; a successor came from this M's queue, so this M owns it.
     unsafe {
         match successor(m, g) {
             Next::Goroutine(next) => m.switch_between(g, next),

@@ -1,19 +1,25 @@
 //! The scheduler's loop: what an M does on g0.
 //!
 //! ```text
-//!   find a goroutine ──▶ execute: attach a stack, switch ──▶ it parks │ yields │ exits ──▶ settle ──▶ find ...
+//!   find a goroutine ──▶ execute: attach a stack, switch
+//!      ▲                        │
+//!      │                        ▼
+//!      └── settle ◀── it parks │ yields │ exits
 //! ```
 //!
 //! # Bound goroutines
-//! A G with `bound_m` runs on that M alone: it comes out of `blocking` without a P, holds `lock_os_thread`, or unwinds in
-//! shared mode. Whoever finds it in a queue hands its own P to that M ([`M::give`]) and stops. An M whose bound goroutine
-//! has parked hands its P off and sleeps until somebody does that.
+//! A goroutine with `bound_m` runs on that M alone: it comes out of `blocking` without a P, or
+//! holds `lock_os_thread`, or unwinds in shared mode. An M that finds such a goroutine in a queue
+//! hands its own P to that M ([`M::give`]), and stops. An M whose bound goroutine has parked hands
+//! its P off, and sleeps until another M hands it one that way.
 //!
-//! Goroutines also switch to each other, past this loop (`direct.rs`): who comes back to g0 need not be who was resumed.
+//! Goroutines also switch to each other, past this loop (`direct.rs`). So the goroutine that comes
+//! back to g0 need not be the one that was resumed.
 //!
 //! # Invariants
-//! 1. After a park is committed nobody here touches the G: it may run on another M already.
-//! 2. A stack is put away on another one, when the goroutine has left it for good.
+//! 1. After a park is committed nothing here touches the goroutine: it may run on another M
+//!    already.
+//! 2. A stack is put away by code on another stack, when the goroutine has left it for good.
 
 use crate::sched::core::frozen::is_frozen;
 use crate::sched::core::g::G;
@@ -50,8 +56,8 @@ pub(crate) fn schedule(m: &'static M) {
     }
 }
 
-/// Runs `g`, which we took from a queue, and those that it switches to, until one comes back that parks, yields or ends. False:
-/// the thread is to end.
+/// Runs `g`, which the caller took from a queue, and the goroutines that it switches to, until one
+/// comes back that parks, yields or ends. False means that the thread is to end.
 fn execute(m: &'static M, mut g: &'static G) -> bool {
     end_spinning(m);
     loop {
@@ -70,18 +76,19 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
         }
         m.g.store(std::ptr::from_ref(g).cast_mut(), Relaxed);
         pin::enter(); // `direct.rs`, invariant 2
-        // SAFETY: we took `g` from a queue (or resumed it below), so it is ours; this is g0.
+        // SAFETY: `g` was taken from a queue (or resumed below), so this M owns it. This is g0.
         unsafe { m.resume(g) };
         m.g.store(null_mut(), Relaxed);
         pin::leave();
-        g = m.left.take().expect("somebody left");
+        g = m.left.take().expect("a goroutine has left");
         let bound = std::ptr::eq(g.bound_m.load(Relaxed), m);
         match m.action.get() {
             Action::Park => {
                 g.begin_waiting();
                 if !g.waiter.commit_park() {
-                    // A waker was first. It goes on as if nothing had been; but behind the one that it took from a queue for us
-                    // (then it is not bound).
+                    // A waker was first. The goroutine goes on as if it had not parked. But it goes
+                    // behind the goroutine that it took from a queue for g0, if there is one. (Then
+                    // it is not bound.)
                     if m.has_found() {
                         // SAFETY: it has left its stack, and is not parked.
                         unsafe { ready::not_parked(g) };
@@ -96,15 +103,16 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
                 if goes == AfterYield::Runs && !m.has_found() {
                     continue;
                 }
+                // This M looks next, or hands `p` off.
                 // SAFETY: it has left its stack to this M, which has `p`.
-                unsafe { ready::yielded(p, g, goes, bound) }.seen_to(); // this M looks next, or hands `p` off
+                unsafe { ready::yielded(p, g, goes, bound) }.seen_to();
             }
             Action::Exit => return retire(m, g),
         }
         if !bound {
             return true;
         }
-        // Not ours any more, but nobody else may run it.
+        // This M does not own the goroutine any more, but no other M may run it.
         shared::lock().waiting_bound += 1;
         handoff::hand_off(m.p.take().expect("it parked with a P"));
         m.sleep(None);
@@ -112,7 +120,7 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
     }
 }
 
-/// A goroutine has ended. False: the thread was locked to it and ends too.
+/// Called when a goroutine has ended. False means that the thread was locked to it, and ends too.
 fn retire(m: &'static M, g: &'static G) -> bool {
     let locked = g.is_locked_to_thread();
     put_away(m.p.get().expect("it exited with a P"), g);

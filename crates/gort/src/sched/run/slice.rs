@@ -9,8 +9,8 @@ use crate::sched::ready;
 use crate::sched::shared::{self, Shared, Submitted};
 use crate::sys::sync::Ordering::*;
 
-/// The slice of `p` was marked as over, and no goroutine runs there: the one that has just left it
-/// has handed over to `next`, or waits. Owner only.
+/// Called when the slice of `p` was marked as over, and no goroutine runs there: the one that has
+/// just left has handed over to `next`, or waits. Owner only.
 #[cold]
 pub(crate) fn end_between(p: &P) {
     if !others_wait(p) {
@@ -20,13 +20,13 @@ pub(crate) fn end_between(p: &P) {
     ready::tell(submitted);
 }
 
-/// Whether there are others than `next`, or may be some for which the kernel has something.
+/// Whether goroutines other than `next` wait, or the kernel may have something for some.
 fn others_wait(p: &P) -> bool {
     p.runq.ring_len() != 0 || !shared::global_is_empty() || netpoll::waiters() != 0
 }
 
 /// Ends the slice of `p`. It is charged to `stopped`, which was running, or else to `next`. Owner
-/// only; allocates nothing.
+/// only. Allocates nothing.
 pub(crate) fn end(p: &P, s: &mut Shared, stopped: Option<Runnable>) -> Submitted {
     let parties = s.parties(p);
     let mut account = p.account.get();

@@ -1,4 +1,4 @@
-//! A goroutine gets its stack when it first runs, and leaves it at its end.
+//! A goroutine gets its stack when it first runs, and gives it up at its end.
 
 use crate::sched::core::fixed::fixed;
 use crate::sched::core::g::{self, G};
@@ -10,10 +10,10 @@ use crate::sys::sync::Ordering::*;
 use crate::sys::{fatal, pin};
 use std::ptr::null_mut;
 
-/// Gives a goroutine that has not run yet its stack.
+/// Gives a stack to a goroutine that has not run yet.
 pub(crate) fn attach(p: &P, g: &'static G) {
     let fixed = fixed();
-    // SAFETY: `g` is ours.
+    // SAFETY: the caller owns `g`.
     let given = unsafe { (*g.slot.get()).take() };
     let class = g.class.get();
     let mut slot =
@@ -31,10 +31,11 @@ pub(crate) fn attach(p: &P, g: &'static G) {
     put_on(g, slot);
 }
 
-/// As [`attach`], if that takes no more than a warm slot.
+/// As [`attach`], but only if a warm slot is all that it takes. False means that `g` still has no
+/// stack.
 #[inline]
 pub(crate) fn attach_warm(p: &P, g: &'static G) -> bool {
-    // SAFETY: `g` is ours.
+    // SAFETY: the caller owns `g`.
     if unsafe { (*g.slot.get()).is_some() } {
         return false;
     }
@@ -47,10 +48,11 @@ pub(crate) fn attach_warm(p: &P, g: &'static G) -> bool {
     true
 }
 
-/// Makes `slot`, which has its block, the stack of `g`, ours.
+/// Makes `slot`, which has its block, the stack of `g`. The caller owns both.
 #[inline]
 fn put_on(g: &'static G, slot: Slot) {
-    // SAFETY: the slot is ours, nobody is on its stack or block, and its top is aligned; so is `g`.
+    // SAFETY: the caller owns the slot, nothing runs on its stack or uses its block, and its top is
+    // aligned; so is `g`.
     unsafe {
         let sp = switch::prepare(slot.stack_top(), fixed().entry, std::ptr::from_ref(g) as usize);
         g.sp.store(sp, Relaxed);
@@ -62,7 +64,7 @@ fn put_on(g: &'static G, slot: Slot) {
     }
 }
 
-/// Puts an ended goroutine and its stack away. Not on that stack.
+/// Puts an ended goroutine and its stack away. Must not run on that stack.
 #[inline]
 pub(crate) fn put_away(p: &P, g: &'static G) {
     let fixed = fixed();

@@ -1,7 +1,8 @@
 //! Goroutine-local storage: what `goroutine_local!` declares.
 //!
-//! A `thread_local!` belongs to the stack slot and keeps its value for the next goroutine there, like a pool's
-//! thread. These belong to one goroutine: fresh for each, dropped at its end, and inherited by children where asked for.
+//! A `thread_local!` belongs to the stack slot, and keeps its value for the next goroutine there,
+//! as a pool's thread does. Goroutine-local values belong to one goroutine: they are fresh for
+//! each, are dropped at its end, and are inherited by children where that is asked for.
 
 use crate::sched::core::g::G;
 use crate::sched::core::locals::{CloneValue, Entry, Locals};
@@ -9,8 +10,9 @@ use crate::sched::core::m;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 
-/// A key of goroutine-local storage, declared by [`goroutine_local!`](crate::goroutine_local): as
-/// `std::thread::LocalKey`. On a plain thread the value is the thread's.
+/// A key of goroutine-local storage, as `std::thread::LocalKey`.
+/// [`goroutine_local!`](crate::goroutine_local) declares it. On a plain thread the value is the
+/// thread's.
 pub struct LocalKey<T: 'static> {
     init: fn() -> T,
     clone: Option<CloneValue>,
@@ -59,8 +61,8 @@ impl<T: 'static> LocalKey<T> {
     /// ```
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         let value = self.find().unwrap_or_else(|| self.insert());
-        // SAFETY: the value is in a box that stays until the goroutine (or thread) ends, and only its own code gets
-        // here; there are no `&mut`s to it.
+        // SAFETY: the value is in a box that stays until the goroutine (or thread) ends, and only
+        // its own code gets here. There are no `&mut`s to it.
         f(unsafe { &*value })
     }
 
@@ -175,7 +177,7 @@ fn clone_value<T: Clone + 'static>(value: &dyn Any) -> Box<dyn Any> {
 /// Calls `f`, which runs no user code, with the caller's values.
 fn with_locals<R>(f: impl FnOnce(&mut Locals) -> R) -> R {
     match m::current().and_then(|m| m.g()) {
-        // SAFETY: the goroutine's own, and nothing in `f` comes back here.
+        // SAFETY: they are the goroutine's own, and nothing in `f` comes back here.
         Some(g) => f(unsafe { (*g.locals.get()).get_or_insert_default() }),
         None => PLAIN.with(|locals| f(&mut locals.borrow_mut())),
     }
@@ -185,14 +187,15 @@ fn with_locals<R>(f: impl FnOnce(&mut Locals) -> R) -> R {
 #[inline]
 pub(crate) fn inherited() -> Option<Box<Locals>> {
     let parent = m::current()?.g()?;
-    // SAFETY: the goroutine's own.
+    // SAFETY: they are the goroutine's own.
     if unsafe { (*parent.locals.get()).is_some() } { inherited_from(parent) } else { None }
 }
 
 #[cold]
 fn inherited_from(parent: &G) -> Option<Box<Locals>> {
-    // Cloning is user code and may use the locals: note first, clone then. Values stay where they are meanwhile.
-    // SAFETY: the goroutine's own.
+    // Cloning is user code and may use the locals. So this notes them first, and clones then.
+    // Values stay where they are meanwhile.
+    // SAFETY: they are the goroutine's own.
     let noted: Vec<(usize, *const dyn Any, CloneValue)> = unsafe { (*parent.locals.get()).as_deref() }
         .into_iter()
         .flat_map(|locals| &locals.0)
@@ -202,16 +205,17 @@ fn inherited_from(parent: &G) -> Option<Box<Locals>> {
         return None;
     }
     let clones = noted.into_iter().map(|(key, value, clone)| {
-        // SAFETY: values live until their goroutine ends, and that is the caller.
+        // SAFETY: values live until their goroutine ends, and that goroutine is the caller.
         Entry { key, value: clone(unsafe { &*value }), clone: Some(clone) }
     });
     Some(Box::new(Locals(clones.collect())))
 }
 
-/// Drops the values of `g`, which is the caller and at its end. Destructors may make new ones; those are dropped too.
+/// Drops the values of `g`, which is the caller, at its end. Destructors may make new values; those
+/// are dropped too.
 #[inline]
 pub(crate) fn drop_all(g: &G) {
-    // SAFETY: the goroutine's own.
+    // SAFETY: they are the goroutine's own.
     while let Some(locals) = unsafe { (*g.locals.get()).take() } {
         drop(locals);
     }
@@ -219,8 +223,9 @@ pub(crate) fn drop_all(g: &G) {
 
 /// Declares goroutine-local storage, with the grammar of `thread_local!`.
 ///
-/// Each goroutine has its own value, made on first use and dropped at the goroutine's end. With `#[inherit]` a child starts with a
-/// clone of its parent's value, if the parent has used it (`T: Clone + Send`).
+/// Each goroutine has its own value, made on first use and dropped at the goroutine's end. With
+/// `#[inherit]` a child starts with a clone of its parent's value, if the parent has used it
+/// (`T: Clone + Send`).
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -250,7 +255,7 @@ macro_rules! goroutine_local {
         $(#[$attr])*
         $vis static $name: $crate::LocalKey<$t> = $crate::LocalKey::new(|| $init);
     };
-    // Attributes one by one, until `#[inherit]` or the declaration.
+    // Takes attributes one by one, until `#[inherit]` or the declaration.
     (@attrs [$(#[$seen:meta])*] #[inherit] $(#[$attr:meta])* $vis:vis static $name:ident : $t:ty = $init:expr $(; $($rest:tt)*)?) => {
         $crate::goroutine_local!(@key inherited $(#[$seen])* $(#[$attr])* $vis $name, $t, $init);
         $($crate::goroutine_local!($($rest)*);)?

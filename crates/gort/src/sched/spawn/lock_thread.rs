@@ -1,4 +1,5 @@
-//! `lock_os_thread`: a goroutine and a thread that belong together, for code that keeps state in the kernel's thread.
+//! `lock_os_thread`: binds a goroutine and a thread together, for code that keeps state in the
+//! kernel's thread.
 
 use crate::sched::core::fixed::fixed;
 use crate::sched::core::g::G;
@@ -7,22 +8,29 @@ use crate::sched::core::owner::Owner;
 use crate::sys::sync::Ordering::*;
 use std::ptr::null_mut;
 
-/// The goroutine stays on its thread while this lives, see [`lock_os_thread`].
+/// While this lives, the goroutine stays on its thread; see [`lock_os_thread`].
 #[must_use = "the goroutine is unlocked when this is dropped"]
 #[derive(Debug)]
 pub struct OsThreadLock {
     owner: Owner,
 }
 
-/// Keeps the calling goroutine on its OS thread, and all others off it, until the guard is dropped. Guards nest.
+/// Keeps the calling goroutine on its OS thread, and all others off it, until the guard is dropped.
+/// Guards nest.
 ///
-/// For what the kernel keeps per thread: signal masks, affinity, namespaces, priority, credentials, robust and
-/// priority-inheriting mutexes; and for libraries that must be called from one thread (OpenGL). The thread-locals' own thread id
-/// is the real one meanwhile.
+/// Goroutines need this for what the kernel keeps per thread: signal masks, affinity, namespaces,
+/// priority, credentials, robust and priority-inheriting mutexes. They also need it for libraries
+/// that must be called from one thread (OpenGL). The thread id in the thread-locals is the real one
+/// meanwhile.
 ///
-/// A goroutine that ends while it is locked takes its thread with it; so does one whose guard was dropped by unwinding, or
-/// forgotten, or outlives it (in a `thread_local!`, which the next goroutine on that stack comes to
-/// have: dropped there, the guard does nothing). On a plain thread this does nothing.
+/// A goroutine that ends while it is locked takes its thread with it. It counts as locked, too, if
+/// its guard
+/// - was dropped by unwinding,
+/// - was forgotten, or
+/// - outlives it, in a `thread_local!`. The next goroutine on that stack comes to have such a
+///   guard; dropped there, it does nothing.
+///
+/// On a plain thread this does nothing.
 ///
 /// # Blocking
 ///
@@ -52,7 +60,7 @@ pub fn lock_os_thread() -> OsThreadLock {
 impl Drop for OsThreadLock {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            return; // who unwinds through it has left the thread's state in disorder
+            return; // code that unwinds through this has left the thread's state in disorder
         }
         let Some(g) = self.owner.goroutine() else { return };
         if g.thread_locks.fetch_sub(1, Relaxed) == 1 {
@@ -73,8 +81,8 @@ fn set_tid(g: &G, tid: u32) -> u32 {
     unsafe { fixed().blocks.set_tid((*g.slot.get()).as_ref().expect("it runs"), tid) }
 }
 
-/// The goroutine ends, after its last user code: its block goes to others without the thread's id.
-/// The thread ends in `run::retire`.
+/// Called when the goroutine ends, after its last user code: its block goes to others without the
+/// thread's id. The thread ends in `retire` (`run/schedule.rs`).
 pub(crate) fn at_end(g: &G) {
     if g.is_locked_to_thread() {
         set_tid(g, g.own_tid.get());

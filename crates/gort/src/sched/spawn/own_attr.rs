@@ -1,12 +1,14 @@
-//! What libc says of a goroutine's `pthread_self()`, and does to it.
+//! Functions of libc's about `pthread_self()`, made right for goroutines.
 //!
-//! To libc a goroutine is a thread, with a descriptor of its own; but the kernel has never heard of
-//! the thread id in that. libc asks the kernel by this id for whatever is not in the descriptor. So
-//! these functions take the place of libc's in programs that link gort, and lend the block the id
-//! of the thread that the goroutine is on, for the length of the call: the answers are that
-//! thread's. A goroutine that sets what belongs to a thread (affinity, priority) must hold an
-//! [`OsThreadLock`](crate::OsThreadLock), under which its block has that id anyway; otherwise, and
-//! for another goroutine's `pthread_t`, the kernel's answer is ESRCH.
+//! To libc a goroutine is a thread with a descriptor of its own. But the kernel does not know the
+//! thread id in that descriptor, and libc asks the kernel by this id for whatever the descriptor
+//! does not hold. So, in programs that link gort, these functions take the place of libc's. For the
+//! length of the call they lend the block the id of the thread that the goroutine is on, so the
+//! answers are that thread's.
+//!
+//! - A goroutine that sets what belongs to a thread (affinity, priority) must hold an
+//!   [`OsThreadLock`](crate::OsThreadLock). Under it, its block has that id anyway.
+//! - Without it, and for another goroutine's `pthread_t`, the kernel's answer is ESRCH.
 
 use crate::sched::core::m;
 use crate::sys::fatal::{exit, write_stderr};
@@ -15,7 +17,7 @@ use crate::sys::sync::AtomicUsize;
 use crate::sys::sync::Ordering::Relaxed;
 use std::ffi::CStr;
 
-/// libc's own function of this name, once looked up; 0 if there is none.
+/// libc's own function of this name, looked up the first time; 0 if there is none.
 fn next(place: &AtomicUsize, name: &CStr) -> usize {
     let known = place.load(Relaxed);
     if known != 0 {
@@ -27,7 +29,7 @@ fn next(place: &AtomicUsize, name: &CStr) -> usize {
     next
 }
 
-/// Calls `f`; if `thread` is the calling goroutine, its block has the real id of its thread
+/// Calls `f`. If `thread` is the calling goroutine, its block has the real id of its thread
 /// meanwhile.
 fn with_real_tid(thread: libc::pthread_t, f: impl FnOnce() -> libc::c_int) -> libc::c_int {
     let tp = fs::read();
@@ -44,10 +46,10 @@ fn with_real_tid(thread: libc::pthread_t, f: impl FnOnce() -> libc::c_int) -> li
     }
 }
 
-/// Defines functions of libc's, about a thread, that lend the id.
+/// Defines functions of libc's about a thread, which lend the id.
 macro_rules! about_oneself {
     ($($name:ident($($arg:ident: $type:ty),*);)*) => {$(
-        /// As libc's, also for a goroutine that asks about itself.
+        /// As libc's, but also right for a goroutine that asks about itself.
         ///
         /// # Safety
         /// As libc's: `thread` is alive, and pointers are valid.
@@ -75,8 +77,8 @@ about_oneself! {
     pthread_sigqueue(signal: libc::c_int, value: libc::sigval);
 }
 
-/// As libc's for threads. A goroutine cannot be cancelled: one that tries that on itself ends the
-/// process with a sentence; another goroutine is no such thread.
+/// As libc's for threads. A goroutine cannot be cancelled: if it tries that on itself, the process
+/// ends with a message. Another goroutine counts as no such thread.
 ///
 /// # Safety
 /// As libc's: `thread` is alive.
@@ -103,17 +105,17 @@ pub(crate) unsafe extern "C" fn pthread_cancel(thread: libc::pthread_t) -> libc:
     }
 }
 
-/// Where `pthread_exit` leads in a goroutine, see `stack/exit_trap.rs`.
+/// Where `pthread_exit` leads in a goroutine; see `stack/exit_trap.rs`.
 pub(crate) extern "C" fn thread_ended() -> ! {
     ended("pthread_exit")
 }
 
-/// A goroutine wants to end as a thread does.
+/// Called when a goroutine tries to end as a thread does: ends the process.
 fn ended(by: &str) -> ! {
     write_stderr(b"fatal error: ");
     write_stderr(by.as_bytes());
     write_stderr(
-        b" in a goroutine: its thread is not its own. Return from its function, or call gort::goexit.\n",
+        b" in a goroutine: the thread is not its own. Return from the goroutine's function, or call gort::goexit.\n",
     );
     exit(2)
 }

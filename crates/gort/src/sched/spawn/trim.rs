@@ -1,19 +1,19 @@
-//! Stacks that a peak left behind go back to the system.
+//! Gives stacks that a peak left behind back to the system.
 
 use super::task;
 use crate::sched::core::config::KEEP_FREE_SLOTS;
 use crate::sched::core::fixed::fixed;
 use crate::stack::slab;
 
-/// Slots given back at once.
+/// How many slots are given back at once.
 const TRIM_BATCH: usize = 512;
 
-/// Gives some of the stacks that a peak left behind to the system, by goroutines that run their thread-locals'
-/// destructors on them.
+/// Gives some of the stacks that a peak left behind back to the system. Goroutines run the
+/// destructors of the thread-locals on those stacks first.
 pub(crate) fn trim() {
     for mut slot in slab::take_cold(KEEP_FREE_SLOTS, TRIM_BATCH) {
         let Some(layout) = fixed().blocks.layout_of(&slot) else {
-            // SAFETY: nobody is on a free slot, and without a block there are no destructors.
+            // SAFETY: nothing runs on a free slot, and without a block there are no destructors.
             unsafe { slot.give_up(None) };
             slab::free(std::iter::once(slot));
             continue;

@@ -1,9 +1,14 @@
-//! A function that runs at a time: a goroutine that waits without a stack until its timer starts it.
+//! A function that runs at a given time: a goroutine that waits without a stack until its timer
+//! starts it.
 //!
-//! # Who owns the goroutine
-//! The timer, until it fires (then the goroutine runs) or `stop` takes it out (then `stop` drops the closure): `TimerNode::stop`
-//! says which, exactly one of the two happens. The node lives in an `Arc` that the closure and the handle share; a running closure first
-//! passes `stop` itself, which waits until the firing no longer touches the node.
+//! # What owns the goroutine
+//! The timer owns it until one of two things happens:
+//! - the timer fires: then the goroutine runs;
+//! - `stop` takes the timer out: then `stop` drops the closure.
+//!
+//! Exactly one of the two happens, and `TimerNode::stop` says which. The node lives in an `Arc`
+//! that the closure and the handle share. A running closure first passes `stop` itself, which waits
+//! until the firing no longer touches the node.
 
 use crate::sched::core::g::G;
 use crate::sched::core::p;
@@ -25,7 +30,7 @@ struct Pending {
 /// A pending [`after_func`]. Dropping it does not stop it.
 pub(crate) struct AfterFunc(Arc<Pending>);
 
-/// Runs `f` in a goroutine of its own at `when`, unless stopped before.
+/// Runs `f` in a goroutine of its own at `when`, unless it is stopped before.
 #[track_caller]
 pub(crate) fn after_func(when: Instant, f: Box<dyn FnOnce() + Send>) -> AfterFunc {
     ensure_started();
@@ -41,7 +46,8 @@ pub(crate) fn after_func(when: Instant, f: Box<dyn FnOnce() + Send>) -> AfterFun
     let g = unsafe { task::make_waiting(start, Location::caller()) };
     pending.g.set(g).unwrap_or_else(|_| unreachable!("set once"));
     let arg = WaiterRef::of(g).to_ptr().as_ptr();
-    // SAFETY: the closure keeps the node alive until it has passed `stop`, or `AfterFunc::stop` has.
+    // SAFETY: the closure keeps the node alive until it has passed `stop`, or until
+    // `AfterFunc::stop` has.
     unsafe { TimerHost::start(&pending.timer, clock::ns_of(when), fire, arg, 0) };
     AfterFunc(pending)
 }
@@ -61,13 +67,14 @@ impl AfterFunc {
             return false;
         }
         let g = self.0.g.get().expect("set before the timer was started");
-        // SAFETY: `stop` said that the timer does not fire, and it says so once.
+        // SAFETY: `stop` said that the timer will not fire, and it says so only once.
         unsafe { task::cancel(g) };
         true
     }
 }
 
-/// Timers need the runtime, and a plain thread may use one before anything else.
+/// Starts the runtime if need be: timers need it, and a plain thread may use one before anything
+/// else.
 fn ensure_started() {
     if p::procs() == 0
         && let Err(e) = super::start()

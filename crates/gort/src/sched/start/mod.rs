@@ -1,4 +1,4 @@
-//! Starting the runtime: once per process, by whoever comes first.
+//! Starting the runtime: once per process, by the first call that needs it.
 
 pub(crate) mod after;
 mod at_fork;
@@ -35,18 +35,19 @@ use std::sync::{Mutex, PoisonError};
 /// More threads than Linux can have.
 const MOST_THREADS: usize = 1 << 22;
 
-/// The runtime; there is one a process. Its knobs are in [`Runtime::builder`].
+/// The runtime. There is one per process. Its settings are in [`Runtime::builder`].
 #[derive(Debug)]
 pub struct Runtime(());
 
 impl Runtime {
-    /// The settings for a runtime that does not run yet; what is not set comes from the environment, or is the default.
+    /// The settings for a runtime that does not run yet. What is not set here comes from the
+    /// environment, or is the default.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder(Config::new())
     }
 }
 
-/// Settings for the start, see [`Runtime::builder`].
+/// Settings for the start; see [`Runtime::builder`].
 ///
 /// ```
 /// let n = gort::Runtime::builder().gomaxprocs(2).run(gort::gomaxprocs).unwrap();
@@ -57,76 +58,104 @@ impl Runtime {
 pub struct RuntimeBuilder(Config);
 
 impl RuntimeBuilder {
-    /// How many goroutines may run at once, 1 to 1024. Default: the environment's `GOMAXPROCS`, else the CPUs that affinity
-    /// and cgroup quota allow.
+    /// How many goroutines may run at once, 1 to 1024. Default: the environment's `GOMAXPROCS`,
+    /// else the CPUs that affinity and cgroup quota allow.
     pub fn gomaxprocs(mut self, n: usize) -> RuntimeBuilder {
         self.0.gomaxprocs = Some(n);
         self
     }
 
     /// The bytes of a goroutine's stack, rounded up to a power of two, from 16 KiB to 1 GiB. They
-    /// are address space; memory is used as it is touched. The goroutine's thread-locals, however
-    /// large, and a guard come on top. Default: `GORT_STACK` (as in `64K` or `1M`), else 256 KiB.
+    /// are address space; memory is used as it is touched. A guard and the goroutine's
+    /// thread-locals, however large, come on top. Default: `GORT_STACK` (as in `64K` or `1M`), else
+    /// 256 KiB.
     pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
         self.0.stack_bytes = Some(bytes);
         self
     }
 
-    /// Keeps room for the thread-locals of libraries that are opened later and have *initial-exec*
-    /// ones: so many bytes at least, of the 1.6 KB or so that libc has for all of them. Goroutines
-    /// see them as threads do. A parked goroutine takes a page more then, and
-    /// [`swap_idle_stacks`](RuntimeBuilder::swap_idle_stacks) does nothing. Default:
-    /// `GORT_STATIC_TLS` (as in `512` or `1K`), else 0: `dlopen` of such a library fails, as libc
-    /// says it: "cannot allocate memory in static TLS block". Libraries that the program is linked
-    /// with, or that were opened before the start, are not concerned, nor are other thread-locals.
+    /// Reserves room for the thread-locals of libraries that are opened later and have
+    /// *initial-exec* ones. At least so many bytes are reserved, of the 1.6 KB or so that libc has
+    /// for all such libraries. Goroutines then see these thread-locals as threads do.
+    ///
+    /// A parked goroutine takes a page more then, and
+    /// [`swap_idle_stacks`](RuntimeBuilder::swap_idle_stacks) does nothing. This setting does not
+    /// concern libraries that the program is linked with, or that were opened before the start, nor
+    /// other thread-locals.
+    ///
+    /// Default: `GORT_STATIC_TLS` (as in `512` or `1K`), else 0. With 0, `dlopen` of such a library
+    /// fails with libc's message: "cannot allocate memory in static TLS block".
     pub fn reserve_static_tls(mut self, bytes: usize) -> RuntimeBuilder {
         self.0.static_tls_bytes = Some(bytes);
         self
     }
 
-    /// The most OS threads; one more is a fatal error. Default: `GORT_THREAD_CAP`, else 10 000.
+    /// The most OS threads. One more is a fatal error. Default: `GORT_THREAD_CAP`, else 10 000.
     pub fn thread_cap(mut self, n: usize) -> RuntimeBuilder {
         self.0.thread_cap = Some(n);
         self
     }
 
-    /// How many goroutines may be inside [`blocking`](crate::blocking) at once; more of them park. Default: `GORT_BLOCKING_LIMIT`, else 0,
-    /// which is no limit. [`set_blocking_limit`](crate::set_blocking_limit) changes it later.
+    /// How many goroutines may be inside [`blocking`](crate::blocking) at once; more of them park.
+    /// Default: `GORT_BLOCKING_LIMIT`, else 0, which is no limit.
+    /// [`set_blocking_limit`](crate::set_blocking_limit) changes it later.
     pub fn blocking_limit(mut self, n: usize) -> RuntimeBuilder {
         self.0.blocking_limit = Some(n);
         self
     }
 
-    /// Goroutines use the thread-locals of the OS thread they happen to be on: less memory, faster switches.
+    /// Goroutines use the thread-locals of the OS thread that they happen to be on. That takes less
+    /// memory, and switches are faster.
     ///
     /// # Safety
     ///
-    /// Nothing that is bound to a thread may live across a gort call that parks: no borrow of a `thread_local!`, no
-    /// `StdoutLock`, no `ThreadRng`, no lock guard that must be unlocked by its thread; and no code may keep a
-    /// thread-local's address across one.
+    /// Nothing that is bound to a thread may live across a gort call that parks:
+    /// - no borrow of a `thread_local!`, no `StdoutLock`, no `ThreadRng`;
+    /// - no lock guard that must be unlocked by its thread;
+    /// - no address of a thread-local that code keeps.
     pub unsafe fn shared_thread_locals(mut self) -> RuntimeBuilder {
         self.0.shares_thread_locals = true;
         self
     }
 
-    /// Swaps out the stacks and thread-locals of goroutines that have been parked for `after`: what they hold is packed, to some 40
-    /// bytes where many wait in the same place, and their pages go back to the system, until they run again. That takes some 10 µs of CPU out, and 6 of time for the first wake-up; a goroutine that
-    /// waits takes 1.3 KB then instead of 5.3, page tables included. While goroutines run, the
-    /// swapper looks every `after / 2`, between 1 ms and 1 s. The environment's `GORT_SWAP`
-    /// overrules this: `off`, or a duration as in `500us`, `500ms`, `5s` or `2m`. [`Duration::MAX`]
-    /// is off unless that says so. Default: off, whatever `GORT_SWAP` says: the promise below is
-    /// the program's, not of those who run it.
+    /// Swaps out the stacks and thread-locals of goroutines that have been parked for `after`. What
+    /// they hold is packed, and their pages go back to the system until they run again.
     ///
-    /// Swapped out are those who wait for I/O, in `sleep`, in `join`, in `send` and `recv` of channels, and in all of [`sync`](crate::sync); without a deadline, but for
-    /// I/O. Not those in `select`, behind another's operation on the same socket, at the limit of `blocking`, at the channels of timers, in `block_on`, with a [`scope`](crate::scope) open, with an
-    /// [`OsThreadLock`](crate::OsThreadLock), or with so much on the stack (64 KiB at most) that packing it saves little. Needs Linux 6.13; with an older one it says so and does nothing.
+    /// A waiting goroutine takes 1.3 KB then instead of 5.3, page tables included; what is packed
+    /// of it takes some 40 bytes where many wait in the same place. Swapping one out takes some
+    /// 10 µs of CPU, and its first wake-up takes 6 µs of time. While goroutines run, the swapper
+    /// looks every `after / 2`, between 1 ms and 1 s.
+    ///
+    /// Default: off, whatever `GORT_SWAP` says: only the program can make the promise below, not
+    /// the people who run it. In a program that calls this, the environment's `GORT_SWAP` overrules
+    /// `after`: `off`, or a duration as in `500us`, `500ms`, `5s` or `2m`. [`Duration::MAX`](std::time::Duration::MAX) is
+    /// off, unless `GORT_SWAP` says otherwise.
+    ///
+    /// Goroutines are swapped out while they wait
+    /// - for I/O (also with a deadline), and in `sleep`;
+    /// - without a deadline, in `join`, in `send` and `recv` of channels, and in all of
+    ///   [`sync`](crate::sync).
+    ///
+    /// They are not swapped out
+    /// - in `select`, in `block_on`, at the channels of timers, at the limit of `blocking`, or
+    ///   behind another goroutine's operation on the same socket;
+    /// - with a [`scope`](crate::scope) open, or with an [`OsThreadLock`](crate::OsThreadLock);
+    /// - with so much on the stack (64 KiB at most) that packing it saves little.
+    ///
+    /// This needs Linux 6.13. On an older one it says so and does nothing.
     ///
     /// # Safety
     ///
-    /// While a goroutine is parked in a gort call, nobody but gort uses memory in its stack or its `thread_local!`s, unless it holds a
-    /// [`StackLoan`](crate::StackLoan). Scopes of other libraries (`std::thread::scope`, `rayon::scope`) in which a goroutine parks lend them
-    /// to other threads; so do global allocators that link the thread-locals of all threads, as jemalloc does, without
-    /// [`OnThread`](crate::alloc::OnThread) around them. Who touches such memory gets a fault, which ends the process with a report; a system call gets EFAULT.
+    /// While a goroutine is parked in a gort call, no code but gort's uses memory in its stack or
+    /// its `thread_local!`s, unless the goroutine holds a [`StackLoan`](crate::StackLoan).
+    ///
+    /// Two kinds of code lend such memory to other threads: scopes of other libraries
+    /// (`std::thread::scope`, `rayon::scope`) in which a goroutine parks; and global allocators
+    /// that link the thread-locals of all threads, as jemalloc does, without
+    /// [`OnThread`](crate::alloc::OnThread) around them.
+    ///
+    /// A thread that touches such memory gets a fault, which ends the process with a report. A
+    /// system call gets EFAULT.
     #[cfg(feature = "swap")]
     pub unsafe fn swap_idle_stacks(mut self, after: std::time::Duration) -> RuntimeBuilder {
         self.0.swap_after = Some(after);
@@ -146,7 +175,7 @@ impl RuntimeBuilder {
         start_with(&self.0)
     }
 
-    /// Starts the runtime, runs `f` as a goroutine and waits for it, as [`run`].
+    /// Starts the runtime, runs `f` as a goroutine and waits for it, as [`run`] does.
     ///
     /// # Blocking
     ///
@@ -158,17 +187,18 @@ impl RuntimeBuilder {
     ///
     /// # Panics
     ///
-    /// If `f` does: the panic goes on here.
+    /// If `f` does: the panic goes on in the caller.
     pub fn run<F: FnOnce() -> R + Send, R: Send>(self, f: F) -> Result<R, StartError> {
         start_with(&self.0)?;
         Ok(run_started(f))
     }
 }
 
-/// Runs `f` as the main goroutine, starting the runtime if it does not run yet, and gives what `f` returns.
+/// Runs `f` as the main goroutine and returns what `f` returns. Starts the runtime if it does not
+/// run yet.
 ///
-/// Other goroutines go on after that, until the process ends. It may be called again, from several threads at once, and from
-/// goroutines. `f` may borrow from the caller.
+/// Other goroutines go on after that, until the process ends. `run` may be called again, from
+/// several threads at once, and from goroutines. `f` may borrow from the caller.
 ///
 /// # Blocking
 ///
@@ -176,7 +206,7 @@ impl RuntimeBuilder {
 ///
 /// # Panics
 ///
-/// If `f` does: the panic goes on here. If the runtime cannot start (see [`StartError`]).
+/// If `f` does: the panic goes on in the caller. If the runtime cannot start (see [`StartError`]).
 ///
 /// # Examples
 ///
@@ -193,8 +223,8 @@ pub fn run<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
     }
 }
 
-/// Starts the runtime, if it does not run yet, and leaves the calling thread a plain thread: for programs whose main thread
-/// belongs to somebody else (GUI loops, C hosts).
+/// Starts the runtime, if it does not run yet, and leaves the calling thread a plain thread. For
+/// programs whose main thread is not theirs to use (GUI loops, C hosts).
 ///
 /// # Blocking
 ///
@@ -222,14 +252,14 @@ fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
     }
     let main = move || {
         let result = catch_unwind(AssertUnwindSafe(f));
-        // For one that has called goexit its caller waits on.
+        // If it has called goexit, its caller waits on.
         if thread && !result.as_ref().is_err_and(|payload| task::is_goexit(&**payload)) {
             deadlock::runner_ends();
         }
         result.unwrap_or_else(|payload| resume_unwind(payload))
     };
-    let _loan = swap::lend_stack(); // `f` may borrow
-    // SAFETY: we wait for the goroutine below, whatever happens, and take its result.
+    let _loan = swap::lend_stack(); // `f` may borrow from this stack
+    // SAFETY: this waits for the goroutine below, whatever happens, and takes its result.
     let main = unsafe { task::spawn_unchecked(main, task::Builder::new()) }.expect("nothing is asked for");
     let result = main.join();
     let result = match result {
@@ -298,19 +328,19 @@ fn start_with(config: &Config) -> Result<(), StartError> {
         entry: task::entry,
     };
     let packer = swap::prepare(config.swap_after(), &fixed, &mut pending)?;
-    // From here on nothing fails: a start that has failed can be tried again.
+    // From here on nothing fails. So a start that has failed can be tried again.
     let fixed_cap = fixed.thread_cap.min(MOST_THREADS);
     fixed::settle(fixed);
     if let Some(limit) = config.limit() {
         syscall::limit::set_blocking_limit(limit);
     }
-    clock::ns_of(std::time::Instant::now()); // the two clocks meet before anybody asks
+    clock::ns_of(std::time::Instant::now()); // relates the two clocks before any code asks
     overflow::install(fatal_report::judge_fault);
     signal::wrap_setxid(m::on_own_block);
     shared::lock().reserve(fixed_cap);
     swap::begin(packer);
     p::make(count);
-    procs::num_cpu(); // before a goroutine may bind its thread
+    procs::num_cpu(); // before a goroutine may change the affinity of its thread
     procs::follow_limits(config.gomaxprocs.is_none() && Config::env_procs().is_none());
     if config::debug_knob("logtls").is_some_and(|v| v == "1")
         && let Some(layout) = fixed::layout()

@@ -2,18 +2,23 @@
 
 use crate::sched::core::owner::Owner;
 
-/// As long as this lives, the goroutine's stack and thread-locals stay where they are, see [`lend_stack`].
+/// As long as this lives, the goroutine's stack and thread-locals stay where they are; see
+/// [`lend_stack`].
 #[must_use = "the stack may be swapped out again when this is dropped"]
 #[derive(Debug)]
 pub struct StackLoan {
     owner: Owner,
 }
 
-/// Keeps the calling goroutine's stack and thread-locals from being swapped out, until the guard is dropped. Guards nest.
+/// Keeps the calling goroutine's stack and thread-locals from being swapped out, until the guard is
+/// dropped. Guards nest.
 ///
-/// For who lends others what lies there, and parks meanwhile: around `std::thread::scope` or `rayon::scope`, for instance, if the
-/// program uses [`swap_idle_stacks`](crate::RuntimeBuilder::swap_idle_stacks). gort's own [`scope`](crate::scope) does this by itself. Costs
-/// next to nothing. On a plain thread this does nothing.
+/// A goroutine needs this when it lends memory of its stack or thread-locals to others and parks
+/// meanwhile, in a program that uses [`swap_idle_stacks`](crate::RuntimeBuilder::swap_idle_stacks).
+/// Examples are `std::thread::scope` and `rayon::scope`. gort's own [`scope`](crate::scope) does
+/// this by itself.
+///
+/// It costs next to nothing. On a plain thread it does nothing.
 ///
 /// # Blocking
 ///

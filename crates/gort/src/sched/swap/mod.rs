@@ -1,48 +1,79 @@
-//! Swapping out: a goroutine that has been parked for a while gives its pages back, and keeps what they held in packed form.
+//! Swapping out: a goroutine that has been parked for a while gives its pages back to the system.
+//! What they held is kept in packed form.
 //!
 //! # How
 //! ```text
-//!   gort-swapper, every so often                                     whoever makes it run (or reaches into its stack)
-//!   ─────────────────────────────                                     ────────────────────────────────────────────────
-//!   looks at all who wait; marks who has for long enough, 256 at a time
+//!   gort-swapper, every so often                the M that resumes the goroutine,
+//!                                               or code that reaches into its stack
+//!   ────────────────────────────                ──────────────────────────────────────────────
+//!   looks at all that wait; marks those that
+//!   have waited for long enough, 256 at a time
 //!   heavy fence
-//!   each, under its shard's lock: still marked, still waiting?        state := Running; light fence; stack at home? go on
-//!     packs [sp, end of the slot) (`stack/image.rs`)                  else, under the shard's lock:
-//!     guards the whole slot, which frees its pages                      takes the guards away, unpacks
+//!   for each, under its shard's lock:           state := Running; light fence
+//!     still marked? still waiting?              stack at home? go on
+//!     packs [sp, end of the slot)               else, under the shard's lock:
+//!       (`stack/image.rs`)                        takes the guards away, unpacks
+//!     guards the whole slot, which frees
+//!       its pages
 //! ```
-//! Without being asked, the same thread gives back what lies *below* the live stack of a goroutine
-//! that has been parked for longer than [`TRIM_AFTER`], and at most half as long again: one that was
-//! once deep would keep those pages. It looks at each wait once, and marks as before; nothing is packed, as nothing there is
-//! alive.
+//! `core/swap_word.rs` has the states and the proof. A goroutine that is swapped out is then:
+//! - a descriptor (256 bytes),
+//! - its part of a page table (650 bytes at 256 KiB a slot),
+//! - libc's own allocation for a block (some 320 bytes),
+//! - what makes it differ from others that wait in the same place: some 40 bytes here.
 //!
-//! `word.rs` has the states and the proof. A parked goroutine is then a descriptor (256 bytes), its
-//! part of a page table (650 at 256 KiB a slot), libc's own allocation for a block (some 320), and
-//! what makes it differ from others that wait in the same place: some 40 bytes here.
+//! # Trimming
+//! Also where no swapping is asked for, the same thread gives back what lies *below* the live stack
+//! of a goroutine that has been parked for longer than [`TRIM_AFTER`], and at most half as long
+//! again. Otherwise a goroutine that was deep in calls once would keep those pages. The thread
+//! looks at each wait once, and marks as above. It packs nothing, since nothing below the live
+//! stack is alive.
 //!
 //! # Pointers into a stack that is not there
-//! | who has one | so |
+//! | what has one | so |
 //! | --- | --- |
-//! | wait queues of `chan` and `sync`, timers of `sleep` and of calls on sockets | the node lies in the descriptor ([`WaiterRef::place_node`](crate::sched::core::waiter::WaiterRef::place_node)) |
-//! | who sends to, or receives from, a goroutine parked in `send` or `recv`: the message's place | under the channel's lock, which the park names; the swapper takes that too, and whoever uses the place [fetches](fetch) the stack before |
-//! | `select`, waits with a deadline in `chan` and `sync`, waits for another's operation on the same socket | such parks are not swapped |
-//! | goroutines of a `scope`, `run` inside a goroutine, what a future of `block_on` is linked into | [`StackLoan`] |
-//! | a buffer lent to the kernel | a goroutine that waits for I/O is in no system call |
-//! | scopes of others (`std::thread::scope`, `rayon::scope`), a thread-local's address given away, allocators that link their thread-locals | the program's promise; [`lend_stack`], [`OnThread`](crate::alloc::OnThread) |
+//! | wait queues of `chan` and `sync`, timers (1) | the node lies in the descriptor (2) |
+//! | the other party of a parked `send` or `recv` | the message's place is used under a lock (3) |
+//! | `select`, and some other waits (4) | such parks are not swapped |
+//! | a `scope`, a `run`, a `block_on` (5) | [`StackLoan`] |
+//! | the kernel, of a buffer lent to it | no goroutine that waits for I/O is in a system call |
+//! | other libraries (6) | the program's promise; [`lend_stack`], [`OnThread`] |
 //!
-//! A touch from outside ends the process with a report that names the goroutine; inside a system call it is EFAULT. That is why the knob is unsafe.
+//! 1. Timers of `sleep`, and of calls on sockets.
+//! 2. See [`WaiterRef::place_node`].
+//! 3. It is the channel's lock. The park names it, and the swapper takes it too. Code that uses the
+//!    place [fetches](fetch) the stack before.
+//! 4. Waits with a deadline in `chan` and `sync`, and waits for another's operation on the same
+//!    socket.
+//! 5. Goroutines of a `scope`, `run` inside a goroutine, and what a future of `block_on` is linked
+//!    into.
+//! 6. Their scopes (`std::thread::scope`, `rayon::scope`), a thread-local's address given away, and
+//!    allocators that link their thread-locals.
+//!
+//! A touch of such a stack from outside ends the process, with a report that names the goroutine.
+//! Inside a system call it is EFAULT. That is why the knob is unsafe.
 //!
 //! # Invariants
-//! 1. The word of a goroutine leaves MARKED and OUT under its shard's lock alone, but for a goroutine that overwrites MARKED as it runs.
-//! 2. Locks: a channel's, then a shard's. The swapper, who has the shard's, only tries the channel's.
-//! 3. Nothing here asks the program's allocator: who holds a shard's lock waits for nobody but the kernel.
-//! 4. An idle process makes no wake-ups: when sysmon has not looked since the swapper has, nobody has run, and the swapper sleeps until the
-//!    next one has waited for long enough, or for good. sysmon wakes it.
+//! 1. The word of a goroutine leaves MARKED and OUT under its shard's lock alone. The one exception
+//!    is a goroutine that overwrites MARKED as it runs.
+//! 2. Order of locks: a channel's, then a shard's. The swapper holds the shard's already, so it
+//!    only tries the channel's.
+//! 3. Nothing here asks the program's allocator: code that holds a shard's lock waits for nothing
+//!    but the kernel.
+//! 4. An idle process makes no wake-ups. When sysmon has not looked since the swapper has, no
+//!    goroutine has run. Then the swapper sleeps until the next goroutine has waited for long
+//!    enough, or for good if there is none. Sysmon wakes it.
 //!
 //! # Rejected
-//! *Bringing a stack back at a touch*, by the fault handler: between packing and guarding another thread could write, and the write would
-//! be lost, unless each swap also changed the mapping's protection, which splits it and costs more than all the rest. *userfaultfd*: every
-//! first touch of any stack would go through a thread of ours. *Moving the node to the packed form*: its neighbours would have to be
-//! relinked, under a lock that the swapper would have to know for each kind of queue.
+//! - *Bringing a stack back at a touch*, by the fault handler. Another thread could write between
+//!   packing and guarding, and the write would be lost, unless each swap also changed the mapping's
+//!   protection. That splits the mapping, and costs more than all the rest.
+//! - *userfaultfd*. Every first touch of any stack would go through a thread of the runtime's.
+//! - *Moving the node to the packed form*. Its neighbours would have to be relinked, under a lock
+//!   that the swapper would have to know for each kind of queue.
+//!
+//! [`WaiterRef::place_node`]: crate::sched::core::waiter::WaiterRef::place_node
+//! [`OnThread`]: crate::alloc::OnThread
 
 mod loan;
 
@@ -68,16 +99,16 @@ use std::time::{Duration, Instant};
 
 pub use loan::{StackLoan, lend_stack};
 
-/// Marked at once, for one fence.
+/// How many goroutines are marked for one fence.
 const BATCH: usize = 256;
-/// More bytes than this are not looked through.
+/// A stack of more bytes than this is not looked through.
 const LARGE: usize = 64 << 10;
-/// How long the swapper waits for those who want a lock that it had.
+/// How long the swapper lets others have a lock that they waited for while it held it.
 const STAND_ASIDE: Duration = Duration::from_micros(100);
-/// Bytes before a packed stack: its length.
+/// A packed stack begins with its length, in so many bytes.
 const HEAD: usize = size_of::<u16>();
 
-/// Packed stacks, and what became of them.
+/// Packed stacks, and how many went and came back.
 struct Shard {
     pool: Pool,
     outs: u64,
@@ -93,7 +124,7 @@ fn shard(g: &G) -> &'static Lock<Shard> {
     &SHARD[std::ptr::from_ref(g).addr() / size_of::<G>() % SHARDS]
 }
 
-/// Set once, by [`start`].
+/// Set once, by [`begin`].
 static PACKER: OnceLock<Packer> = OnceLock::new();
 
 /// Whether stacks are swapped out in this process.
@@ -105,37 +136,38 @@ fn is_on() -> bool {
     ON.load(Relaxed)
 }
 
-/// Whether the thread is there.
+/// Whether the swapper's thread is there.
 static LOOKING: Line<AtomicBool> = Line::new(AtomicBool::new(false));
 
-/// How often sysmon has looked: it does, more than once, whenever goroutines have run.
+/// How often sysmon has looked. Whenever goroutines have run, it looks more than once.
 static LOOKS: AtomicU64 = AtomicU64::new(0);
-/// 1: the swapper sleeps until that changes.
+/// 1 means that the swapper sleeps until this changes.
 static ASLEEP: AtomicU32 = AtomicU32::new(0);
 
-/// Goroutines may have run since the swapper has looked. sysmon calls this at each look of its own.
+/// Tells the swapper that goroutines may have run since it looked. Sysmon calls this at each look
+/// of its own.
 #[inline]
 pub(crate) fn look_again() {
     if !LOOKING.load(Relaxed) {
         return;
     }
-    // One of us sees the other: the swapper writes ASLEEP, and then reads LOOKS.
+    // One of the two sees the other: the swapper writes ASLEEP, and then reads LOOKS.
     LOOKS.fetch_add(1, SeqCst);
     if ASLEEP.load(SeqCst) != 0 && ASLEEP.swap(0, SeqCst) != 0 {
         futex::wake(&ASLEEP, 1);
     }
 }
 
-/// What lies below the live stack goes back when its goroutine has been parked for so long.
+/// When a goroutine has been parked for so long, what lies below its live stack is given back.
 /// `GORT_DEBUG=trimms=N` sets it in milliseconds.
 const TRIM_AFTER: Duration = Duration::from_secs(20);
-/// So many times as long as a look at all took passes until the next one, where nobody is swapped
-/// out.
+/// Where nothing is swapped out, the swapper rests after a look at all goroutines for so many times
+/// as long as that look took.
 const REST: u32 = 100;
 
-/// Makes the thread that looks at parked goroutines, which swaps out each that has been parked for
-/// `after`, if that is asked for; [`begin`] is the rest. Where the kernel cannot do that, says so
-/// and goes on without: `None`.
+/// Makes the thread that looks at parked goroutines. If `after` is given, the thread also swaps out
+/// each goroutine that has been parked for that long. Where the kernel cannot do that, this says so
+/// and returns `None`. [`begin`] does the rest.
 pub(crate) fn prepare(
     after: Option<Duration>,
     fixed: &Fixed,
@@ -150,7 +182,8 @@ pub(crate) fn prepare(
     let after_ns = after.filter(|_| packer.is_some()).map_or(NEVER, ns);
     let trim_ns = ns(trim_ms.map_or(TRIM_AFTER, Duration::from_millis));
     pending.add("gort-swapper", 256 << 10, move || {
-        // Here, since that may take the kernel some milliseconds. (The second time it is nothing.)
+        // Done on this thread, since it may take the kernel some milliseconds. (The second time it
+        // takes next to none.)
         if membarrier::register().is_err() {
             return LOOKING.store(false, Relaxed);
         }
@@ -160,7 +193,7 @@ pub(crate) fn prepare(
     Ok(packer)
 }
 
-/// What swapping out needs, where the kernel and libc allow it.
+/// What swapping out needs, or `None`, with a message, where the kernel or libc does not allow it.
 fn make_packer(fixed: &Fixed) -> io::Result<Option<Packer>> {
     if let Err(e) = membarrier::register() {
         say(format_args!("idle stacks are not swapped out: this kernel has no membarrier for them ({e})"));
@@ -168,7 +201,7 @@ fn make_packer(fixed: &Fixed) -> io::Result<Option<Packer>> {
     }
     if slab::guards() != GuardKind::Install {
         say(format_args!(
-            "idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has)"
+            "idle stacks are not swapped out: this kernel has no MADV_GUARD_INSTALL (Linux 6.13 or newer has it)"
         ));
         return Ok(None);
     }
@@ -189,7 +222,7 @@ fn make_packer(fixed: &Fixed) -> io::Result<Option<Packer>> {
     }
 }
 
-/// The runtime starts.
+/// Called when the runtime starts: switches on what [`prepare`] has made.
 pub(crate) fn begin(packer: Option<Packer>) {
     LOOKING.store(true, Relaxed);
     if let Some(packer) = packer {
@@ -198,21 +231,21 @@ pub(crate) fn begin(packer: Option<Packer>) {
     }
 }
 
-/// How many threads are for this.
+/// How many threads there are for this: one or none.
 pub(crate) fn threads() -> usize {
     usize::from(LOOKING.load(Relaxed))
 }
 
-/// Whether somebody may be out: also when the swapper has had to give up.
+/// Whether a stack may be out. True also after the swapper has had to give up.
 fn was_on() -> bool {
     PACKER.get().is_some()
 }
 
 fn packer() -> &'static Packer {
-    PACKER.get().expect("somebody was swapped out")
+    PACKER.get().expect("a stack was swapped out")
 }
 
-/// The thread's own.
+/// What belongs to the swapper's thread.
 struct Swapper {
     after_ns: u64,
     trim_ns: u64,
@@ -222,7 +255,7 @@ struct Swapper {
     scratch: [u8; MAX_BLOCK],
 }
 
-/// What a goroutine was marked for.
+/// What a goroutine is marked for.
 #[derive(Clone, Copy)]
 enum Aim {
     SwapOut,
@@ -262,8 +295,8 @@ impl Swapper {
         }
     }
 
-    /// Deals with the goroutines that have waited for long enough; says when the next one will
-    /// have, if nobody runs.
+    /// Deals with the goroutines that have waited for long enough. Returns when the next one will
+    /// have waited for long enough, if no goroutine runs meanwhile.
     fn look_at_all(&mut self) -> io::Result<u64> {
         let mut next_ns = NEVER;
         let mut result = Ok(());
@@ -282,7 +315,7 @@ impl Swapper {
                 Some(Aim::Trim).filter(|_| (looked_ns..=now).contains(&trim_ns))
             };
             if out_ns > now {
-                // Many that are due one after the other are trimmed together.
+                // Goroutines that become due one after the other are trimmed together.
                 let trim_ns = if trim_ns > now { trim_ns.saturating_add(self.trim_ns / 2) } else { NEVER };
                 next_ns = next_ns.min(out_ns).min(trim_ns);
             }
@@ -307,7 +340,8 @@ impl Swapper {
         Ok(if all { next_ns } else { now })
     }
 
-    /// False if somebody could not go just now.
+    /// Does to the marked goroutines what they were marked for. False if one of them could not be
+    /// swapped out just now.
     fn swap_out_marked(&mut self) -> io::Result<bool> {
         if self.marked.is_empty() {
             return Ok(true);
@@ -330,14 +364,15 @@ impl Swapper {
     }
 }
 
-/// Gives back what is below the live stack of `g`, which is marked.
+/// Gives back what lies below the live stack of `g`, which is marked.
 fn trim(g: &'static G) {
     let _shard = shard(g).lock();
     if !g.swap.claim_below(|| g.state() == State::Waiting && !frozen::is_frozen()) {
         return;
     }
-    // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock: so nobody changes
-    // its slot, or is on its stack; below where that was suspended nothing is alive.
+    // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock. So no code changes
+    // its slot or runs on its stack. Below the place where the stack was suspended nothing is
+    // alive.
     unsafe {
         if let Some(slot) = (*g.slot.get()).as_ref() {
             slot.decommit_below(g.sp.load(Relaxed));
@@ -346,16 +381,17 @@ fn trim(g: &'static G) {
     g.swap.unmark();
 }
 
-/// Swaps `g` out, which is marked. False: the channel that it waits at is in use; another time.
+/// Swaps out `g`, which is marked. False means that the channel where it waits is in use: the
+/// swapper tries again later.
 fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     let mut shard = shard(g).lock();
     let waits = || g.state() == State::Waiting && g.bound_m.load(Relaxed).is_null() && !frozen::is_frozen();
     let Some(lock) = g.swap.claim(waits) else { return true };
-    // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock: so nobody changes
-    // its slot, and it does not leave the channel whose lock it has named.
+    // SAFETY: `g` waits, and the M that resumes it waits for the shard's lock. So no code changes
+    // its slot, and `g` does not leave the channel whose lock it has named.
     let (slot, lock) = unsafe {
         (
-            (*g.slot.get()).as_ref().expect("who waits has a stack"),
+            (*g.slot.get()).as_ref().expect("a goroutine that waits has a stack"),
             std::ptr::with_exposed_provenance::<Lock<()>>(lock).as_ref(),
         )
     };
@@ -367,7 +403,8 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
         other => other.flatten(),
     };
     let sp = g.sp.load(Relaxed);
-    // SAFETY: as above; the message's place in it is used under the lock that we have (`fetch`).
+    // SAFETY: as above. The message's place in the stack is used under the channel's lock, which
+    // this holds (`fetch`).
     let packed = most_packed(slot, sp)
         .and_then(|most| unsafe { packer().pack(&place(g, slot), sp, &mut scratch[..most]) });
     let block = packed.and_then(|len| Some((shard.pool.take(HEAD + len)?, len)));
@@ -375,8 +412,8 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
         g.swap.stay();
         return true;
     };
-    // SAFETY: all blocks are on the list, but for those that are out; the packed one is ours, and
-    // unused.
+    // SAFETY: all blocks are on libc's list, except those that are out. The packed one is this
+    // function's own, and unused.
     unsafe {
         if !fixed().blocks.try_unlist(slot) {
             shard.pool.put(block, HEAD + len);
@@ -384,7 +421,8 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
             return false;
         }
     }
-    // SAFETY: the block is ours and has room; the stack is as for `pack`, and what it held is in the block from here on.
+    // SAFETY: the block belongs to this function and has room. The stack is as for `pack`, and what
+    // it held is in the block from here on.
     unsafe {
         (block as *mut u16).write(len as u16);
         std::slice::from_raw_parts_mut((block + HEAD) as *mut u8, len).copy_from_slice(&scratch[..len]);
@@ -401,30 +439,32 @@ fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     drop(lent);
     drop(shard);
     if wanted {
-        // The next one may wait at the same channel, and who sleeps for its lock takes longer to come than we to take it again.
+        // The next goroutine may wait at the same channel. A thread that sleeps for its lock takes
+        // longer to come than this one takes to lock it again.
         std::thread::sleep(STAND_ASIDE);
     }
     true
 }
 
-/// The slot of `g` and its descriptor.
+/// Where the slot of `g` and its descriptor lie.
 fn place(g: &G, slot: &slab::Slot) -> Place {
     let descriptor = std::ptr::from_ref(g).addr();
     Place { slot: slot.range(), descriptor: descriptor..descriptor + size_of::<G>() }
 }
 
-/// The most bytes that the stack suspended at `sp` may take when packed: if that saves less than a quarter of its pages it stays. So does
-/// a large one: looking through it would hold others up.
+/// The most bytes that the stack suspended at `sp` may take when packed. If packing saves less than
+/// a quarter of the stack's pages, the stack stays. So does a large stack: looking through it would
+/// hold others up.
 fn most_packed(slot: &slab::Slot, sp: usize) -> Option<usize> {
     let pages = slot.range().end - (sp & !(PAGE - 1));
     (pages <= LARGE).then_some((pages - pages / 4).min(MAX_BLOCK) - HEAD)
 }
 
-/// Brings back what a slot held.
+/// Opens the slot of `g` and unpacks `from` into it.
 ///
 /// # Safety
-/// It was closed, in part or altogether, and its block taken off libc's list; `from` was packed
-/// from it.
+/// The slot was closed, in part or altogether, and its block was taken off libc's list. `from` was
+/// packed from this slot.
 unsafe fn reopen(g: &G, slot: &slab::Slot, from: &[u8]) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -436,9 +476,11 @@ unsafe fn reopen(g: &G, slot: &slab::Slot, from: &[u8]) {
     }
 }
 
-/// Brings the stack of `g` back, if it is out, and keeps the swapper from taking it as long as `g` does not wait.
+/// Brings the stack of `g` back if it is out. Keeps the swapper from taking it until `g` waits
+/// again.
 ///
-/// The caller is who resumes `g` (its state says Running), or holds the lock that it has named, or has frozen all.
+/// The caller resumes `g` (whose state says Running), or holds the lock that `g` has named, or has
+/// frozen all goroutines.
 #[cold]
 pub(crate) fn bring_back(g: &'static G) {
     let mut shard = shard(g).lock();
@@ -446,7 +488,8 @@ pub(crate) fn bring_back(g: &'static G) {
         g.swap.unmark();
         return;
     };
-    // SAFETY: `g` does not run, and the word that says so changes under our lock alone; the block holds what `try_swap_out` has written.
+    // SAFETY: `g` does not run, and the word that says so changes under the shard's lock alone,
+    // which is held. The block holds what `try_swap_out` has written.
     unsafe {
         let slot = (*g.slot.get()).as_ref().expect("it had one when it went");
         let len = usize::from((block as *const u16).read());
@@ -457,9 +500,8 @@ pub(crate) fn bring_back(g: &'static G) {
     g.swap.stay();
 }
 
-/// Called by the goroutine `g` before it parks. Its stack may be swapped out, if the program wants
-/// that and `g` has lent nobody more than `lent` of it. Returns true if so: then `g` calls
-/// [`stay`] after the park.
+/// Called by the goroutine `g` before it parks. Lets its stack go, if swapping is on and `g` has
+/// lent no more than `lent` of the stack. If this returns true, `g` calls [`stay`] after the park.
 #[inline]
 pub(crate) fn let_go(g: &G, lent: Lent) -> bool {
     let may_go = is_on() && !g.loans.any() && g.bound_m.load(Relaxed).is_null();
@@ -478,7 +520,8 @@ pub(crate) fn stay(g: &G) {
     g.swap.stay();
 }
 
-/// Makes sure that the stack of `g`, which waits or is about to, is there as long as the caller holds the lock that `g` has named.
+/// Makes sure that the stack of `g`, which waits or is about to, is there as long as the caller
+/// holds the lock that `g` has named.
 #[inline]
 pub(crate) fn fetch(g: &'static G) {
     if g.swap.is_out() {
@@ -486,17 +529,20 @@ pub(crate) fn fetch(g: &'static G) {
     }
 }
 
-/// When all are frozen: brings the stack of `g` back, to be looked at. True if it was out.
+/// When all goroutines are frozen: brings the stack of `g` back, to be looked at. True if it was
+/// out.
 pub(crate) fn keep(g: &'static G) -> bool {
     let was_out = g.swap.is_out();
-    // Also where it is not out yet: behind the lock the swapper is done with it, or will see that all are frozen.
+    // Also where the stack is not out yet: once this has the lock, the swapper is done with it, or
+    // will see that all are frozen.
     if was_on() {
         bring_back(g);
     }
     was_out
 }
 
-/// The goroutine whose stack was swapped out and has been touched at `addr`, if there is one. For the report of a fault.
+/// The goroutine whose stack is swapped out and holds `addr`, if there is one. For the report of a
+/// fault.
 pub(crate) fn whose(addr: usize) -> Option<u64> {
     let mut whose = None;
     let mut goes_on = was_on();
@@ -506,10 +552,10 @@ pub(crate) fn whose(addr: usize) -> Option<u64> {
                 return;
             }
             let Some(_shard) = shard(g).lock_in_handler() else {
-                goes_on = false; // the fault is ours, and no touch from outside
+                goes_on = false; // the runtime's own fault, not a touch from outside
                 return;
             };
-            // SAFETY: while it is out, which we have the lock for, its slot does not change.
+            // SAFETY: while the stack is out, its slot does not change, and the lock keeps it out.
             let slot = g.swap.out().and_then(|_| unsafe { (*g.slot.get()).as_ref() });
             if slot.is_some_and(|slot| slot.range().contains(&addr)) {
                 whose = Some(g.id());
@@ -519,13 +565,13 @@ pub(crate) fn whose(addr: usize) -> Option<u64> {
     whose
 }
 
-/// What the shards count, in all.
+/// The sums of what the shards count.
 #[derive(Default)]
 pub(crate) struct Counts {
-    /// Swapped out, and back, ever.
+    /// How many stacks were swapped out, and how many were brought back, since the start.
     pub(crate) outs: u64,
     pub(crate) ins: u64,
-    /// The bytes of those that are out.
+    /// The bytes in which the stacks that are out are kept.
     pub(crate) bytes: usize,
 }
 

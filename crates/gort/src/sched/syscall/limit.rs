@@ -1,9 +1,12 @@
-//! How many goroutines may be inside `blocking` at once: past the limit goroutines park, not threads.
+//! How many goroutines may be inside `blocking` at once. Past the limit a goroutine parks, so that
+//! no more threads block.
 //!
 //! # Invariants
-//! 1. `count` is the number of places that were given out and not given back, by those who entered while there was a limit.
-//! 2. Under the lock: somebody waits only while `count` is not below the limit. So `leave` and `set`, which change one of the two, hand
-//!    places to those who wait, in the order they came.
+//! 1. `count` is the number of places that were given out and not given back, to goroutines that
+//!    entered while there was a limit.
+//! 2. Under the lock: a goroutine waits only while `count` is not below the limit. So leaving and
+//!    [`set_blocking_limit`], which change one of the two, hand places to the goroutines that wait,
+//!    in the order in which they came.
 
 use crate::sched::core::reason::WaitReason;
 use crate::sched::core::wait_word::FIRST_TOKEN;
@@ -12,7 +15,7 @@ use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicUsize, Ordering::*, is_child};
 use crate::sys::wait_list::{Links, Node, WaitList};
 
-/// The limit, 0 for none. Changed under the lock of [`INSIDE`].
+/// The limit; 0 means that there is none. Changed under the lock of [`INSIDE`].
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
 
 struct Inside {
@@ -34,10 +37,10 @@ impl Node for Waiting {
     }
 }
 
-/// A place inside, given back on drop.
+/// A place inside. It is given back on drop.
 pub(crate) struct Place(());
 
-/// Takes a place; parks while all are taken. `None`: there is no limit.
+/// Takes a place, and parks while all are taken. `None` means that there is no limit.
 #[inline]
 pub(crate) fn enter() -> Option<Place> {
     (LIMIT.load(Relaxed) != 0).then(enter_bounded)
@@ -77,7 +80,7 @@ impl Inside {
         limit == 0 || self.count < limit
     }
 
-    /// The next who waits gets a place, if there is one.
+    /// Gives the goroutine that waits longest a place, if there is one.
     fn hand_to_next(&mut self) -> Option<Wake> {
         if !self.has_room() {
             return None;
@@ -107,11 +110,12 @@ pub fn blocking_limit() -> usize {
     LIMIT.load(Relaxed)
 }
 
-/// Sets how many goroutines may be inside [`blocking`](crate::blocking) at once, for the whole process; more of them park. 0 is no
-/// limit. Returns the limit before.
+/// Sets how many goroutines may be inside [`blocking`](crate::blocking) at once, for the whole
+/// process; more of them park. 0 is no limit. Returns the limit before.
 ///
-/// Those who are inside stay, also if they are more; those who came while there was no limit are not counted. To bound one use among
-/// others, take a [`Semaphore`](crate::sync::Semaphore) around it.
+/// Goroutines that are inside stay, even if they are more than the new limit. Those that entered
+/// while there was no limit are not counted. To bound only one use of `blocking`, take a
+/// [`Semaphore`](crate::sync::Semaphore) around it.
 ///
 /// # Blocking
 ///

@@ -1,25 +1,32 @@
-//! `blocking`: the thread may block, the P goes on without it.
+//! `blocking`: the thread may block, and the P goes on without it.
 //!
-//! # The word of an M (`word.rs`)
-//! It holds a count, the P's id and the state; the count makes each stay's word unique.
+//! # The word of an M (`core/syscall_word.rs`)
+//! It holds a count, the P's id and the state. The count makes the word of each stay unique.
 //! ```text
-//!          enter                exit: compare-and-swap
-//!   OUT ─────────▶ IN(count, P) ─────────────────────▶ OUT       the M has its P again
-//!                       │
-//!                       └──────▶ TAKEN                            the P is the taker's; the exit waits for another
-//!                        retake: compare-and-swap
+//!          enter                 exit: compare-and-swap
+//!   OUT ──────────▶ IN(count, P) ──────────────────────▶ OUT     the M has its P again
+//!                        │
+//!                        └─────────────────────────────▶ TAKEN   the P is the taker's;
+//!                          retake: compare-and-swap              the exit waits for another
 //! ```
+//!
 //! # Invariants
-//! 1. While IN, the P belongs to the word: who swaps it away from IN owns the P. Its run queue may be stolen from
-//!    meanwhile, as always.
-//! 2. While an M is inside, it has no P (`m.p` is none), and its goroutine counts as an OS thread: it waits on a futex, and
-//!    what it wakes or spawns goes to the global queue. So nothing inside migrates it.
-//! 3. A goroutine that comes out and finds its P taken goes on on its own thread: it is queued bound to its M, which sleeps.
+//! 1. While the state is IN, the P belongs to the word: what swaps the word away from IN owns the
+//!    P. Others may steal from its run queue meanwhile, as always.
+//! 2. While an M is inside, it has no P (`m.p` is none), and its goroutine counts as an OS thread:
+//!    it waits on a futex, and what it wakes or spawns goes to the global queue. So nothing inside
+//!    migrates it.
+//! 3. A goroutine that comes out and finds its P taken goes on on its own thread: it is queued,
+//!    bound to its M, and the M sleeps.
 //!
 //! # Why no P is lost
-//! Only `exit` and `retake` leave IN, both by compare-and-swap from the same unique value, so exactly one gets the P.
-//! sysmon looks at every M inside each tick; a P that it leaves there (nothing else to do) is either found by the exit or
-//! taken later. `enter` publishes the stay before it asks whether sysmon naps (`wake/sysmon_word.rs`). Model: `crates/gort-models/tests/syscall.rs`.
+//! 1. Only `exit` and `retake` leave IN, both by a compare-and-swap from the same unique value. So
+//!    exactly one of them gets the P.
+//! 2. Sysmon looks at every M inside at each of its looks. If it leaves a P there, because nothing
+//!    else needs it, the exit finds the P, or sysmon takes it later.
+//! 3. `enter` publishes the stay before it asks whether sysmon sleeps (`wake/sysmon_word.rs`).
+//!
+//! Model: `crates/gort-models/tests/syscall.rs`.
 
 pub(crate) mod limit;
 
@@ -35,15 +42,17 @@ use crate::sched::{handoff, ready};
 use crate::sys::signal;
 use crate::sys::sync::Ordering::*;
 
-/// Runs `f`, which may block the thread: files, `getaddrinfo`, foreign code. Other goroutines go on meanwhile.
+/// Runs `f`, which may block the thread: files, `getaddrinfo`, foreign code. Other goroutines go on
+/// meanwhile.
 ///
-/// Inside, the goroutine keeps its thread and its thread-locals; gort's own waits work as on a plain thread. On a
-/// plain thread, and inside another `blocking`, this only calls `f`.
+/// Inside, the goroutine keeps its thread and its thread-locals, and gort's own waits work as on a
+/// plain thread. On a plain thread, and inside another `blocking`, this only calls `f`.
 ///
 /// # Blocking
 ///
-/// G: yes. M: yes, as long as `f` takes, and then until a P is free. P: no, it is handed off after some 20 µs if there is
-/// other work. At the limit of [`RuntimeBuilder::blocking_limit`](crate::RuntimeBuilder::blocking_limit) and
+/// G: yes. M: yes, as long as `f` takes, and then until a P is free. P: no, it is handed off after
+/// some 20 µs if there is other work. At the limit of
+/// [`RuntimeBuilder::blocking_limit`](crate::RuntimeBuilder::blocking_limit) and
 /// [`set_blocking_limit`](crate::set_blocking_limit) the goroutine parks first.
 ///
 /// # Panics
@@ -65,21 +74,21 @@ pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
         return f();
     }
     let place = limit::enter();
-    // The limit may have parked us, and we may have come back on another M.
+    // The limit may have parked the goroutine, which may have come back on another M.
     let m = m::current().expect("a goroutine runs on an M");
     enter(m, g);
     let _exit = Exit { _place: place };
     f()
 }
 
-/// Leaves at the end of `blocking`, also when it ends by a panic.
+/// Leaves at the end of `blocking`, also when that ends by a panic.
 struct Exit {
     _place: Option<limit::Place>,
 }
 
 impl Drop for Exit {
     fn drop(&mut self) {
-        // The goroutine stays on its thread; in a forked child there is none.
+        // The goroutine stays on its thread. In a forked child there is no M.
         let Some(m) = m::current() else { return };
         exit(m, m.g().expect("a goroutine is inside"));
     }
@@ -87,7 +96,7 @@ impl Drop for Exit {
 
 fn enter(m: &'static M, g: &'static G) {
     g.set_reason(WaitReason::None, monitor::coarse_ns());
-    // From here on until the exit is over no signal takes our P, which we do not have.
+    // From here on until the exit is over the signal leaves this M alone: it has no P to give away.
     m.in_blocking.store(true, Relaxed);
     signal::fence();
     g.begin_blocking();
@@ -117,7 +126,7 @@ fn exit(m: &'static M, g: &'static G) {
     g.go_on();
 }
 
-/// Our P was taken: waits for one, on this thread.
+/// Called when the M's P was taken: waits for a P, on this thread.
 #[cold]
 fn wait_for_p(m: &'static M, g: &'static G) {
     if handoff::take_unused_p(m) {
@@ -126,12 +135,12 @@ fn wait_for_p(m: &'static M, g: &'static G) {
     come_back(m, g);
 }
 
-/// Queues `g`, which runs here without a P, bound to its M, and sleeps until somebody hands over a P.
+/// Queues `g`, which runs here without a P, bound to its M. Sleeps until another M hands over a P.
 fn come_back(m: &'static M, g: &'static G) {
     let bound = !g.bound_m.load(Relaxed).is_null();
     g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
-    // A P may have come to the idle list since we looked, so this tells an M.
-    // SAFETY: we are `g`, and on no queue.
+    // A P may have come to the idle list since this looked, so `came_out` tells an M.
+    // SAFETY: the caller is `g`, and on no queue.
     unsafe { ready::came_out(g) };
     m.sleep(None);
     if !bound {
@@ -140,19 +149,21 @@ fn come_back(m: &'static M, g: &'static G) {
     g.go_on();
 }
 
-/// The stay inside `blocking` that `p`'s M has just now with it.
+/// The present stay of `p`'s M inside `blocking` with `p`, if there is one.
 pub(crate) fn stay(p: &P) -> Option<Stay> {
     p.m()?.syscall.stay().filter(|stay| stay.p() == p.id)
 }
 
-/// Takes `p` from the M that is inside with it, if that is still the same stay. True: the P is the caller's.
+/// Takes `p` from the M that is inside with it, if that is still the same stay. True means that the
+/// P is the caller's.
 pub(crate) fn retake(p: &'static P, stay: Stay) -> bool {
     let Some(m) = p.m().filter(|m| m.syscall.retake(stay)) else { return false };
     trace::point(ProcSteal, None, Some(m), Some(p));
     true
 }
 
-/// Whether others have a use for `p`, whose M is inside: goroutines are queued on it, or nobody else looks for work.
+/// Whether others have a use for `p`, whose M is inside: goroutines are queued on it, or nothing
+/// else looks for work, or it is over.
 pub(crate) fn is_wanted(p: &P) -> bool {
     !p.runq.is_empty() || WAKE.spinning() + WAKE.idle_ps() == 0 || p.is_over()
 }

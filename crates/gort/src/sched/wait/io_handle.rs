@@ -1,4 +1,5 @@
-//! How a goroutine waits for a socket: the right to a poll descriptor. `io/netpoll.rs` has the protocol.
+//! How a goroutine waits for a socket: the right to a poll descriptor. The protocol is in
+//! `io/netpoll.rs`.
 
 use crate::sched::core::reason::WaitReason;
 use crate::sched::core::timers::TimerNode;
@@ -32,7 +33,8 @@ impl From<Barred> for IoWaitError {
     }
 }
 
-/// A socket's right to a poll descriptor. One operation at a time and direction may use it.
+/// A socket's right to a poll descriptor. At most one operation in each direction uses it at a
+/// time.
 pub(crate) struct IoHandle {
     desc: &'static PollDesc,
 }
@@ -43,8 +45,8 @@ impl IoHandle {
     /// `fd` stays open until [`deregister`](IoHandle::deregister) or the handle's drop.
     ///
     /// # Errors
-    /// What the kernel says (out of memory, not a kind of file that can be polled), or that no runtime was started:
-    /// nobody would poll.
+    /// What the kernel says (out of memory, not a kind of file that can be polled), or that no
+    /// runtime was started, so that nothing would poll.
     pub(crate) fn open(fd: BorrowedFd<'_>) -> io::Result<IoHandle> {
         fork::refuse("I/O");
         let poller =
@@ -55,8 +57,8 @@ impl IoHandle {
         Ok(handle)
     }
 
-    /// Before an operation's first system call: fails if the handle is closed or the deadline has passed, and forgets
-    /// old edges.
+    /// Called before an operation's first system call: fails if the handle is closed or the
+    /// deadline has passed, and forgets old edges.
     #[inline]
     pub(crate) fn prepare(&self, mode: Mode) -> Result<(), IoWaitError> {
         self.check(mode)?;
@@ -75,8 +77,9 @@ impl IoHandle {
         Ok(())
     }
 
-    /// Parks the caller until an edge came since the last [`prepare`](IoHandle::prepare) or `wait`; at most until
-    /// `deadline_ns` of the clock, which is this call's own, beside the handle's deadline.
+    /// Parks the caller until an edge has come since the last [`prepare`](IoHandle::prepare) or
+    /// `wait`, but at most until `deadline_ns` of the clock. That is this call's own deadline,
+    /// beside the handle's.
     pub(crate) fn wait(&self, mode: Mode, deadline_ns: Option<u64>) -> Result<(), IoWaitError> {
         let direction = self.desc.direction(mode);
         loop {
@@ -84,13 +87,14 @@ impl IoHandle {
             match self.park(direction, deadline_ns) {
                 READY_TOKEN => return Ok(()),
                 CALL_TIMED_OUT_TOKEN => return Err(IoWaitError::DeadlineExceeded),
-                // The deadline may have been moved since it woke us. Then it has not happened: look again.
+                // The deadline may have been moved since it woke the caller, and so may not have
+                // passed: look again.
                 _ => {}
             }
         }
     }
 
-    /// Enrols the caller and parks it until somebody takes it out; the token says why.
+    /// Enrols the caller, and parks it until it is taken out of the word. The token says why.
     fn park(&self, direction: &Direction, deadline_ns: Option<u64>) -> usize {
         let me = WaiterRef::current();
         me.arm();
@@ -109,23 +113,23 @@ impl IoHandle {
         token
     }
 
-    /// Apart from [`park`](IoHandle::park), so that the frame of a wait for ever has no timer.
+    /// Apart from [`park`](IoHandle::park), so that the frame of a wait for ever holds no timer.
     #[inline(never)]
     fn sleep_until(&self, direction: &Direction, me: WaiterRef, when_ns: u64) -> usize {
         let mut here = MaybeUninit::uninit();
-        // SAFETY: we have no other node, and stop this one below.
+        // SAFETY: the waiter has no other node, and this one is stopped below.
         let timer = unsafe { me.place_node(&mut here, TimerNode::new()) };
         let arg = std::ptr::from_ref(direction).cast();
-        // Started after `enrol`, so that it finds us in the word.
-        // SAFETY: the node is new, stays where it is, and is stopped below before the frame ends (nothing in
-        // between unwinds); the direction lives for ever.
+        // Started after `enrol`, so that it finds the waiter in the word.
+        // SAFETY: the node is new, stays where it is, and is stopped below before the frame ends
+        // (nothing in between unwinds). The direction lives for ever.
         unsafe { TimerHost::start(timer, when_ns, fire_call_timeout, arg, 0) };
         let token = self.sleep(me);
         timer.stop();
         token
     }
 
-    /// Until somebody takes us out of the word.
+    /// Waits until the waiter is taken out of the word.
     #[inline]
     fn sleep(&self, me: WaiterRef) -> usize {
         let count = waiting(self.desc.index);
@@ -133,7 +137,7 @@ impl IoHandle {
         if me.is_thread() {
             poll::announce(poll::SOON_ENOUGH); // a goroutine's M comes to the poll by itself
         }
-        // No deadline here: whoever has taken us out of the word must find our wait still on.
+        // No deadline here: what has taken the waiter out of the word must find it still waiting.
         let token = me.wait_swappable(WaitReason::IoWait, Lent::Nothing);
         count.fetch_sub(1, Relaxed);
         token
@@ -145,8 +149,8 @@ impl IoHandle {
         self.desc.direction(mode).is_lasting()
     }
 
-    /// Sets or (`None`) takes away the deadline of the chosen directions, also for operations in flight. A moment in the
-    /// past fails them at once. After `evict` it does nothing.
+    /// Sets the deadline of the chosen directions, or takes it away (`None`), also for operations
+    /// in flight. A moment in the past fails them at once. After `evict` this does nothing.
     pub(crate) fn set_deadline(&self, read: bool, write: bool, deadline: Option<Instant>) {
         fork::refuse("a deadline");
         let when_ns = deadline.map(clock::ns_of);
@@ -165,7 +169,7 @@ impl IoHandle {
         wakes.into_iter().for_each(Wake::ready);
     }
 
-    /// Under the descriptor's lock.
+    /// Does so for one direction, under the descriptor's lock.
     fn set_one_deadline(&self, mode: Mode, when_ns: Option<u64>) -> Wake {
         let direction = self.desc.direction(mode);
         let timer = self.desc.timer(mode);
@@ -179,8 +183,8 @@ impl IoHandle {
             return select(direction.fail(Barred::Expired), BARRED_TOKEN);
         }
         direction.renew();
-        // SAFETY: the node was stopped above, and nobody starts it but we, under the lock; node and direction live
-        // for ever.
+        // SAFETY: the node was stopped above, and is started only here, under the lock. Node and
+        // direction live for ever.
         unsafe { TimerHost::start(timer, when_ns, fire_deadline, std::ptr::from_ref(direction).cast(), 0) };
         Wake::NONE
     }
@@ -197,12 +201,13 @@ impl IoHandle {
         wakes.into_iter().for_each(Wake::ready);
     }
 
-    /// Takes the file descriptor away from the poller; it may be closed after this. Nobody is in an operation.
+    /// Takes the file descriptor away from the poller; it may be closed after this. No operation is
+    /// in progress.
     pub(crate) fn deregister(&self) {
         let fd = self.desc.fd.swap(-1, Relaxed);
         if fd != -1 {
-            // Cannot fail for a descriptor that is open and registered; if its owner closed it early, the kernel has
-            // forgotten it already.
+            // Cannot fail for a descriptor that is open and registered. If its owner closed it
+            // early, the kernel has forgotten it already.
             let _ = poller().expect("made by `open`").delete(fd);
         }
     }

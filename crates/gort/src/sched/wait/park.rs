@@ -17,8 +17,8 @@ use std::ptr::{NonNull, null_mut};
 use std::time::Instant;
 
 impl WaiterRef {
-    /// Parks the caller until somebody selects it or `deadline` passes; returns the token
-    /// ([`TIMED_OUT`] for the deadline). The caller then takes itself out of every queue.
+    /// Parks the caller until it is selected or `deadline` passes. Returns the token ([`TIMED_OUT`]
+    /// for the deadline). The caller then takes itself out of every queue.
     ///
     /// Called by the waiter itself, after `arm` and enrolling. `None` waits for ever.
     pub(crate) fn wait(self, reason: WaitReason, deadline: Option<Instant>) -> usize {
@@ -34,7 +34,7 @@ impl WaiterRef {
         }
     }
 
-    /// Apart from [`wait`](WaiterRef::wait), so that the frame of a wait for ever has no timer.
+    /// Apart from [`wait`](WaiterRef::wait), so that the frame of a wait for ever holds no timer.
     #[inline(never)]
     fn wait_until(self, reason: WaitReason, when_ns: u64) -> usize {
         let timer = TimerNode::new();
@@ -42,8 +42,9 @@ impl WaiterRef {
         unsafe { self.park_until(reason, &timer, when_ns) }
     }
 
-    /// As [`wait`](WaiterRef::wait) for ever, for a caller that lends others no more than `lent` of its stack: meanwhile that may be
-    /// swapped out. Queue nodes are to be [placed](WaiterRef::place_node).
+    /// As [`wait`](WaiterRef::wait) for ever, for a caller that lends others no more than `lent` of
+    /// its stack: the stack may be swapped out meanwhile. Queue nodes must be
+    /// [placed](WaiterRef::place_node).
     pub(crate) fn wait_swappable(self, reason: WaitReason, lent: Lent) -> usize {
         let Some(g) = self.goroutine() else { return self.wait(reason, None) };
         let may_go = swap::let_go(g, lent);
@@ -61,7 +62,8 @@ impl WaiterRef {
             return;
         };
         let mut here = MaybeUninit::uninit();
-        // SAFETY: we are in no queue, and wait next, once. The timer stays where it is for the length of the wait.
+        // SAFETY: the caller is in no queue, and waits next, once. The timer stays where it is for
+        // the length of the wait.
         unsafe {
             let timer = self.place_node(&mut here, TimerNode::new());
             let may_go = swap::let_go(g, Lent::Nothing);
@@ -72,7 +74,8 @@ impl WaiterRef {
         }
     }
 
-    /// Makes sure that a place in the waiter's stack can be used. The caller holds the lock under which that was lent.
+    /// Makes sure that a place in the waiter's stack can be used. The caller holds the lock under
+    /// which the place was lent.
     #[inline]
     pub(crate) fn fetch(self) {
         if let Some(g) = self.goroutine() {
@@ -81,10 +84,11 @@ impl WaiterRef {
     }
 
     /// # Safety
-    /// The caller is the waiter, a goroutine's; `timer` is not running and stays where it is for the
-    /// length of the call.
+    /// The caller is the waiter, a goroutine's. `timer` is not running, and stays where it is for
+    /// the length of the call.
     unsafe fn park_until(self, reason: WaitReason, timer: &TimerNode, when_ns: u64) -> usize {
-        // SAFETY: the caller's promise, and the timer is stopped below; the waiter lives for ever. We park next.
+        // SAFETY: the caller's promise, and the timer is stopped below. The waiter lives for ever.
+        // The park comes next.
         let token = unsafe {
             TimerHost::start_and_park(timer, when_ns, fire_timeout, self.to_ptr().as_ptr().cast_const());
             self.park(reason)
@@ -104,9 +108,10 @@ impl WaiterRef {
     }
 }
 
-/// Switches away from `g`, which says by `action` what it waits for; returns when it goes on.
+/// Switches away from `g`; `action` says what it wants. Returns when `g` goes on.
 ///
-/// In shared mode the panic count is the thread's: a goroutine that unwinds stays there.
+/// In shared mode the panic count belongs to the thread, so a goroutine that unwinds stays on its
+/// thread.
 ///
 /// # Safety
 /// The caller is `g`, on the M `m`.
@@ -127,7 +132,8 @@ pub(crate) unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
 /// A deadline has come. `arg` is the waiter.
 ///
 /// # Safety
-/// `arg` points to a `Waiter` that is alive (`TimerNode::start` asks for that until `stop` has returned).
+/// `arg` points to a `Waiter` that is alive (`TimerNode::start` asks for that until `stop` has
+/// returned).
 unsafe fn fire_timeout(arg: *const (), _seq: usize) -> Wake {
     // SAFETY: the caller's promise; the pointer came from a `WaiterRef`.
     let waiter = unsafe { WaiterRef::from_ptr(NonNull::new_unchecked(arg.cast_mut())) };

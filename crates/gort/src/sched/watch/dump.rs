@@ -73,7 +73,7 @@ impl fmt::Display for Goroutine {
     }
 }
 
-/// What `g` does, but for its name: nothing here allocates or takes a lock.
+/// What `g` does, without its name: so this neither allocates nor takes a lock.
 fn look_at(g: &G, now_ns: u64) -> Option<Goroutine> {
     let id = g.id();
     if g.is_system() {
@@ -104,7 +104,7 @@ fn look_closely_at(g: &G, now_ns: u64) -> Option<Goroutine> {
     Some(Goroutine { name: g.name(), ..seen })
 }
 
-/// All goroutines, by number. Nobody is stopped: each is shown as it was when looked at.
+/// All goroutines, by number. None is stopped: each is shown as it was when it was looked at.
 ///
 /// # Blocking
 ///
@@ -126,10 +126,12 @@ pub fn goroutines() -> Vec<Goroutine> {
     all
 }
 
-/// All goroutines, by number, at one and the same moment: the world is stopped while they are looked at. So what one does fits to
-/// what the others do; nobody [runs](Status::Running). Those inside [`blocking`](crate::blocking) go on.
+/// All goroutines, by number, at one and the same moment: the world is stopped while they are
+/// looked at. So what one goroutine does fits what the others do, and none [runs](Status::Running).
+/// Those inside [`blocking`](crate::blocking) go on.
 ///
-/// That takes some 100 µs, and longer where a goroutine computes that cannot be preempted; `metrics::Snapshot` has the times.
+/// This takes some 100 µs, and longer where a goroutine that computes cannot be preempted.
+/// `metrics::Snapshot` has the times.
 ///
 /// # Blocking
 ///
@@ -167,7 +169,7 @@ pub fn goroutines_at_once() -> Vec<Goroutine> {
         });
         if complete {
             all.sort_by_key(|(seen, _)| seen.id);
-            // A name is there until its goroutine ends.
+            // A name is kept until its goroutine ends.
             let with_name = |(seen, g): (Goroutine, &G)| {
                 let name = g.name().filter(|_| g.id() == seen.id);
                 Goroutine { name, ..seen }
@@ -195,20 +197,20 @@ pub fn dump() -> String {
     write(|_, _| ())
 }
 
-/// So many stacks are brought back for a dump: more might take more memory than there is.
+/// At most so many stacks are brought back for a dump. More might take more memory than there is.
 const MOST_BROUGHT_BACK: usize = 10_000;
 
-/// As [`dump`], with the stacks of those who wait.
+/// As [`dump`], with the stacks of the goroutines that wait.
 ///
 /// # Safety
-/// No goroutine that is suspended is resumed any more (`run::freeze`).
+/// No goroutine that is suspended is resumed any more (`core/frozen.rs`).
 pub(crate) unsafe fn dump_with_stacks() -> String {
     let mut brought_back = 0;
     write(|g, text| match g.state() {
         State::Waiting if g.swap.is_out() && brought_back == MOST_BROUGHT_BACK => {
             text.push_str("\tstack swapped out\n");
         }
-        // SAFETY: it is suspended, and the caller answers for that it stays so.
+        // SAFETY: it is suspended, and the caller promises that it stays so.
         State::Waiting if g.sp.load(Relaxed) != 0 => unsafe {
             brought_back += usize::from(swap::keep(g));
             walk::write_frames(&walk::frames(g.sp.load(Relaxed)), text)
@@ -220,7 +222,7 @@ pub(crate) unsafe fn dump_with_stacks() -> String {
     })
 }
 
-/// All goroutines, with what `stack` adds to each.
+/// All goroutines as text, with what `stack` adds to each.
 fn write(mut stack: impl FnMut(&'static G, &mut String)) -> String {
     let now = clock::now_ns();
     let mut all = Vec::new();
@@ -239,7 +241,7 @@ fn write(mut stack: impl FnMut(&'static G, &mut String)) -> String {
     text
 }
 
-/// Who made it.
+/// The part of a dump that says what made the goroutine, and where.
 struct Rest<'a>(&'a Goroutine);
 
 impl fmt::Display for Rest<'_> {

@@ -12,7 +12,8 @@ use crate::sys::{clock, futex};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-/// As [`throw`], with a dump of all goroutines and where they wait, unless `GORT_TRACEBACK=none`. On a thread of the runtime's own.
+/// As `sys::fatal::throw`, with a dump of all goroutines and where they wait, unless
+/// `GORT_TRACEBACK=none`. On a thread of the runtime's own.
 #[cold]
 pub(crate) fn throw_with_dump(message: &str) -> ! {
     write_stderr(message.as_bytes());
@@ -20,11 +21,12 @@ pub(crate) fn throw_with_dump(message: &str) -> ! {
     dump_and_exit()
 }
 
-/// Says what all goroutines do, unless `GORT_TRACEBACK=none`, and ends the process with status 2. On a thread of the runtime's own.
+/// Writes what all goroutines do, unless `GORT_TRACEBACK=none`, and ends the process with status 2.
+/// On a thread of the runtime's own.
 pub(crate) fn dump_and_exit() -> ! {
     if std::env::var_os("GORT_TRACEBACK").is_none_or(|v| v != "none") {
-        // Symbols need a deep stack; without a thread, a dump without stacks. All is made before goroutines freeze: they may hold malloc's
-        // locks.
+        // Symbols need a deep stack, so a thread writes the dump. If none can be made, the dump has
+        // no stacks. All is made before goroutines freeze, since they may hold malloc's locks.
         let (go, frozen) = mpsc::channel::<()>();
         let (tx, rx) = mpsc::channel();
         let dumper = std::thread::Builder::new().stack_size(DUMPER_STACK_BYTES).spawn(move || {
@@ -39,7 +41,7 @@ pub(crate) fn dump_and_exit() -> ! {
             Ok(text) => write_stderr(text.as_bytes()),
             Err(RecvTimeoutError::Disconnected) => write_stderr(dump::dump().as_bytes()),
             Err(RecvTimeoutError::Timeout) => {
-                write_stderr(b"(no dump: it waits for a lock of a goroutine that was stopped)\n");
+                write_stderr(b"(no dump: it needs a lock that a stopped goroutine holds)\n");
             }
         }
         drop(dumper);
@@ -51,10 +53,14 @@ const DUMPER_STACK_BYTES: usize = 8 << 20;
 /// How long a dump may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Looks at a fault on this thread: in the guard of the running goroutine's stack it is an overflow, in a stack that was swapped out somebody's
-/// broken promise; both are reported. Runs in a signal handler, on the M's alternate stack; allocates nothing.
+/// Looks at a fault on this thread. In the guard of the running goroutine's stack it is an
+/// overflow. In a stack that was swapped out, the program has broken its promise. Both are
+/// reported.
+///
+/// Runs in a signal handler, on the M's alternate stack. Allocates nothing.
 pub(crate) fn judge_fault(addr: usize) {
-    // SAFETY: the goroutine runs on this thread, which is in the handler, so nobody changes the slot.
+    // SAFETY: the goroutine runs on this thread, which is in the handler, so no code changes the
+    // slot.
     let own = m::current().and_then(|m| m.g()).and_then(|g| Some((g, unsafe { (*g.slot.get()).as_ref() }?)));
     if let Some((g, slot)) = own.filter(|(_, slot)| slot.guard().contains(&addr)) {
         report_overflow(g, slot);
@@ -90,9 +96,9 @@ fn report_overflow(g: &G, slot: &Slot) -> ! {
     report_and_exit()
 }
 
-/// What all goroutines do, and the end; in a signal handler.
+/// Reports what all goroutines do, and ends the process. In a signal handler.
 fn report_and_exit() -> ! {
-    // The others are shown by a thread that may allocate; should it not be able to, this one ends the process.
+    // A thread that may allocate shows the others. If it cannot, this one ends the process.
     pool::call_template(pool::DUMP);
     static NOBODY_WAKES: AtomicU32 = AtomicU32::new(0);
     let deadline_ns = clock::now_ns() + 2 * PATIENCE.as_nanos() as u64;

@@ -1,4 +1,4 @@
-//! What looks at the rest: the monitor, dumps, counters, fatal errors.
+//! What watches the rest: the monitor, dumps, counters, fatal errors.
 
 pub(crate) mod deadlock;
 pub(crate) mod dump;

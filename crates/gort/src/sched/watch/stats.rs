@@ -12,55 +12,60 @@ use crate::sys::sync::AtomicUsize;
 use crate::sys::sync::Ordering::Relaxed;
 use std::time::Duration;
 
-/// What the runtime counts, at one moment (roughly: the numbers are read one after the other).
+/// What the runtime counts, at one moment. The numbers are read one after the other, so they may
+/// differ a little in time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Goroutines that there are.
+    /// How many goroutines there are.
     pub goroutines: usize,
-    /// Goroutines ever made.
+    /// How many goroutines were ever made.
     pub goroutines_created: u64,
-    /// Goroutines that are queued to run.
+    /// How many goroutines are queued to run.
     pub runnable: usize,
-    /// OS threads that run goroutines, or could, and the runtime's own (monitor, template, swapper).
+    /// OS threads that run goroutines, or could, and the runtime's own (monitor, template,
+    /// swapper).
     pub threads: usize,
-    /// Those of them that sleep for want of work.
+    /// Those of the threads that sleep for want of work.
     pub threads_idle: usize,
     /// GOMAXPROCS.
     pub gomaxprocs: usize,
-    /// Those of GOMAXPROCS that nobody uses.
+    /// Those of the Ps (as many as GOMAXPROCS) that are not in use.
     pub procs_idle: usize,
     /// How often GOMAXPROCS was changed while the program ran.
     pub resizes: u64,
-    /// The time that took in all: until those who ran on Ps that were to go had given them up. The others go on meanwhile.
+    /// The time that these changes took in all: until goroutines on Ps that were to go had given
+    /// them up. Other goroutines go on meanwhile.
     pub resize_time: Duration,
-    /// The longest of them.
+    /// The longest of these changes.
     pub resize_longest: Duration,
-    /// How often the world was stopped, so that somebody could look at all goroutines at one moment.
+    /// How often the world was stopped, to look at all goroutines at one moment.
     pub stops: u64,
-    /// From the order to stop until no goroutine ran, in all.
+    /// The time from the order to stop until no goroutine ran, in all.
     pub stop_stopping_time: Duration,
     /// The longest of these.
     pub stop_stopping_longest: Duration,
-    /// From the order to stop until they went on, in all.
+    /// The time from the order to stop until goroutines went on, in all.
     pub stop_time: Duration,
     /// The longest of these.
     pub stop_longest: Duration,
-    /// How often a goroutine was switched to, or has yielded with nobody to yield to.
+    /// How often a goroutine was switched to, or yielded while no other was queued.
     pub schedules: u64,
     /// How often a P took work from another.
     pub steals: u64,
-    /// How often a goroutine was stopped in the middle of computing, to go on on its own thread later.
+    /// How often a goroutine was stopped in the middle of its code, to go on on its own thread
+    /// later.
     pub preemptions: u64,
-    /// Goroutines that are stopped so just now; each holds a thread.
+    /// Goroutines that are stopped like that at present. Each holds a thread.
     pub preempted: usize,
-    /// Blocking calls that still run though a [context](crate::context::Context::blocking) has given them up.
+    /// Blocking calls that still run, though a [context](crate::context::Context::blocking) has
+    /// given them up.
     pub blocking_abandoned: usize,
     /// Goroutines and threads that wait for I/O.
     pub io_waiters: usize,
     /// How often the kernel was asked for I/O events.
     pub polls: u64,
-    /// How many events it gave.
+    /// How many events the kernel gave.
     pub poll_events: u64,
     /// Pending timers.
     pub timers: usize,
@@ -69,20 +74,23 @@ pub struct Snapshot {
     /// Stack slots that wait to be used again (not counting those that Ps keep warm).
     pub stacks_free: usize,
     /// The bytes of a goroutine's block of thread-locals, which shares a page with the beginning of
-    /// its stack; 0 in shared mode. In a block is also what libc keeps free for libraries that are
-    /// opened later, some 1.6 KB, if the program has
-    /// [reserved](crate::RuntimeBuilder::reserve_static_tls) it or it could not be taken
-    /// (`GORT_DEBUG=logtls=1` says why): then a parked goroutine takes a page more.
+    /// its stack; 0 in shared mode.
+    ///
+    /// libc keeps some 1.6 KB of a block free for libraries that are opened later. That room counts
+    /// here, and a parked goroutine takes a page more, if the program has
+    /// [reserved](crate::RuntimeBuilder::reserve_static_tls) it, or if it could not be taken
+    /// (`GORT_DEBUG=logtls=1` says why).
     pub block_bytes: usize,
     /// How often the stack of a parked goroutine was swapped out.
     pub swap_outs: u64,
-    /// How often one was brought back.
+    /// How often such a stack was brought back.
     pub swap_ins: u64,
-    /// Bytes in which those that are out are kept.
+    /// The bytes in which the stacks that are swapped out are kept.
     pub swapped_bytes: usize,
 }
 
-/// Blocking calls whose callers have given them up. Counted as two sums: an end may be counted before its beginning.
+/// Blocking calls that their callers have given up. They are counted as two sums, so an end may be
+/// counted before its beginning.
 pub(crate) struct AbandonedCalls {
     begun: AtomicUsize,
     ended: AtomicUsize,
@@ -106,7 +114,7 @@ impl AbandonedCalls {
     }
 }
 
-/// The numbers of this moment. Before the runtime was started they are zero, but for `gomaxprocs`.
+/// The numbers of this moment. Before the runtime was started they are zero, except `gomaxprocs`.
 ///
 /// # Blocking
 ///

@@ -1,26 +1,38 @@
-//! The monitor: a thread without a P that sees to what nobody else would.
+//! The monitor: a thread without a P that sees to what no other thread would.
 //!
 //! # Duties
-//! | when                                                        | what                                              |
-//! | ----------------------------------------------------------- | ------------------------------------------------- |
-//! | a P is inside `blocking` since the last look and is wanted, or for 10 ms | takes it and hands it off (`syscall/`)            |
-//! | a P's slice is over (`policy/`)                             | marks it; if others want to run, and the goroutine there has computed for 1 ms: stops it (`preempt/`) |
-//! | a P that is over runs a goroutine: above GOMAXPROCS, or the world stops | preempts it                                       |
-//! | goroutines wait for I/O, and nobody asked the netpoller for 1 ms | asks it                                      |
-//! | a timer is due whose P runs the same goroutine for 1 ms     | fires it                                          |
-//! | I/O or a timer has readied a goroutine, all Ps are busy, one for 1 ms with the same goroutine | stops that one    |
-//! | somebody is queued while a P idles and nobody looks         | starts an M with that P                           |
-//! | all Ps wait for what a stopped goroutine holds              | lets that one run (`preempt/rescue.rs`)           |
-//! | a second has gone by                                        | has affinity and control groups looked at (`world/procs.rs`) |
-//! | many free stacks are left from a peak                       | gives some back                                   |
-//! | goroutines may have parked since the swapper has looked     | wakes it (`swap/`)                                |
-//! | nothing can ever run again                                  | says so and ends the process (`deadlock.rs`)      |
+//! | when                                              | what it does                            |
+//! | ------------------------------------------------- | --------------------------------------- |
+//! | a P stays in `blocking`, and is wanted (1)        | takes it, hands it off (`syscall/`)     |
+//! | a P's slice is over (`policy/`)                   | marks it; stops its goroutine (2)       |
+//! | a P that is over (3) runs a goroutine             | preempts that goroutine                 |
+//! | goroutines wait for I/O; no M polled for 1 ms     | asks the netpoller                      |
+//! | a timer is due; its P runs one goroutine for 1 ms | fires the timer                         |
+//! | an urgent goroutine waits, and a P computes (4)   | stops the one that has computed longest |
+//! | a goroutine is queued, a P idles, no M looks      | starts an M with that P                 |
+//! | all Ps wait for what a stopped goroutine holds    | lets that one run (`preempt/rescue.rs`) |
+//! | a second has gone by                              | has limits looked at (5)                |
+//! | many free stacks are left from a peak             | has some given back                     |
+//! | goroutines may have parked, unseen by the swapper | wakes the swapper (`swap/`)             |
+//! | nothing can ever run again                        | reports it and exits (`deadlock.rs`)    |
 //!
-//! It looks every 20 µs while there is something to take; after a millisecond in vain it sleeps longer and longer, up to
-//! 10 ms, or 1 ms where all Ps are busy while somebody waits for I/O or time. When all Ps idle for some looks it sleeps until one is taken: an idle process makes no wake-ups.
+//! 1. It is taken if it has been there since the last look and is wanted, or if it has been there
+//!    for 10 ms.
+//! 2. It is stopped (`preempt/`) if others want to run and it has computed for 1 ms.
+//! 3. Because GOMAXPROCS went down, or because the world stops.
+//! 4. I/O or a timer has readied a goroutine, all Ps are busy, and at least one of them has run the
+//!    same goroutine for 1 ms.
+//! 5. Affinity and control groups (`world/procs.rs`).
 //!
-//! Who wakes it: `wake/sysmon_word.rs`. It waits for no lock under which anybody allocates: who holds malloc's may be stopped, and only sysmon
-//! would see to that.
+//! # How often it looks
+//! - Every 20 µs while there is something to take.
+//! - After a millisecond in vain it sleeps longer and longer, up to 10 ms. Where all Ps are busy
+//!   while goroutines wait for I/O or time, the limit is 1 ms.
+//! - When all Ps have been idle for some looks it sleeps until one is taken: an idle process makes
+//!   no wake-ups.
+//!
+//! `wake/sysmon_word.rs` says what wakes it. It waits for no lock under which other code allocates:
+//! the goroutine that holds malloc's lock may be stopped, and only sysmon would see to that.
 
 use super::deadlock;
 use crate::sched::core::config::{self, KEEP_FREE_SLOTS};
@@ -41,7 +53,8 @@ use crate::sys::sync::Ordering::*;
 use crate::sys::{clock, futex, thread};
 use std::time::Duration;
 
-/// Sleeps as long as the sleep that the caller has begun may last. True if somebody woke us.
+/// Sleeps through the sleep that the caller has begun. True means that it was woken before
+/// `deadline_ns`.
 fn sleep_in(state: u32, deadline_ns: Option<u64>) -> bool {
     while monitor::SYSMON.lasts(state) {
         if deadline_ns.is_some_and(|d| clock::now_ns() >= d) {
@@ -54,36 +67,38 @@ fn sleep_in(state: u32, deadline_ns: Option<u64>) -> bool {
 
 const MIN_SLEEP_NS: u64 = 20_000;
 const MAX_SLEEP_NS: u64 = 10_000_000;
-/// Looks in vain at the shortest sleep before it grows: about a millisecond, as in Go.
+/// How many looks in vain it makes at the shortest sleep before the sleep grows: about a
+/// millisecond's, as in Go.
 const EAGER_LOOKS: u32 = 50;
 const IO_SLICE_NS: u64 = IO_SLICE.as_nanos() as u64;
-/// How long a thread that was asked to stop may go on before it is asked again.
+/// If a thread that was asked to stop goes on, it is asked again after this long.
 const ASK_AGAIN_NS: u64 = 1_000_000;
-/// Looks that find all Ps idle and nothing done in between, before the deep sleep.
+/// How many looks must find all Ps idle, and nothing done in between, before the deep sleep.
 const IDLE_LOOKS: u32 = 5;
-/// How often affinity and control groups are looked at; Go's number.
+/// How often affinity and control groups are looked at. Go's number.
 const LIMITS_EVERY_NS: u64 = 1_000_000_000;
 const TRIM_EVERY_NS: u64 = 100_000_000;
 
-/// Makes the thread.
+/// Makes sysmon's thread, which waits until the start has succeeded.
 pub(crate) fn make(pending: &mut PendingThreads) -> std::io::Result<()> {
     monitor::set_coarse_ns(clock::now_ns());
     pending.add("gort-sysmon", 256 << 10, || {
-        std::mem::forget(thread::PreciseSleep::begin()); // for good: no thread is made here
+        std::mem::forget(thread::PreciseSleep::begin()); // for good: this thread makes no others
         thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
         let seen = vec![Seen::default(); p::ALL_PS];
-        // The start has just looked at them; a goroutine that does would come before the main one.
+        // The start has just looked at the limits. A goroutine that looks again at once would come
+        // before the main goroutine.
         let last_limits_ns = clock::now_ns();
         Sysmon { seen, slice_ns, follows_limits, last_limits_ns, ..Sysmon::default() }.watch()
     })
 }
 
-/// What it saw of a P at the last looks.
+/// What sysmon saw of a P at its last looks.
 #[derive(Default, Clone, Copy)]
 struct Seen {
-    /// The slice, and the run of a goroutine in it.
+    /// The P's slice and the run of a goroutine in it, and since when it has seen each.
     tick: u32,
     tick_since_ns: u64,
     run: u64,
@@ -94,7 +109,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether the same goroutine has run for a while, so that its P looks after nothing.
+    /// Whether the P has run the same goroutine for a while, so that it looks after nothing else.
     fn computes(&self, now: u64) -> bool {
         self.run_since_ns != 0 && now >= self.run_since_ns + IO_SLICE_NS
     }
@@ -102,7 +117,7 @@ impl Seen {
 
 #[derive(Default)]
 struct Sysmon {
-    /// By the P's number.
+    /// By the number of the P.
     seen: Vec<Seen>,
     looks_in_vain: u32,
     sleep_ns: u64,
@@ -153,7 +168,7 @@ impl Sysmon {
         }
     }
 
-    /// True if somebody wants us.
+    /// Sleeps until the next look. True if sysmon is wanted.
     fn sleep(&self) -> bool {
         if self.sleep_ns > MIN_SLEEP_NS {
             monitor::SYSMON.begin(TIMED);
@@ -177,7 +192,7 @@ impl Sysmon {
         self.idle_looks >= IDLE_LOOKS && self.sleep_ns == MAX_SLEEP_NS && !cold_slots
     }
 
-    /// Sleeps until a P leaves the idle list; looks for a deadlock before.
+    /// Looks for a deadlock, and then sleeps until a P leaves the idle list.
     fn sleep_deeply(&mut self) {
         let verdict = {
             let mut s = shared::lock();
@@ -208,7 +223,8 @@ impl Sysmon {
         self.idle_looks = 0;
     }
 
-    /// True if a P was taken from `blocking`.
+    /// Looks at each P's slice, and at its stay in `blocking`. True if a P was taken from
+    /// `blocking`.
     fn look_at_ps(&mut self, now: u64) -> bool {
         let mut retaken = false;
         let slice_ns = self.slice_now();
@@ -231,8 +247,9 @@ impl Sysmon {
         retaken
     }
 
-    /// How long the next sleep may be: while all Ps are busy, until the first of them has been at it for so long that somebody else must
-    /// look for those whom I/O or time readies.
+    /// How long the next sleep may be. While all Ps are busy, it must end when the first of them
+    /// has run the same goroutine for so long that sysmon must look in its place for what I/O or
+    /// time readies.
     fn longest_nap(&self) -> u64 {
         if WAKE.idle_ps() != 0 {
             return MAX_SLEEP_NS;
@@ -244,7 +261,7 @@ impl Sysmon {
                 0 => now + IO_SLICE_NS,
                 since => since + IO_SLICE_NS,
             };
-            // Those who compute already are looked at every so often.
+            // Ps that compute already are looked at every so often.
             let look_again = if computes_from > now { computes_from } else { now + IO_SLICE_NS };
             io.max(look_again).min(p.timers.next_ns().max(computes_from))
         });
@@ -255,7 +272,7 @@ impl Sysmon {
             .map_or(MAX_SLEEP_NS, |look| look.saturating_sub(now).clamp(MIN_SLEEP_NS, MAX_SLEEP_NS))
     }
 
-    /// Asks for I/O and fires timers that nobody else does.
+    /// Asks for I/O and fires timers, where no other thread does.
     fn do_others_work(&self, now: u64) {
         let mut list = GList::new();
         if nobody_polls() && now >= poll::last_poll_ns() + IO_SLICE_NS {
@@ -269,34 +286,36 @@ impl Sysmon {
         }
     }
 
-    /// Whether goroutines that I/O or time has readied wait while all Ps are busy, and one of those
-    /// with the same goroutine for long.
+    /// Whether goroutines that I/O or time has readied wait while all Ps are busy, and one of the
+    /// Ps has run the same goroutine for long.
     fn must_make_room(&self, now: u64) -> bool {
         let computes = |p: &P| self.seen[p.id as usize].computes(now);
         shared::is_urgent() && WAKE.idle_ps() == 0 && p::all().any(computes)
     }
 
-    /// Stops the goroutine that has computed longest, if that is long, for one whom I/O or time has readied.
+    /// If a goroutine has computed for long, stops the one that has computed longest, to make room
+    /// for one that I/O or time has readied.
     fn make_room(&mut self, now: u64) {
         let ps = p::all().zip(&mut self.seen);
-        // One that could not be stopped comes last: it may be `no_preempt`.
+        // A goroutine that could not be stopped comes last: it may be `no_preempt`.
         let ps = ps.filter(|(_, seen)| seen.computes(now));
         if let Some((p, seen)) = ps.min_by_key(|(p, seen)| (preempt::has_declined(p), seen.run_since_ns)) {
             ask_to_stop(p, seen, now);
         }
     }
 
-    /// How long slices are just now.
+    /// How long slices are at present.
     fn slice_now(&self) -> u64 {
         let rings: usize = p::all().map(|p| p.runq.ring_len()).sum();
         policy::slice_ns(self.slice_ns, ((rings + shared::global_len()) / p::procs().max(1) + 1) as u64)
     }
 
-    /// Nanoseconds until the first P has used its slice up, from the last look on; not less than a tenth of a slice.
+    /// Nanoseconds from the last look until the first P has used up its slice; at least a tenth of
+    /// a slice.
     fn next_slice_end(&self) -> u64 {
         let slice_ns = self.slice_now();
-        // At that time it is marked, and then the goroutine that runs has computed for long enough
-        // to be stopped.
+        // Then that P is marked, and the goroutine that runs there has computed for long enough to
+        // be stopped.
         let ends = p::all().flat_map(|p| {
             let seen = &self.seen[p.id as usize];
             [seen.tick_since_ns + p.slice_ns(slice_ns), seen.run_since_ns + least_turn(slice_ns)]
@@ -305,7 +324,7 @@ impl Sysmon {
         first.map_or(MAX_SLEEP_NS, |end| (end - monitor::coarse_ns()).max(slice_ns / 10))
     }
 
-    /// Has stacks that a peak left behind given back.
+    /// Has stacks given back that a peak left behind.
     fn trim(&mut self, now: u64) {
         if now >= self.last_trim_ns + TRIM_EVERY_NS && slab::has_cold(KEEP_FREE_SLOTS) {
             self.last_trim_ns = now;
@@ -314,7 +333,8 @@ impl Sysmon {
     }
 }
 
-/// Whoever yields asks for an M without a fence, or not at all: should a P idle that has missed it, this finds one.
+/// A goroutine that yields asks for an M without a fence, or not at all. If a P idles and has
+/// missed it, this starts an M there.
 fn ask_for_yielders() {
     let some_wait = !shared::global_is_empty() || p::all().any(|p| p.runq.ring_len() != 0);
     if some_wait {
@@ -322,7 +342,7 @@ fn ask_for_yielders() {
     }
 }
 
-/// Marks a P whose slice is over, and stops the goroutine on it if it must not go on.
+/// Marks a P whose slice is over, and stops the goroutine on it if that must not go on.
 fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
     let tick = p.tick.load(Relaxed);
     if tick != seen.tick {
@@ -337,9 +357,10 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
         p.preempt.store(true, Relaxed);
     }
     let others_wait = !p.runq.is_empty() || !shared::global_is_empty();
-    // Whom the rescue has given a spare has a moment to let go of what all wait for.
+    // A goroutine that got a spare from the rescue has a moment to release what all wait for.
     let must_go = p.is_over() && (!p.is_spare() || seen.computes(now));
-    // Before, it may end its run by itself, and it has run at all, however late its thread came.
+    // Until it has computed for so long, it may end its run by itself. This also makes sure that it
+    // has run at all, however late its thread came.
     let computes = now >= seen.run_since_ns + least_turn(slice_ns);
     if must_go || over && computes && others_wait {
         ask_to_stop(p, seen, now);
@@ -358,7 +379,7 @@ fn ask_to_stop(p: &P, seen: &mut Seen, now: u64) {
     }
 }
 
-/// Whether the kernel may have somebody for us that nobody looks for.
+/// Whether the kernel may have something for a goroutine, and no M sleeps in the poll to see it.
 fn nobody_polls() -> bool {
     netpoll::waiters() != 0 && !poll::SLEEPER.is_there()
 }

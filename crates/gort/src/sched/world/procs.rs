@@ -1,13 +1,19 @@
 //! GOMAXPROCS while the program runs.
 //!
-//! Nobody is stopped who need not be: new Ps go into the idle list, and a P above the new number is *released_ps* by whoever owns
-//! it when that M next comes through the scheduler, its queue goes to the global one; a goroutine that computes on it is preempted. The
-//! caller *drains* it: its timers go to the first P, what it has cached goes back. He waits until that has happened to all, so when
-//! `set_gomaxprocs` returns no more goroutines run than it asked for.
+//! A goroutine is stopped only where it must be:
+//! - New Ps go into the idle list.
+//! - A P above the new number is *released* by the M that owns it, when that M next comes through
+//!   the scheduler. Its queue goes to the global one. A goroutine that computes on it is preempted.
+//! - The caller *drains* each P that was released: its timers go to the first P, and what it has
+//!   cached goes back.
+//!
+//! The caller waits until all are drained. So when `set_gomaxprocs` returns, no more goroutines run
+//! than it asked for.
 //!
 //! # Rejected
-//! Stopping the world, as Go does: it waits for the same goroutines, and all others wait with it. (`stop.rs` can, for those who want to
-//! look at all goroutines at one moment; it collects Ps in the same way.)
+//! Stopping the world, as Go does. That waits for the same goroutines, and all others wait with it.
+//! (`stop.rs` can stop the world, to look at all goroutines at one moment. It collects Ps in the
+//! same way.)
 
 use crate::sched::core::config::{Limits, MAX_PROCS};
 use crate::sched::core::p::{self, P};
@@ -25,13 +31,13 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// One at a time changes the number of Ps, or stops the world.
+/// Held by the one thread that changes the number of Ps, or stops the world.
 pub(crate) static RESIZER: Lock<()> = Lock::new(());
 
 /// How many goroutines may run at once: the number of Ps.
 ///
-/// Before the runtime was started, what it would be: `GOMAXPROCS`, or the CPUs that the process may use (affinity and
-/// cgroup quota).
+/// Before the runtime was started, this is what the number would be: `GOMAXPROCS`, or the CPUs that
+/// the process may use (affinity and cgroup quota).
 ///
 /// # Blocking
 ///
@@ -43,10 +49,11 @@ pub fn gomaxprocs() -> usize {
     }
 }
 
-/// Sets how many goroutines may run at once, at least 1 and at most 1024; returns the number before. Zero changes nothing.
+/// Sets how many goroutines may run at once, at least 1 and at most 1024. Returns the number
+/// before. Zero changes nothing.
 ///
-/// When it returns no more than `n` goroutines run. So if there are to be fewer it waits until those beyond have come to a gort
-/// call or were stopped.
+/// When this returns, no more than `n` goroutines run. So if the number goes down, it waits until
+/// the goroutines beyond it have come to a gort call or were stopped.
 ///
 /// # Blocking
 ///
@@ -77,12 +84,14 @@ pub fn set_gomaxprocs(n: usize) -> usize {
     })
 }
 
-/// Sets how many goroutines may run at once to what affinity and control groups allow now, whatever the environment says, and
-/// has it follow them from here on (about once a second while the program is busy). Returns the number before.
+/// Sets how many goroutines may run at once to what affinity and control groups allow now, whatever
+/// the environment says. From then on the number follows them (about once a second, while the
+/// program is busy). Returns the number before.
 ///
-/// This is what the runtime does from its start, unless `GOMAXPROCS`, [`RuntimeBuilder::gomaxprocs`](crate::RuntimeBuilder::gomaxprocs)
-/// or [`set_gomaxprocs`] said a number. `GORT_DEBUG=updatemaxprocs=0` keeps it from following, `containermaxprocs=0` leaves control groups
-/// out.
+/// The runtime does this from its start, unless a number was given by `GOMAXPROCS`,
+/// [`RuntimeBuilder::gomaxprocs`](crate::RuntimeBuilder::gomaxprocs) or [`set_gomaxprocs`].
+/// `GORT_DEBUG=updatemaxprocs=0` keeps the number from following; `containermaxprocs=0` leaves
+/// control groups out.
 ///
 /// # Blocking
 ///
@@ -100,10 +109,11 @@ pub fn set_default_gomaxprocs() -> usize {
     })
 }
 
-/// Whether nobody said a number.
+/// Whether no number was given.
 static IS_DEFAULT: AtomicBool = AtomicBool::new(false);
 
-/// Notes at the start whether nobody said a number, so that it follows the limits.
+/// Called at the start: notes whether no number was given, so that the number of Ps follows the
+/// limits.
 pub(crate) fn follow_limits(follow: bool) {
     IS_DEFAULT.store(follow, Relaxed);
 }
@@ -113,13 +123,14 @@ pub(crate) fn follows_limits() -> bool {
     IS_DEFAULT.load(Relaxed)
 }
 
-/// Looks whether the limits have changed. On the template thread; a goroutine of its own does what is needed.
+/// Looks whether the limits have changed. Runs on the template thread; a goroutine made for that
+/// does what is needed.
 pub(crate) fn look_at_limits() {
     if follows_limits() && Limits::now().procs() != p::procs() {
         task::spawn_system(|| {
             syscall::blocking(|| {
                 let _one = RESIZER.lock();
-                // Somebody may have said a number meanwhile.
+                // A number may have been given meanwhile.
                 if follows_limits() {
                     resize(Limits::now().procs());
                 }
@@ -128,7 +139,7 @@ pub(crate) fn look_at_limits() {
     }
 }
 
-/// How often something was done that takes time, and how long it took.
+/// How often something that takes time was done, and how long it took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) count: u64,
@@ -148,7 +159,7 @@ impl Times {
 
 static RESIZES: Lock<Times> = Lock::new(Times::ZERO);
 
-/// What was spent on changing the number of Ps.
+/// The time spent on changing the number of Ps.
 pub(crate) fn resizes() -> Times {
     *RESIZES.lock()
 }
@@ -164,7 +175,8 @@ fn resize(n: usize) -> usize {
     old
 }
 
-/// CPUs' worth of time that the control groups of this process allow (the smallest quota of the hierarchy); `None` for no limit.
+/// How many CPUs' worth of time the control groups of this process allow (the smallest quota of the
+/// hierarchy); `None` if there is no limit.
 ///
 /// # Blocking
 ///
@@ -173,7 +185,7 @@ pub fn cgroup_cpu_limit() -> Option<f64> {
     Limits::now().cgroup
 }
 
-/// How often the resizer asks again those that run on Ps which are to go.
+/// How often goroutines on Ps that are to go are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
 
 fn change(n: usize) -> usize {
@@ -195,12 +207,12 @@ fn change(n: usize) -> usize {
             shared::lock().dying_ps == 0
         });
     }
-    // Whoever waits for a P, or for more of them, gets one.
+    // Gives Ps to what waits for one, or for more of them.
     ready::tell_of_work();
     old
 }
 
-/// Has all those who own one of the Ps `ids`, which are over, release_p it, until `done` says so.
+/// Has the Ps `ids`, which are over, released by the Ms that own them. Returns when `done` says so.
 pub(crate) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
     let mut ask_at_ns = 0;
     loop {
@@ -217,8 +229,8 @@ pub(crate) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Takes `p` from an M that is inside `blocking` with it (it may stay there for long; ours is one of them), or asks the goroutine that runs
-/// on it to stop.
+/// Takes `p` from an M that is inside `blocking` with it, or asks the goroutine that runs on it to
+/// stop. (An M may stay inside for long. The M that runs this is inside, too.)
 fn ask_for(p: &'static P) {
     if let Some(stay) = syscall::stay(p)
         && syscall::retake(p, stay)
@@ -228,7 +240,7 @@ fn ask_for(p: &'static P) {
     preempt::request(p);
 }
 
-/// Takes the timers and what is cached from the Ps that were released_ps.
+/// Drains the Ps that were released: takes their timers, and what is cached there.
 fn drain() {
     loop {
         let Some(p) = shared::lock().released_ps.pop() else { return };
@@ -237,7 +249,7 @@ fn drain() {
         let submitted = {
             let mut s = shared::lock();
             s.dying_ps -= 1;
-            // Those that waited for a thread have theirs still.
+            // A P that waited for a thread still has its queue.
             s.push_global(&mut take_queue(p))
         };
         ready::tell(submitted);
@@ -245,7 +257,7 @@ fn drain() {
     }
 }
 
-/// The CPUs that this process could run on when somebody first asked, or the runtime started.
+/// The CPUs that this process could run on when this was first called, or when the runtime started.
 ///
 /// # Blocking
 ///

@@ -1,26 +1,38 @@
-//! Stopping the world: for a moment no goroutine runs, so that somebody can look at all of them at once.
+//! Stopping the world: for a moment no goroutine runs, so that code can look at all of them
+//! together.
 //!
 //! # Protocol
-//! 1. Under the scheduler's lock: no P may be used any more ([`p::set_stopped`]). Those that nobody uses are taken out of their lists and counted.
-//! 2. Who owns another surrenders it at the next opportunity, as when GOMAXPROCS goes down (`procs::collect`): Ms in the scheduler
-//!    themselves; from Ms inside `blocking` the stopper takes it; who computes is stopped by the signal, with its thread.
-//!    A queue stays on its P.
-//! 3. When all are counted, and no spare of `preempt/rescue.rs` is in use, the world stands still.
-//! 4. Under the lock: Ps may be used. Those with a queue are given to Ms, the others idle. Whatever came to the global queue, from timers
-//!    or I/O meanwhile is asked for as after any submission.
+//! 1. Under the scheduler's lock: no P may be used any more ([`p::set_stopped`]). The Ps that no M
+//!    uses are taken out of their lists and counted.
+//! 2. Each other P is released by what owns it, at the next opportunity, as when GOMAXPROCS goes
+//!    down ([`procs::collect`]). A queue stays on its P.
+//!    - An M in the scheduler releases its P itself.
+//!    - From an M inside `blocking` the stopper takes the P.
+//!    - A goroutine that computes is stopped by the signal, with its thread.
+//! 3. When all Ps are counted, and no spare of `preempt/rescue.rs` is in use, the world stands
+//!    still.
+//! 4. Under the lock: Ps may be used again. Then those with a queue are given to Ms, and the others
+//!    idle. For what came to the global queue from timers or I/O meanwhile, Ms are asked for as
+//!    after any submission.
 //!
-//! What goes on meanwhile: OS threads, and goroutines inside `blocking` up to their end. Whom they ready is queued globally.
+//! Meanwhile OS threads go on, and so do goroutines inside `blocking`, up to its end. What they
+//! make ready is queued globally.
 //!
 //! # Why no P is lost, and no work
-//! From 1 on no P comes to the idle list, for who would put it there asks `is_over` under the lock. One may still come to the list of those
-//! that want an M, by somebody who asked before; the stopper takes it out at its next look, or an M has taken it, which surrenders it.
-//! So each of the GOMAXPROCS Ps has one owner, who surrenders it once.
-//! At 4 the stopper owns all; each goes to an M or into the idle list, and the stopper then asks `must_wake` and tells of timers, as
-//! the wake protocol asks of a submitter. Model: `crates/gort-models/tests/world.rs`.
+//! - From step 1 on no P comes to the idle list: code that would put it there asks `is_over` under
+//!   the lock.
+//! - A P may still come to the list of Ps that want an M, by code that asked before. Either the
+//!   stopper takes it out at its next look, or an M has taken it and releases it.
+//! - So each of the GOMAXPROCS Ps has one owner, which releases it once.
+//! - At step 4 the stopper owns all Ps. Each goes to an M or into the idle list. Then the stopper
+//!   asks `must_wake` and tells of timers, as the wake protocol asks of a submitter.
 //!
-//! # What may be done while it stands still
-//! A stopped goroutine may hold malloc's locks, or any other but the runtime's raw ones. So: no allocation (but for mappings, `sys/map_vec.rs`), no
-//! locks of others.
+//! Model: `crates/gort-models/tests/world.rs`.
+//!
+//! # What may be done while the world stands still
+//! A stopped goroutine may hold malloc's locks, or any others but the runtime's raw ones. So there
+//! may be no allocation (except mappings, `sys/map_vec.rs`), and no locks of other code may be
+//! taken.
 
 use super::procs::{self, RESIZER, Times};
 use crate::sched::core::p;
@@ -33,12 +45,12 @@ use crate::sys::clock;
 use crate::sys::lock::Lock;
 use std::time::Duration;
 
-/// Until it stood still.
+/// The times from the order to stop until the world stood still.
 static STOPPING: Lock<Times> = Lock::new(Times::ZERO);
-/// From the order to stop until it went on.
+/// The times from the order to stop until the world went on.
 static STOPPED: Lock<Times> = Lock::new(Times::ZERO);
 
-/// What was spent on stopping the world: until it stood still, and until it went on.
+/// The time spent on stopping the world: until it stood still, and until it went on.
 pub(crate) fn stops() -> (Times, Times) {
     (*STOPPING.lock(), *STOPPED.lock())
 }
