@@ -7,16 +7,20 @@ use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 /// `fn main() -> R { gort::run(|| -> R { .. }) }`.
 #[proc_macro_attribute]
 pub fn main(attr: TokenStream, item: TokenStream) -> TokenStream {
-    match wrap(attr, item, "main") {
+    match wrap(attr, item, "main", "::gort::run") {
         Ok(out) => out,
         Err(e) => e,
     }
 }
 
-/// Like `#[test]`, but `gort::run` runs the body as a goroutine.
+/// Like `#[test]`, but the body runs as a goroutine.
+///
+/// The goroutine has the thread-locals of the thread that libtest runs the test on. So libtest
+/// captures what it prints, and a panic names the test. What other goroutines print goes to the
+/// terminal: to std each of them is a thread that libtest does not know.
 #[proc_macro_attribute]
 pub fn test(attr: TokenStream, item: TokenStream) -> TokenStream {
-    match wrap(attr, item, "test") {
+    match wrap(attr, item, "test", "::gort::__run_test") {
         Ok(out) => {
             let mut with_attr: TokenStream = "#[::core::prelude::v1::test]".parse().expect("valid");
             with_attr.extend(out);
@@ -27,8 +31,8 @@ pub fn test(attr: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Replaces the body `{ B }` of a function without parameters by
-/// `{ ::gort::run(move || -> R { B }) }`.
-fn wrap(attr: TokenStream, item: TokenStream, name: &str) -> Result<TokenStream, TokenStream> {
+/// `{ run(move || -> R { B }) }`.
+fn wrap(attr: TokenStream, item: TokenStream, name: &str, run: &str) -> Result<TokenStream, TokenStream> {
     if !attr.is_empty() {
         return Err(error(&format!(
             "#[gort::{name}] takes no arguments; the settings are in gort::Runtime::builder()"
@@ -53,7 +57,7 @@ fn wrap(attr: TokenStream, item: TokenStream, name: &str) -> Result<TokenStream,
     let mut call: TokenStream = "move ||".parse().expect("valid");
     call.extend(ret);
     call.extend([TokenTree::Group(body.clone())]);
-    let mut inner: TokenStream = "::gort::run".parse().expect("valid");
+    let mut inner: TokenStream = run.parse().expect("valid");
     inner.extend([TokenTree::Group(Group::new(Delimiter::Parenthesis, call))]);
     let mut out: TokenStream = tokens[..tokens.len() - 1].iter().cloned().collect();
     out.extend([TokenTree::Group(Group::new(Delimiter::Brace, inner))]);

@@ -129,7 +129,7 @@ fn a_late_taker_misses() {
 }
 
 /// The M goes in for ever while sysmon goes to sleep: sysmon sees it, or is woken.
-fn enter_against_nap() {
+fn enter_against_sleep() {
     model(3, || {
         let world = World::new();
         let sysmon = spawn(&world, |w| {
@@ -148,11 +148,11 @@ fn enter_against_nap() {
 
 #[test]
 fn sysmon_naps_only_when_nobody_is_inside() {
-    enter_against_nap();
+    enter_against_sleep();
 }
 
 #[test]
 #[should_panic(expected = "sysmon sleeps")]
 fn without_fences_sysmon_oversleeps() {
-    sys::sync::without_fences(enter_against_nap);
+    sys::sync::without_fences(enter_against_sleep);
 }

@@ -84,6 +84,8 @@ pub mod trace;
 
 pub use gort_macros::{main, test};
 pub use sched::LocalKey;
+#[doc(hidden)]
+pub use sched::run_test as __run_test;
 pub use sched::{
     Builder, JoinError, JoinHandle, NoPreempt, OsThreadLock, Runtime, RuntimeBuilder, StackLoan, StartError,
     blocking, blocking_limit, cgroup_cpu_limit, go, goexit, gomaxprocs, lend_stack, lock_os_thread,

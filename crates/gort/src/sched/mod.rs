@@ -94,7 +94,7 @@ pub use spawn::lock_thread::{OsThreadLock, lock_os_thread};
 pub use spawn::task::{Builder, JoinError, JoinHandle, go, goexit, num_goroutine, yield_now};
 pub(crate) use spawn::task::{is_goexit, spawn_unchecked};
 pub(crate) use start::after::{AfterFunc, after_func};
-pub use start::{Runtime, RuntimeBuilder, run, start};
+pub use start::{Runtime, RuntimeBuilder, run, run_test, start};
 pub use swap::{StackLoan, lend_stack};
 pub use syscall::blocking;
 pub use syscall::limit::{blocking_limit, set_blocking_limit};

@@ -102,6 +102,16 @@ impl Blocks {
         }
     }
 
+    /// Makes a thread's block describe the stack of `slot`, and no CPU. Returns the words that were
+    /// there, with their offsets from the thread pointer.
+    ///
+    /// # Safety
+    /// `tp` is a block that only the caller uses.
+    pub(crate) unsafe fn describe(&self, tp: usize, slot: &Slot) -> Vec<(isize, u64)> {
+        // SAFETY: the caller's promise.
+        self.layout().map_or_else(Vec::new, |layout| unsafe { layout.describe(tp, slot.bounds()) })
+    }
+
     /// Takes the block of `slot`, if it has one, off libc's list of threads. Returns false if the
     /// list is in use just now.
     ///

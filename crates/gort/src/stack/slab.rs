@@ -118,6 +118,16 @@ impl Slot {
         self.low()..self.low() + self.bytes()
     }
 
+    /// As libc is told of them.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds { low: self.low(), end: self.range().end, guard: GUARD_BYTES }
+    }
+
+    /// Makes a thread's block that of this slot. Returns the one before.
+    pub(crate) fn set_tp(&mut self, tp: usize) -> usize {
+        std::mem::replace(&mut self.block.tp, tp)
+    }
+
     /// The addresses that an overflow touches first.
     pub(crate) fn guard(&self) -> std::ops::Range<usize> {
         self.low()..self.low() + GUARD_BYTES
@@ -128,7 +138,7 @@ impl Slot {
         if self.block.tp != 0 {
             return true;
         }
-        let bounds = Bounds { low: self.low(), end: self.range().end, guard: GUARD_BYTES };
+        let bounds = self.bounds();
         assert!(layout.block_bytes() <= ROOM.load(Relaxed), "no room was made for the block");
         // SAFETY: without a block the slot's pages are fresh or were decommitted, so they are zero,
         // and they belong to this slot.

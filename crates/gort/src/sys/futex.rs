@@ -24,6 +24,17 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) {
     }
 }
 
+/// As [`wait`] without a deadline, for a caller that must not touch a thread-local: libc's wrapper
+/// writes `errno`.
+pub(crate) fn wait_bare(word: &AtomicU32, expected: u32) {
+    // SAFETY: as in `wait`. The kernel changes no memory, and the registers that are named.
+    unsafe {
+        std::arch::asm!("syscall", inlateout("rax") libc::SYS_futex => _, in("rdi") word.as_ptr(),
+             in("rsi") libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, in("rdx") expected, in("r10") 0,
+             out("rcx") _, out("r11") _, options(nostack));
+    }
+}
+
 /// Wakes at most `n` sleepers on the word at `addr`. Only the address is used: the word may already
 /// be gone, because its owner saw the change and left. Then the kernel wakes no thread, or an
 /// unrelated one, which checks its own word again.

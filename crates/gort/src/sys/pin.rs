@@ -77,6 +77,15 @@ pub(crate) unsafe fn begin_suspended(tp: usize) {
     unsafe { (tp.wrapping_add_signed(offset) as *mut u32).write(1) };
 }
 
+/// Makes no section open on the block at `tp`.
+///
+/// # Safety
+/// As [`begin_suspended`].
+pub(crate) unsafe fn reset(tp: usize) {
+    // SAFETY: as in `begin_suspended`, and a section was opened before.
+    unsafe { (tp.wrapping_add_signed(OFFSET.load(Relaxed)) as *mut u32).write(0) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

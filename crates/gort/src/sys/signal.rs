@@ -133,6 +133,23 @@ pub(crate) fn block_again() {
     }
 }
 
+/// Blocks all signals that libc lets a program block, on this thread. Returns the mask before.
+pub(crate) fn block_all() -> libc::sigset_t {
+    // SAFETY: both sets are locals.
+    unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
+        before
+    }
+}
+
+/// Sets this thread's mask.
+pub(crate) fn set_mask(mask: &libc::sigset_t) {
+    // SAFETY: the set is valid.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
+}
+
 /// Bytes of an M's signal stack: enough for a report with a backtrace, and for the kernel's frame
 /// with AVX-512.
 const ALT_STACK_BYTES: usize = 64 << 10;

@@ -28,8 +28,8 @@ use super::handover::Handover;
 use super::p::P;
 use super::syscall_word::SyscallWord;
 use crate::stack::switch::{self, FsMode};
-use crate::sys::fs;
 use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
+use crate::sys::{fs, pin, thread};
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
 
@@ -245,6 +245,29 @@ impl M {
         }
     }
 
+    /// Makes `to` the block of the goroutine that runs here. Returns the block before. Pinned on the
+    /// block before; on `to` one section is open afterwards.
+    ///
+    /// # Safety
+    /// No thread runs on `to`, a block of thread-locals. The code after the call uses no address of
+    /// a thread-local from before it.
+    #[inline(never)]
+    pub(crate) unsafe fn change_block(to: usize) -> usize {
+        let m = current().expect("a goroutine runs on an M");
+        let g = m.g().expect("a goroutine");
+        // SAFETY: the slot and the block are the goroutine's own; the caller's promise for `to`.
+        unsafe {
+            let from = block_of(g);
+            at(to, m.fixed.current_offset).write(std::ptr::from_ref(m) as u64);
+            m.carry_malloc_words(from, to);
+            pin::begin_suspended(to);
+            (*g.slot.get()).as_mut().expect("it runs").set_tp(to);
+            g.tp.store(to, Relaxed);
+            fs::write(to);
+            from
+        }
+    }
+
     /// Keeps malloc's words with the M: copies them from the block that it leaves to the one that
     /// it goes to.
     ///
@@ -298,4 +321,13 @@ pub(crate) fn on_own_block(f: &mut dyn FnMut()) {
         call(f);
         fs::write(here);
     }
+}
+
+/// As [`on_own_block`], for a signal that may come on a thread that has lent its block to a
+/// goroutine: there `CURRENT` names the goroutine's M, and the block is the thread's own.
+pub(crate) fn on_own_block_in_handler(f: &mut dyn FnMut()) {
+    if current().is_some_and(|m| m.tid.load(Relaxed) != thread::tid()) {
+        return f();
+    }
+    on_own_block(f);
 }

@@ -2,8 +2,8 @@
 //! wake-ups.
 //!
 //! # Role
-//! A socket of `net/` owns an `IoHandle` (`wait/socket.rs`): the right to a *poll descriptor*. The
-//! scheduler calls [`poll`] from `find` and sysmon, and makes ready what comes back. [`wake`]
+//! A socket of `net/` owns an `IoHandle` (`wait/io_handle.rs`): the right to a *poll descriptor*.
+//! The scheduler calls [`poll`] from `find` and sysmon, and makes ready what comes back. [`wake`]
 //! breaks a poll that sleeps.
 //!
 //! # A poll descriptor

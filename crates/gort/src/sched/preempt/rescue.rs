@@ -1,8 +1,8 @@
 //! When all Ps wait for what a stopped goroutine holds, this lets stopped goroutines run.
 //!
 //! # The problem
-//! A goroutine that was stopped inside malloc owns the lock of an arena, and inside `fork` it owns
-//! all of malloc's locks. Two parties may need such a lock:
+//! A goroutine that was stopped inside malloc owns the lock of an arena. Two parties
+//! may need such a lock:
 //! - an M in the scheduler. It cannot be stopped there, so it keeps its P.
 //! - the template thread, to make a thread for a P.
 //!

@@ -2,6 +2,8 @@
 
 pub(crate) mod after;
 mod at_fork;
+mod on_caller;
+mod panic_hook;
 
 use crate::sched::core::config::{self, Config, Limits};
 use crate::sched::core::fixed::{self, Fixed};
@@ -245,17 +247,43 @@ pub fn start() -> Result<(), StartError> {
     start_with(&Config::new())
 }
 
+/// As [`run`], on the caller's thread-locals: what `#[gort::test]` expands to.
+#[doc(hidden)]
+#[track_caller]
+pub fn run_test<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
+    if let Err(e) = start() {
+        panic!("{e}");
+    }
+    if !on_caller::is_possible() {
+        return run_started(f);
+    }
+    deadlock::runner_begins();
+    let (mut f, mut result) = (Some(f), None);
+    on_caller::run(&mut || result = f.take().map(run_main));
+    match result.expect("it has run") {
+        Err(payload) if task::is_goexit(&*payload) => wait_for_ever(),
+        Err(payload) => resume_unwind(payload),
+        Ok(r) => r,
+    }
+}
+
+/// The main goroutine's work, where a thread waits in `run` for it.
+fn run_main<R>(f: impl FnOnce() -> R) -> std::thread::Result<R> {
+    let result = catch_unwind(AssertUnwindSafe(f));
+    // If it has called goexit, its caller waits on.
+    if !result.as_ref().is_err_and(|payload| task::is_goexit(&**payload)) {
+        deadlock::runner_ends();
+    }
+    result
+}
+
 fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
     let thread = WaiterRef::current().is_thread();
     if thread {
         deadlock::runner_begins();
     }
     let main = move || {
-        let result = catch_unwind(AssertUnwindSafe(f));
-        // If it has called goexit, its caller waits on.
-        if thread && !result.as_ref().is_err_and(|payload| task::is_goexit(&**payload)) {
-            deadlock::runner_ends();
-        }
+        let result = if thread { run_main(f) } else { catch_unwind(AssertUnwindSafe(f)) };
         result.unwrap_or_else(|payload| resume_unwind(payload))
     };
     let _loan = swap::lend_stack(); // `f` may borrow from this stack
@@ -263,11 +291,7 @@ fn run_started<F: FnOnce() -> R + Send, R: Send>(f: F) -> R {
     let main = unsafe { task::spawn_unchecked(main, task::Builder::new()) }.expect("nothing is asked for");
     let result = main.join();
     let result = match result {
-        Err(e) if e.is_goexit() => loop {
-            let me = WaiterRef::current();
-            me.arm();
-            me.wait(WaitReason::Run, None);
-        },
+        Err(e) if e.is_goexit() => wait_for_ever(),
         Err(e) => Err(e.into_panic()),
         Ok(r) => Ok(r),
     };
@@ -336,7 +360,7 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     }
     clock::ns_of(std::time::Instant::now()); // relates the two clocks before any code asks
     overflow::install(fatal_report::judge_fault);
-    signal::wrap_setxid(m::on_own_block);
+    signal::wrap_setxid(m::on_own_block_in_handler);
     shared::lock().reserve(fixed_cap);
     swap::begin(packer);
     p::make(count);
@@ -356,9 +380,19 @@ fn start_with(config: &Config) -> Result<(), StartError> {
     if config::debug_knob("asyncpreemptoff").is_none_or(|v| v != "1") {
         preempt::handler::install();
     }
+    panic_hook::install();
     pending.begin();
     let mut s = shared::lock();
     p::set_procs(count);
     (0..count).rev().for_each(|id| s.put_idle_p(p::get(id)));
     Ok(())
+}
+
+/// The main goroutine has called `goexit`: its caller waits on, as in Go.
+fn wait_for_ever() -> ! {
+    loop {
+        let me = WaiterRef::current();
+        me.arm();
+        me.wait(WaitReason::Run, None);
+    }
 }

@@ -381,8 +381,8 @@ fn trim(g: &'static G) {
     g.swap.unmark();
 }
 
-/// Swaps out `g`, which is marked. False means that the channel where it waits is in use: the
-/// swapper tries again later.
+/// Swaps out `g`, which is marked. False means that the channel where it waits, or libc's list of
+/// blocks, is in use: the swapper tries again later.
 fn try_swap_out(g: &'static G, scratch: &mut [u8; MAX_BLOCK]) -> bool {
     let mut shard = shard(g).lock();
     let waits = || g.state() == State::Waiting && g.bound_m.load(Relaxed).is_null() && !frozen::is_frozen();

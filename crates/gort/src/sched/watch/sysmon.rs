@@ -53,8 +53,8 @@ use crate::sys::sync::Ordering::*;
 use crate::sys::{clock, futex, thread};
 use std::time::Duration;
 
-/// Sleeps through the sleep that the caller has begun. True means that it was woken before
-/// `deadline_ns`.
+/// Sleeps until `deadline_ns`, in a sleep that the caller has begun. True means that it was woken
+/// before.
 fn sleep_in(state: u32, deadline_ns: Option<u64>) -> bool {
     while monitor::SYSMON.lasts(state) {
         if deadline_ns.is_some_and(|d| clock::now_ns() >= d) {
