@@ -560,3 +560,76 @@ fn full_datagram_queue() {
         std::fs::remove_file(path).unwrap();
     });
 }
+
+/// Time-outs belong to the socket, as in std: what one handle sets holds for those that were cloned
+/// before and after, also when that handle is gone.
+macro_rules! timeouts_are_shared {
+    ($socket:expr, $recv:expr) => {{
+        let socket = $socket;
+        let before = socket.try_clone().unwrap();
+        let second = Some(Duration::from_secs(1));
+        socket.set_read_timeout(second).unwrap();
+        before.set_write_timeout(second).unwrap();
+        let after = before.try_clone().unwrap();
+        for handle in [&socket, &before, &after] {
+            assert_eq!(handle.read_timeout().unwrap(), second);
+            assert_eq!(handle.write_timeout().unwrap(), second);
+        }
+        let short = Duration::from_millis(2);
+        after.set_read_timeout(Some(short)).unwrap();
+        drop(after);
+        let began = Instant::now();
+        assert_timeout($recv(&before));
+        assert!(began.elapsed() >= short);
+        socket.set_read_timeout(None).unwrap();
+        assert_eq!(before.read_timeout().unwrap(), None);
+        // Zero is an error, and changes nothing.
+        assert_eq!(
+            before.set_write_timeout(Some(Duration::ZERO)).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(socket.write_timeout().unwrap(), second);
+    }};
+}
+
+#[test]
+fn clones_share_their_timeouts() {
+    use std::io::Read;
+    gort::run(|| {
+        let (tcp, _peer) = tcp_pair();
+        timeouts_are_shared!(tcp, |mut s: &TcpStream| s.read(&mut [0]));
+        let (unix, _peer) = UnixStream::pair().unwrap();
+        timeouts_are_shared!(unix, |mut s: &UnixStream| s.read(&mut [0]));
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        timeouts_are_shared!(udp, |s: &UdpSocket| s.recv(&mut [0]));
+        let (datagram, _peer) = UnixDatagram::pair().unwrap();
+        timeouts_are_shared!(datagram, |s: &UnixDatagram| s.recv(&mut [0]));
+    });
+}
+
+/// Many threads set a first time-out and clone at the same time: all handles end with one limit.
+#[test]
+fn the_first_timeout_is_set_once() {
+    gort::run(|| {
+        for _ in 0..200 {
+            let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+            let start = Arc::new(std::sync::Barrier::new(4));
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let (socket, start) = (socket.clone(), start.clone());
+                    std::thread::spawn(move || {
+                        start.wait();
+                        let clone = socket.try_clone().unwrap();
+                        clone.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                        clone
+                    })
+                })
+                .collect();
+            let clones: Vec<_> = gort::blocking(|| threads.into_iter().map(|t| t.join().unwrap()).collect());
+            socket.set_read_timeout(Some(Duration::from_secs(7))).unwrap();
+            for clone in clones {
+                assert_eq!(clone.read_timeout().unwrap(), Some(Duration::from_secs(7)));
+            }
+        }
+    });
+}

@@ -199,7 +199,8 @@ fn peek_leaves_the_data() {
     });
 }
 
-/// A clone is the same connection with deadlines and a close of its own.
+/// A clone is the same connection with deadlines and a close of its own. (`net_deadline.rs` has
+/// its time-outs.)
 #[test]
 fn clones() {
     gort::run(|| {

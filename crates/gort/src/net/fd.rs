@@ -36,7 +36,7 @@ use super::error;
 use super::fd_mutex::{FdMutex, Left, LockError};
 use crate::sched;
 use crate::sched::{IoHandle, IoWaitError, Mode};
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*, is_child};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*, is_child};
 use crate::sys::{clock, fork};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
@@ -44,6 +44,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr::null_mut;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How many buffers the kernel takes in one call.
@@ -59,9 +61,82 @@ pub(super) struct NetFd {
     /// After `set_nonblocking(true)`: operations fail instead of waiting.
     nonblocking: AtomicBool,
     mutex: FdMutex,
-    /// The time-outs of each read and write in nanoseconds, 0 for none.
-    read_timeout_ns: AtomicU64,
-    write_timeout_ns: AtomicU64,
+    timeouts: Timeouts,
+}
+
+/// How long each read and write may take. As in std, this belongs to the socket: all its handles
+/// share it.
+///
+/// Null, or what `Arc::into_raw` gave. It is made when a time-out is set or the handle is cloned,
+/// whichever comes first, and then stays: so a socket without either pays for one load.
+#[derive(Debug)]
+struct Timeouts(AtomicPtr<Limits>);
+
+/// In nanoseconds, 0 for none.
+#[derive(Debug, Default)]
+struct Limits {
+    read_ns: AtomicU64,
+    write_ns: AtomicU64,
+}
+
+impl Limits {
+    fn of(&self, mode: Mode) -> &AtomicU64 {
+        match mode {
+            Mode::Read => &self.read_ns,
+            Mode::Write => &self.write_ns,
+        }
+    }
+}
+
+impl Timeouts {
+    fn new() -> Timeouts {
+        Timeouts(AtomicPtr::new(null_mut()))
+    }
+
+    /// The time-out in nanoseconds, 0 for none.
+    #[inline]
+    fn get(&self, mode: Mode) -> u64 {
+        // SAFETY: null, or from `Arc::into_raw`. The reference is given up at the drop alone.
+        unsafe { self.0.load(Acquire).as_ref() }.map_or(0, |limits| limits.of(mode).load(Relaxed))
+    }
+
+    fn set(&self, mode: Mode, ns: u64) {
+        self.shared().of(mode).store(ns, Relaxed);
+    }
+
+    /// For a second handle to the same socket.
+    fn share(&self) -> Timeouts {
+        let limits = ManuallyDrop::into_inner(self.shared().clone());
+        Timeouts(AtomicPtr::new(Arc::into_raw(limits).cast_mut()))
+    }
+
+    /// What the handles share. The reference belongs to this handle.
+    fn shared(&self) -> ManuallyDrop<Arc<Limits>> {
+        let mut limits = self.0.load(Acquire);
+        if limits.is_null() {
+            let new = Arc::into_raw(Arc::new(Limits::default())).cast_mut();
+            match self.0.compare_exchange(null_mut(), new, AcqRel, Acquire) {
+                Ok(_) => limits = new,
+                Err(first) => {
+                    // SAFETY: it was made above and nobody else has seen it.
+                    drop(unsafe { Arc::from_raw(new) });
+                    limits = first;
+                }
+            }
+        }
+        // SAFETY: from `Arc::into_raw`, and the reference is not given up while `self` is borrowed.
+        ManuallyDrop::new(unsafe { Arc::from_raw(limits) })
+    }
+}
+
+impl Drop for Timeouts {
+    fn drop(&mut self) {
+        let limits = self.0.load(Relaxed);
+        if !limits.is_null() {
+            // SAFETY: from `Arc::into_raw`, and given up once, since this is the drop.
+            drop(unsafe { Arc::from_raw(limits) });
+        }
+    }
 }
 
 /// The descriptor. Closing it may take as long as the socket is to linger.
@@ -144,8 +219,7 @@ impl NetFd {
             drained: AtomicBool::new(false),
             nonblocking: AtomicBool::new(false),
             mutex: FdMutex::new(),
-            read_timeout_ns: AtomicU64::new(0),
-            write_timeout_ns: AtomicU64::new(0),
+            timeouts: Timeouts::new(),
         })
     }
 
@@ -158,17 +232,10 @@ impl NetFd {
 
     // ---- operations ----
 
-    fn timeout_ns(&self, mode: Mode) -> &AtomicU64 {
-        match mode {
-            Mode::Read => &self.read_timeout_ns,
-            Mode::Write => &self.write_timeout_ns,
-        }
-    }
-
     #[inline]
     fn begin(&self, mode: Mode) -> io::Result<Operation<'_>> {
         fork::refuse("I/O");
-        let deadline_ns = match self.timeout_ns(mode).load(Relaxed) {
+        let deadline_ns = match self.timeouts.get(mode) {
             0 => None,
             timeout_ns => Some(clock::now_ns().saturating_add(timeout_ns)),
         };
@@ -397,11 +464,12 @@ impl NetFd {
         f(self.fd.as_fd())
     }
 
-    /// Makes a second handle to the same socket, with deadlines, time-outs and a `close` of its
-    /// own.
+    /// Makes a second handle to the same socket. It has deadlines and a `close` of its own, and
+    /// shares the time-outs.
     pub(super) fn try_clone(&self) -> io::Result<NetFd> {
         let fd = self.with_fd(|fd| fd.try_clone_to_owned())?;
-        let clone = NetFd::new(fd)?;
+        let mut clone = NetFd::new(fd)?;
+        clone.timeouts = self.timeouts.share();
         clone.nonblocking.store(self.nonblocking.load(Relaxed), Relaxed);
         Ok(clone)
     }
@@ -421,13 +489,13 @@ impl NetFd {
             }
             Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
         };
-        self.timeout_ns(mode).store(ns, Relaxed);
+        self.timeouts.set(mode, ns);
         Ok(())
     }
 
     pub(super) fn timeout(&self, mode: Mode) -> io::Result<Option<Duration>> {
         let _reference = self.enter()?;
-        let ns = self.timeout_ns(mode).load(Relaxed);
+        let ns = self.timeouts.get(mode);
         Ok((ns != 0).then(|| Duration::from_nanos(ns)))
     }
 

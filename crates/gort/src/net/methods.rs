@@ -170,8 +170,9 @@ macro_rules! common_methods {
 
         /// Makes a second handle to the same socket.
         ///
-        /// The new handle has deadlines, time-outs and a [`close`](Self::close) of its own. The
-        /// socket ends when all handles are closed or dropped.
+        /// The new handle has deadlines and a [`close`](Self::close) of its own. Time-outs belong to
+        /// the socket, as in std: one that is set by one handle holds for all. The socket ends when
+        /// all handles are closed or dropped.
         ///
         /// # Blocking
         ///
@@ -411,6 +412,8 @@ macro_rules! deadline_methods {
         }
 
         /// Sets how long each read may take, as std's method does. `None` removes the limit.
+        ///
+        /// It holds for all handles to the socket that [`try_clone`](Self::try_clone) has made.
         ///
         /// Calls in flight keep the limit that they began with. A read that takes longer fails with
         /// [`TimedOut`](std::io::ErrorKind::TimedOut). (On Unix, std's fails with `WouldBlock`;
