@@ -14,8 +14,6 @@ const EXAMPLES: &[(&str, &[&str], &str)] = &[
     ("select_timeout", &[], "[1, 2, 3]"),
     ("scope_borrow", &[], "500000500000"),
     ("blocking_files", &[], "bytes read by 100 goroutines"),
-    ("block_on", &[], "100"),
-    ("sqlite_pool", &[], "5000 notes of 1000 goroutines through 2 SQLite connections"),
     ("threads_and_goroutines", &[], "328350"),
 ];
 

@@ -594,12 +594,11 @@ macro_rules! timeouts_are_shared {
 
 #[test]
 fn clones_share_their_timeouts() {
-    use std::io::Read;
     gort::run(|| {
         let (tcp, _peer) = tcp_pair();
-        timeouts_are_shared!(tcp, |mut s: &TcpStream| s.read(&mut [0]));
+        timeouts_are_shared!(tcp, |s: &TcpStream| s.read(&mut [0]));
         let (unix, _peer) = UnixStream::pair().unwrap();
-        timeouts_are_shared!(unix, |mut s: &UnixStream| s.read(&mut [0]));
+        timeouts_are_shared!(unix, |s: &UnixStream| s.read(&mut [0]));
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         timeouts_are_shared!(udp, |s: &UdpSocket| s.recv(&mut [0]));
         let (datagram, _peer) = UnixDatagram::pair().unwrap();

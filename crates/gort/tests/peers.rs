@@ -173,34 +173,3 @@ fn a_lock_holder_runs_beside_blocked_ones() {
     }
     ends_well("a_lock_holder_runs_beside_blocked_ones", &[("GOMAXPROCS", "2")]);
 }
-
-/// rayon in goroutines, more of them than rayon and gort have threads together. The threads of
-/// rayon's pool are foreign threads. A goroutine that waits for them keeps its own thread, and is
-/// preempted like a CPU-bound goroutine.
-#[test]
-fn rayon_inside_goroutines() {
-    use rayon::prelude::*;
-    if scene().is_some() {
-        return gort::run(|| {
-            let all: Vec<_> = (0..50u64)
-                .map(|i| {
-                    go(move || {
-                        let sum: u64 = (0..20_000u64).into_par_iter().map(|n| n ^ i).sum();
-                        let (a, b) = rayon::join(|| fib(12), || fib(13));
-                        (sum, a + b)
-                    })
-                })
-                .collect();
-            let ticker = go(|| (0..20).for_each(|_| gort::sleep(Duration::from_millis(1))));
-            for (i, h) in (0..50u64).zip(all) {
-                assert_eq!(h.join().unwrap(), ((0..20_000u64).map(|n| n ^ i).sum(), fib(14)));
-            }
-            ticker.join().unwrap();
-        });
-    }
-    ends_well("rayon_inside_goroutines", &[("GOMAXPROCS", "2")]);
-}
-
-fn fib(n: u32) -> u64 {
-    if n < 2 { u64::from(n) } else { fib(n - 1) + fib(n - 2) }
-}

@@ -48,16 +48,6 @@ fn recursive_mutex() {
 }
 
 #[test]
-fn thread_rng() {
-    run(own::thread_rng);
-}
-
-#[test]
-fn epoch_guard() {
-    run(own::epoch_guard);
-}
-
-#[test]
 fn malloc_and_free_elsewhere() {
     run(both::malloc_and_free_elsewhere);
 }

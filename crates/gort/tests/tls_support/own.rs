@@ -123,33 +123,6 @@ pub(crate) fn recursive_mutex() {
     assert!(had.load(SeqCst) > 0);
 }
 
-/// State that a crate keeps per thread and hands out by reference: rand's generator.
-pub(crate) fn thread_rng() {
-    many(500, |_| {
-        use rand::RngCore;
-        let mut rng = rand::rng();
-        for i in 0..PARKS {
-            rng.next_u64();
-            park(i);
-            rng.next_u64();
-        }
-    });
-}
-
-/// A guard that is bound to a thread's record: crossbeam's epochs.
-pub(crate) fn epoch_guard() {
-    many(500, |_| {
-        for i in 0..PARKS {
-            let guard = crossbeam_epoch::pin();
-            guard.defer(|| ());
-            park(i);
-            guard.flush();
-            drop(guard);
-            park(i + 1);
-        }
-    });
-}
-
 /// The C library that the `dlopen` row loads, with a thread-local of its own.
 const LIBRARY: &str =
     "__thread long mine = 41; long *place(void) { return &mine; } long bump(void) { return ++mine; }";

@@ -2,7 +2,7 @@
 //! `AffinePool`, opened without SQLite's own locks. A thousand goroutines write and read through
 //! it. All rows of one user go through one connection.
 //!
-//! `cargo run --release -p gort --example sqlite_pool`
+//! `cargo run --release -p gort-tests --example sqlite_pool`
 
 use gort::affine::AffinePool;
 use rusqlite::{Connection, OpenFlags, params};
