@@ -1,5 +1,8 @@
-//! The attributes `#[gort::main]` and `#[gort::test]`. Use them through the `gort` crate.
+//! The attributes `#[gort::main]` and `#[gort::test]`, and what `select!` says of an arm that it
+//! cannot read. Use them through the `gort` crate.
 #![forbid(unsafe_code)]
+
+mod select;
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
@@ -28,6 +31,13 @@ pub fn test(attr: TokenStream, item: TokenStream) -> TokenStream {
         }
         Err(e) => e,
     }
+}
+
+/// For `gort::select!`: what is wrong with an arm that it cannot read.
+#[doc(hidden)]
+#[proc_macro]
+pub fn __select_error(input: TokenStream) -> TokenStream {
+    select::explain(input)
 }
 
 /// Replaces the body `{ B }` of a function without parameters by

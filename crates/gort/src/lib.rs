@@ -82,6 +82,8 @@ mod sys;
 pub mod time;
 pub mod trace;
 
+#[doc(hidden)]
+pub use gort_macros::__select_error;
 pub use gort_macros::{main, test};
 pub use sched::LocalKey;
 #[doc(hidden)]

@@ -51,6 +51,21 @@ const CASES: &[Case] = &[
         },
         check: |end| fatal(end, &[DEADLOCK]),
     },
+    // A `select!` whose arms are all left out by their guards waits for ever.
+    Case {
+        name: "select_with_all_arms_left_out",
+        scene: || {
+            gort::run(|| {
+                let (tx, rx) = chan::unbounded();
+                tx.send(1).unwrap();
+                gort::select! {
+                    recv(rx) -> _, if false => {}
+                    send(tx, 2) -> _, if false => {}
+                }
+            })
+        },
+        check: |end| fatal(end, &[DEADLOCK, "[select]:\n"]),
+    },
     // GO-CASES D3: a deadlocked goroutine that is locked to its thread is listed as locked.
     Case {
         name: "d3_locked_deadlock",

@@ -10,10 +10,16 @@
 //! A lone receive becomes a call of `recv`, `try_recv` or `recv_timeout`. An operation takes three
 //! steps of recursion, so the compiler's limit of 128 allows about forty.
 //!
+//! A guard that is false turns its arm into one that is never ready, as one with `never()` is. Arms
+//! without a guard have no code for it.
+//!
+//! What cannot be read goes to `__select_error` of `gort-macros`, with the tokens from the arm on. It
+//! says what was expected, at the place of the arm: macros by example can only point at all of a call.
+//!
 //! The order of evaluation:
 //!
-//! - The channel expressions are evaluated once each, in order, before anything is chosen. The
-//!   duration after `default` comes after them.
+//! - The channel expressions are evaluated once each, in order, before anything is chosen, each
+//!   with its guard behind it. The duration after `default` comes after them.
 //! - The message expression of a send is evaluated only if that send was chosen: after the choice
 //!   and before the message is taken. So a panic, `return` or `?` in it leaves the channel as it
 //!   was.
@@ -24,10 +30,11 @@
 ///
 /// ```text
 /// select! {
-///     recv(receiver) -> result => body,             result: Result<T, RecvError>
-///     send(sender, message) -> result => body,      result: Result<(), SendError<T>>
-///     default => body,                              if nothing is ready now
-///     default(timeout) => body,                     if nothing becomes ready in time
+///     recv(receiver) -> result => body,               result: Result<T, RecvError>
+///     send(sender, message) -> result => body,        result: Result<(), SendError<T>>
+///     recv(receiver) -> result, if guard => body,     only if the guard is true; send too
+///     default => body,                                if nothing is ready now
+///     default(timeout) => body,                       if nothing becomes ready in time
 /// }
 /// ```
 ///
@@ -35,7 +42,12 @@
 /// - There may be at most one `default`.
 /// - The comma may be left out after a body in braces.
 /// - An operation on a disconnected channel is ready, with an error.
-/// - To switch off an arm that receives, give it [`never()`](crate::chan::never).
+/// - A guard is a condition that is evaluated once, before anything is chosen. An arm whose guard
+///   is false is left out; its channel expression is evaluated all the same. `default` has none.
+/// - If all arms are left out and there is no `default`, `select!` waits for ever, as Go's `select`
+///   without cases does.
+/// - An arm that receives from [`never()`](crate::chan::never) is left out too: for a channel that is
+///   switched off for good.
 ///
 /// The message expression of a send is evaluated only if the send is chosen. With capacity zero, a
 /// receiver has then committed to the message and waits for it. If the expression panics or leaves
@@ -76,6 +88,32 @@
 ///     assert_eq!(chosen, "sent");
 /// })
 /// ```
+///
+/// Guards: this loop takes in what it is given while there is room, and gives it out again.
+///
+/// ```
+/// use gort::chan::bounded;
+/// use std::collections::VecDeque;
+///
+/// gort::run(|| {
+///     let (input, from_input) = bounded(0);
+///     let (to_output, output) = bounded(0);
+///     gort::go(move || (1..=10).try_for_each(|n| input.send(n)));
+///     gort::go(move || {
+///         let (mut queue, mut open) = (VecDeque::new(), true);
+///         while open || !queue.is_empty() {
+///             gort::select! {
+///                 recv(from_input) -> n, if open && queue.len() < 4 => match n {
+///                     Ok(n) => queue.push_back(n),
+///                     Err(_) => open = false,
+///                 },
+///                 send(to_output, queue.pop_front().unwrap()) -> _, if !queue.is_empty() => {}
+///             }
+///         }
+///     });
+///     assert_eq!(output.iter().sum::<i32>(), 55);
+/// })
+/// ```
 #[macro_export]
 macro_rules! select {
     ($($tokens:tt)*) => { $crate::__select!(@case false [] [] $($tokens)*) };
@@ -113,13 +151,21 @@ macro_rules! select_biased {
 #[macro_export]
 macro_rules! __select {
     // ---- @case biased [operations] [default] input: the heads of the arms
-    (@case $biased:tt [] []) => { ::core::compile_error!("empty `select!` block") };
+    (@case $biased:tt [] []) => {
+        ::core::compile_error!("`select!` needs an arm: `recv(receiver) -> pattern => body` or `send(sender, message) -> pattern => body`")
+    };
     (@case $biased:tt $ops:tt $default:tt) => { $crate::__select!(@run $biased $ops $default) };
     (@case $biased:tt [$($ops:tt)*] $default:tt recv($r:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
-        $crate::__select!(@body $biased [$($ops)* recv ($r) () ($res)] $default $($rest)+)
+        $crate::__select!(@body $biased [$($ops)* recv ($r) () () ($res)] $default $($rest)+)
+    };
+    (@case $biased:tt [$($ops:tt)*] $default:tt recv($r:expr $(,)?) -> $res:pat, if $on:expr => $($rest:tt)+) => {
+        $crate::__select!(@body $biased [$($ops)* recv ($r) ($on) () ($res)] $default $($rest)+)
     };
     (@case $biased:tt [$($ops:tt)*] $default:tt send($s:expr, $m:expr $(,)?) -> $res:pat => $($rest:tt)+) => {
-        $crate::__select!(@body $biased [$($ops)* send ($s) ($m) ($res)] $default $($rest)+)
+        $crate::__select!(@body $biased [$($ops)* send ($s) () ($m) ($res)] $default $($rest)+)
+    };
+    (@case $biased:tt [$($ops:tt)*] $default:tt send($s:expr, $m:expr $(,)?) -> $res:pat, if $on:expr => $($rest:tt)+) => {
+        $crate::__select!(@body $biased [$($ops)* send ($s) ($on) ($m) ($res)] $default $($rest)+)
     };
     (@case $biased:tt $ops:tt [] default => $($rest:tt)+) => {
         $crate::__select!(@default_body $biased $ops () $($rest)+)
@@ -128,50 +174,8 @@ macro_rules! __select {
         $crate::__select!(@default_body $biased $ops ($($timeout)?) $($rest)+)
     };
 
-    // ---- errors in a head
-    (@case $biased:tt $ops:tt $default:tt default => $($rest:tt)*) => {
-        $crate::__select!(@second_default $default $($rest)*)
-    };
-    (@case $biased:tt $ops:tt $default:tt default($($args:tt)*) => $($rest:tt)*) => {
-        $crate::__select!(@second_default $default $($rest)*)
-    };
-    (@case $biased:tt $ops:tt $default:tt default -> $($rest:tt)*) => {
-        ::core::compile_error!("expected `=>` after `default` case, found `->`")
-    };
-    (@case $biased:tt $ops:tt $default:tt default($($args:tt)*) -> $($rest:tt)*) => {
-        ::core::compile_error!("expected `=>` after `default` case, found `->`")
-    };
-    (@case $biased:tt $ops:tt $default:tt recv($($args:tt)*) => $($rest:tt)*) => {
-        ::core::compile_error!("expected `->` after `recv` case, found `=>`")
-    };
-    (@case $biased:tt $ops:tt $default:tt send($($args:tt)*) => $($rest:tt)*) => {
-        ::core::compile_error!("expected `->` after `send` case, found `=>`")
-    };
-    (@case $biased:tt $ops:tt $default:tt $op:ident($($args:tt)*) -> $res:pat =>) => {
-        ::core::compile_error!("expected an expression after `=>`")
-    };
-    (@case $biased:tt $ops:tt $default:tt recv($($args:tt)*) -> $($rest:tt)*) => {
-        ::core::compile_error!(::core::concat!(
-            "expected `recv(receiver) -> pattern => body`, found `recv(", ::core::stringify!($($args)*), ") ->` ..."
-        ))
-    };
-    (@case $biased:tt $ops:tt $default:tt send($($args:tt)*) -> $($rest:tt)*) => {
-        ::core::compile_error!(::core::concat!(
-            "expected `send(sender, message) -> pattern => body`, found `send(", ::core::stringify!($($args)*), ") ->` ..."
-        ))
-    };
-    (@case $biased:tt $ops:tt $default:tt $other:tt $($rest:tt)*) => {
-        ::core::compile_error!(::core::concat!(
-            "expected one of `recv(receiver) ->`, `send(sender, message) ->`, or `default`, found `",
-            ::core::stringify!($other), "`"
-        ))
-    };
-    (@second_default [] $($rest:tt)*) => {
-        ::core::compile_error!("expected an expression after `=>`, and at most a duration after `default`")
-    };
-    (@second_default $default:tt $($rest:tt)*) => {
-        ::core::compile_error!("there can be only one `default` case in a `select!` block")
-    };
+    // ---- what is wrong with a head is said by `gort-macros`, which can point at it
+    (@case $biased:tt $ops:tt $default:tt $($rest:tt)+) => { $crate::__select_error!(arm $default $($rest)+); };
 
     // ---- @body: the body of the operation that was just read
     (@body $biased:tt [$($ops:tt)*] $default:tt { $($body:tt)* } , $($rest:tt)*) => {
@@ -186,7 +190,7 @@ macro_rules! __select {
     (@body $biased:tt [$($ops:tt)*] $default:tt $body:expr) => {
         $crate::__select!(@case $biased [$($ops)* { $body }] $default)
     };
-    (@body $biased:tt $ops:tt $default:tt $($rest:tt)*) => { $crate::__select!(@bad_body $($rest)*) };
+    (@body $biased:tt $ops:tt $default:tt $($rest:tt)*) => { $crate::__select_error!(body $($rest)*); };
 
     // ---- @default_body: the body of the default
     (@default_body $biased:tt $ops:tt $timeout:tt { $($body:tt)* } , $($rest:tt)*) => {
@@ -201,17 +205,10 @@ macro_rules! __select {
     (@default_body $biased:tt $ops:tt $timeout:tt $body:expr) => {
         $crate::__select!(@case $biased $ops [$timeout { $body }])
     };
-    (@default_body $biased:tt $ops:tt $timeout:tt $($rest:tt)*) => { $crate::__select!(@bad_body $($rest)*) };
+    (@default_body $biased:tt $ops:tt $timeout:tt $($rest:tt)*) => { $crate::__select_error!(body $($rest)*); };
 
-    (@bad_body $body:expr ; $($rest:tt)*) => {
-        ::core::compile_error!("expected a comma after the body of a case, found `;`")
-    };
-    (@bad_body $($rest:tt)*) => {
-        ::core::compile_error!("expected an expression and a comma after `=>`")
-    };
-
-    // ---- @run: a lone receive is a plain one
-    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] []) => {
+    // ---- @run: a lone receive without a guard is a plain one
+    (@run $biased:tt [recv ($r:expr) () () ($res:pat) $body:tt] []) => {
         match $r {
             ref _r => {
                 let _r: &$crate::chan::Receiver<_> = _r;
@@ -221,7 +218,7 @@ macro_rules! __select {
             }
         }
     };
-    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] [() $default:tt]) => {
+    (@run $biased:tt [recv ($r:expr) () () ($res:pat) $body:tt] [() $default:tt]) => {
         match $r {
             ref _r => {
                 let _r: &$crate::chan::Receiver<_> = _r;
@@ -236,7 +233,7 @@ macro_rules! __select {
             }
         }
     };
-    (@run $biased:tt [recv ($r:expr) () ($res:pat) $body:tt] [($timeout:expr) $default:tt]) => {
+    (@run $biased:tt [recv ($r:expr) () () ($res:pat) $body:tt] [($timeout:expr) $default:tt]) => {
         match $r {
             ref _r => {
                 let _r: &$crate::chan::Receiver<_> = _r;
@@ -258,9 +255,9 @@ macro_rules! __select {
     // ---- @bind: binds each handle to a name of its own (each step of the macro has other names),
     // and counts them.
     // All arms receive: one that is likely to be ready is tried before the arms are set up.
-    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt recv $slot:ident $handle:ident () ($res:pat) $body:tt])*]) => {{
+    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt recv $slot:ident $handle:ident ($($on:ident)?) () ($res:pat) $body:tt])*]) => {{
         let _patience = $crate::__select!(@patience $default);
-        let _completed = match $crate::chan::internal::likely([$($handle.hint()),*], _patience, $biased) {
+        let _completed = match $crate::chan::internal::likely([$($handle.hint()$(.only_if($on))?),*], _patience, $biased) {
             $(::core::option::Option::Some(_index) if _index == $i => {
                 $slot = $handle.take_likely();
                 $slot.as_ref().map(|_| $crate::chan::internal::Selected::completed(_index))
@@ -271,7 +268,7 @@ macro_rules! __select {
             _completed
         } else {
             let mut _arms: [$crate::chan::internal::Arm<'_>; $n] =
-                [$($crate::chan::internal::Arm::recv($handle, $i)),*];
+                [$($crate::chan::internal::Arm::recv($handle, $i)$(.only_if($on))?),*];
             let mut _order = [0u32; 2 * $n];
             $crate::chan::internal::run(&mut _arms, &mut _order, _patience, $biased)
         };
@@ -287,9 +284,9 @@ macro_rules! __select {
             _ => $crate::__select!(@default $default),
         }
     }};
-    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt $op:ident $slot:ident $handle:ident ($($m:expr)?) ($res:pat) $body:tt])*]) => {{
+    (@bind $biased:tt [] $default:tt ($n:expr) [$([$i:tt $op:ident $slot:ident $handle:ident ($($on:ident)?) ($($m:expr)?) ($res:pat) $body:tt])*]) => {{
         let mut _arms: [$crate::chan::internal::Arm<'_>; $n] =
-            [$($crate::chan::internal::Arm::$op($handle, $i)),*];
+            [$($crate::chan::internal::Arm::$op($handle, $i)$(.only_if($on))?),*];
         let mut _order = [0u32; 2 * $n];
         let _patience = $crate::__select!(@patience $default);
         match $crate::chan::internal::run(&mut _arms, &mut _order, _patience, $biased) {
@@ -301,13 +298,25 @@ macro_rules! __select {
             _ => $crate::__select!(@default $default),
         }
     }};
-    (@bind $biased:tt [$op:ident ($handle:expr) $m:tt $res:tt $body:tt $($ops:tt)*] $default:tt ($n:expr) [$($bound:tt)*]) => {
+    (@bind $biased:tt [$op:ident ($handle:expr) () $m:tt $res:tt $body:tt $($ops:tt)*] $default:tt ($n:expr) [$($bound:tt)*]) => {
         match $handle {
             ref _handle => {
                 let _handle: $crate::__select!(@type $op) = _handle;
                 let mut _slot = $crate::chan::internal::slot(_handle);
                 $crate::__select!(
-                    @bind $biased [$($ops)*] $default ($n + 1) [$($bound)* [($n) $op _slot _handle $m $res $body]]
+                    @bind $biased [$($ops)*] $default ($n + 1) [$($bound)* [($n) $op _slot _handle () $m $res $body]]
+                )
+            }
+        }
+    };
+    (@bind $biased:tt [$op:ident ($handle:expr) ($on:expr) $m:tt $res:tt $body:tt $($ops:tt)*] $default:tt ($n:expr) [$($bound:tt)*]) => {
+        match $handle {
+            ref _handle => {
+                let _handle: $crate::__select!(@type $op) = _handle;
+                let _on: ::core::primitive::bool = $on;
+                let mut _slot = $crate::chan::internal::slot(_handle);
+                $crate::__select!(
+                    @bind $biased [$($ops)*] $default ($n + 1) [$($bound)* [($n) $op _slot _handle (_on) $m $res $body]]
                 )
             }
         }

@@ -79,6 +79,12 @@ impl<'a> Arm<'a> {
         Arm { target: r.target(), index, handle: ptr::from_ref(r).cast(), node: WaitNode::new() }
     }
 
+    /// This arm, if its guard is true. Otherwise it is never ready.
+    #[inline]
+    pub fn only_if(self, on: bool) -> Arm<'a> {
+        if on { self } else { Arm { target: Target::Never, ..self } }
+    }
+
     /// The rank of the arm's lock, by which locks are told apart. Zero: the arm has no lock.
     fn rank(&self) -> usize {
         match self.target {
@@ -500,6 +506,14 @@ pub enum Hint {
     Likely,
     /// To know it takes a look at the clock.
     Unknown,
+}
+
+impl Hint {
+    /// Of an arm with this guard.
+    #[inline]
+    pub fn only_if(self, on: bool) -> Hint {
+        if on { self } else { Hint::Unlikely }
+    }
 }
 
 /// Which arm a `select!` that only receives tries alone, before it sets up what a wait needs.

@@ -1,0 +1,11 @@
+use gort::chan::bounded;
+use gort::select;
+
+fn main() {
+    let (s, r) = bounded::<i32>(1);
+    select! {
+        recv(r) -> _, true => {}
+        default => {}
+    }
+    let _ = (s, r);
+}
