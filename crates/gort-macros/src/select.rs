@@ -206,7 +206,7 @@ fn of_body(tokens: &[TokenTree]) -> Complaint<'_> {
     Complaint(text.to_string(), body)
 }
 
-/// `::core::compile_error! { text }` that the compiler shows at these tokens: an error about a macro
+/// `::core::compile_error! { text }` that the compiler shows at these tokens: an error of a macro
 /// call points from the beginning of its path to the end of its braces.
 fn at(Complaint(text, tokens): Complaint<'_>) -> TokenStream {
     let first = tokens.first().map_or_else(Span::call_site, TokenTree::span);

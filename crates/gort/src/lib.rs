@@ -30,6 +30,7 @@
 //! | [`net`] | TCP, UDP and Unix sockets as in std, with deadlines and `close` |
 //! | [`time`], [`sleep`] | timers and tickers as in Go 1.23 |
 //! | [`context`], [`group`] | cancellation, goroutines that may fail |
+//! | [`signal`] | SIGTERM and others as messages, or as the end of a context |
 //! | [`blocking`] | calls that block their thread |
 //! | [`affine`], [`lock_os_thread`] | libraries that need a thread of their own |
 //! | [`goroutine_local!`] | values of one goroutine |
@@ -76,6 +77,8 @@ pub mod net;
 mod poll;
 mod sched;
 mod scope;
+#[cfg(feature = "signal")]
+pub mod signal;
 mod stack;
 pub mod sync;
 mod sys;

@@ -207,6 +207,11 @@ fn groups_scopes_futures_and_pools_say_what_blocks() {
 }
 
 #[test]
+fn signals_say_what_blocks() {
+    check(&["signal"], "shutdown");
+}
+
+#[test]
 fn channels_say_what_blocks() {
     check(&["chan"], "Receiver::recv_timeout");
 }
@@ -220,7 +225,7 @@ fn sync_says_what_blocks() {
 #[test]
 fn exceptions_are_needed() {
     let found = complaints(&sources(&[
-        "chan", "sync", "net", "time", "context", "group", "scope", "future", "affine",
+        "chan", "sync", "net", "time", "context", "group", "scope", "future", "affine", "signal",
     ]));
     for (exception, reason) in EXCEPTIONS {
         assert!(found.iter().any(|label| label == exception), "{exception} needs no exception ({reason})");

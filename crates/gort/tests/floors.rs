@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["stack", "poll"],
     &["sched"],
     &["chan", "sync", "net", "time"],
-    &["affine", "context", "group", "scope", "future"],
+    &["affine", "context", "group", "scope", "future", "signal"],
     &["debug", "metrics", "trace", "lib", "alloc", "guide"],
 ];
 

@@ -13,8 +13,9 @@
 //! A guard that is false turns its arm into one that is never ready, as one with `never()` is. Arms
 //! without a guard have no code for it.
 //!
-//! What cannot be read goes to `__select_error` of `gort-macros`, with the tokens from the arm on. It
-//! says what was expected, at the place of the arm: macros by example can only point at all of a call.
+//! What cannot be read goes to `__select_error` of `gort-macros`, with the tokens from the arm on.
+//! It says what was expected, at the place of the arm: macros by example can only point at all of
+//! a call.
 //!
 //! The order of evaluation:
 //!
@@ -46,8 +47,8 @@
 ///   is false is left out; its channel expression is evaluated all the same. `default` has none.
 /// - If all arms are left out and there is no `default`, `select!` waits for ever, as Go's `select`
 ///   without cases does.
-/// - An arm that receives from [`never()`](crate::chan::never) is left out too: for a channel that is
-///   switched off for good.
+/// - An arm that receives from [`never()`](crate::chan::never) is left out too: for a channel that
+///   is switched off for good.
 ///
 /// The message expression of a send is evaluated only if the send is chosen. With capacity zero, a
 /// receiver has then committed to the message and waits for it. If the expression panics or leaves

@@ -39,6 +39,16 @@ pub(crate) fn is_installed(sig: libc::c_int, handler: Handler) -> bool {
     }
 }
 
+/// Whether the process ignores `sig`.
+#[cfg(feature = "signal")]
+pub(crate) fn is_ignored(sig: libc::c_int) -> bool {
+    // SAFETY: a zeroed sigaction is a valid place for the result.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(sig, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Installs `handler` for `sig` on the alternate stack, with interrupted calls restarted. Returns
 /// the action that was installed before.
 ///

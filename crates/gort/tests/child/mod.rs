@@ -2,6 +2,7 @@
 //! with the name of a scene.
 
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ fn patience() -> Duration {
 /// How a scene ended, and its output.
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
+    /// The signal that has ended it.
+    #[allow(dead_code, reason = "few tests look at it")]
+    pub(crate) signal: Option<i32>,
     /// stdout, then stderr.
     pub(crate) text: String,
 }
@@ -76,7 +80,7 @@ fn wait(mut child: Child, scene: &str) -> Outcome {
     }
     let text = format!("{}\n{}", read_out.join().unwrap(), read_err.join().unwrap());
     let status = status.unwrap_or_else(|| panic!("{scene} hangs: {text}\n{threads}"));
-    Outcome { code: status.code(), text }
+    Outcome { code: status.code(), signal: status.signal(), text }
 }
 
 /// What the threads of a hanging child do: for each kind of name, how many are in the same state,
