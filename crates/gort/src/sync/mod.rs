@@ -8,6 +8,7 @@
 //! | [`Once`], [`OnceLock`], [`LazyLock`] | do or make something once |
 //! | [`Barrier`] | wait until all have arrived |
 //! | [`Semaphore`] | share a number of permits |
+//! | [`Singleflight`] | callers that want the same at the same time share one call |
 //! | [`WaitGroup`] | wait until a number of goroutines are done |
 //!
 //! A goroutine that waits here is parked, and its OS thread runs other goroutines. A plain OS
@@ -31,6 +32,7 @@ mod raw_mutex;
 mod raw_rwlock;
 mod rwlock;
 mod semaphore;
+mod singleflight;
 mod spin;
 mod wait_group;
 pub(crate) mod wait_queue;
@@ -43,5 +45,6 @@ pub use once::{Once, OnceState};
 pub use once_lock::OnceLock;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+pub use singleflight::Singleflight;
 pub use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 pub use wait_group::WaitGroup;
