@@ -17,7 +17,7 @@
 //! use std::time::Duration;
 //!
 //! gort::run(|| {
-//!     let worker = gort::Builder::new().name("worker");
+//!     let worker = gort::Builder::new().name("worker".into());
 //!     worker.spawn(|| gort::sleep(Duration::from_secs(60))).unwrap();
 //!     let all = gort::debug::goroutines();
 //!     assert!(all.iter().any(|g| g.name.as_deref() == Some("worker")));

@@ -24,11 +24,11 @@
 //! | | |
 //! | --- | --- |
 //! | [`run`], [`start`], [`main`](macro@main), [`Runtime::builder`] | starting the runtime; there is one a process |
-//! | [`go`], [`scope`](fn@scope), [`Builder`], [`JoinHandle`] | goroutines: start, borrow, name, join |
+//! | [`go`] (or [`spawn`]), [`scope`](fn@scope), [`Builder`], [`JoinHandle`] | goroutines: start, borrow, name, join |
 //! | [`chan`], [`select!`] | channels, with the names of crossbeam-channel |
 //! | [`sync`] | std's locks, and [`Semaphore`](sync::Semaphore) and [`WaitGroup`](sync::WaitGroup) |
 //! | [`net`] | TCP, UDP and Unix sockets as in std, with deadlines and `close` |
-//! | [`time`], [`sleep`] | timers and tickers as in Go 1.23 |
+//! | [`time`], [`sleep`] | timers and tickers as in Go 1.23, time-outs |
 //! | [`context`], [`group`] | cancellation, goroutines that may fail |
 //! | [`signal`] | SIGTERM and others as messages, or as the end of a context |
 //! | [`blocking`] | calls that block their thread |
@@ -95,7 +95,7 @@ pub use sched::{
     Builder, JoinError, JoinHandle, NoPreempt, OsThreadLock, Runtime, RuntimeBuilder, StackLoan, StartError,
     blocking, blocking_limit, cgroup_cpu_limit, go, goexit, gomaxprocs, lend_stack, lock_os_thread,
     no_preempt, num_cpu, num_goroutine, run, set_blocking_limit, set_default_gomaxprocs, set_gomaxprocs,
-    start, yield_now,
+    spawn, start, yield_now,
 };
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use time::{sleep, sleep_until};

@@ -83,7 +83,7 @@ const CASES: &[Case] = &[
         scene: || {
             gort::run(|| {
                 gort::Builder::new()
-                    .name("the child")
+                    .name("the child".into())
                     .spawn(|| {
                         let _lock = gort::lock_os_thread();
                         wait_for_ever();
@@ -114,7 +114,7 @@ const CASES: &[Case] = &[
             // SAFETY: no goroutine lends its stack to another thread.
             let builder = unsafe { gort::Runtime::builder().swap_idle_stacks(Duration::ZERO) };
             let ended = builder.run(|| {
-                gort::Builder::new().name("the child").spawn(wait_for_ever).unwrap();
+                gort::Builder::new().name("the child".into()).spawn(wait_for_ever).unwrap();
                 while gort::metrics::snapshot().swap_outs == 0 {
                     gort::select!(recv(gort::chan::after(Duration::from_millis(1))) -> _ => ());
                 }

@@ -51,7 +51,8 @@ fn shared(f: impl FnOnce() + Send) {
 }
 
 fn overflow() {
-    let deep = gort::Builder::new().name("deep one").stack_size(64 << 10).spawn(|| recurse(1 << 20)).unwrap();
+    let deep =
+        gort::Builder::new().name("deep one".into()).stack_size(64 << 10).spawn(|| recurse(1 << 20)).unwrap();
     println!("{:?}", deep.join());
 }
 

@@ -549,7 +549,7 @@ fn a_touch_from_outside_is_reported() {
         let (hold, held) = bounded::<()>(0);
         let given = place.clone();
         let lends = gort::Builder::new()
-            .name("lends")
+            .name("lends".into())
             .spawn(move || {
                 let mut on_stack = black_box(7u64);
                 given.store(&raw mut on_stack, SeqCst);

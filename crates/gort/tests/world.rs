@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 fn named(name: &str, f: impl FnOnce() + Send + 'static) -> gort::JoinHandle<()> {
-    gort::Builder::new().name(name).spawn(f).unwrap()
+    gort::Builder::new().name(name.into()).spawn(f).unwrap()
 }
 
 /// Starts `n` goroutines with loops without calls. They end when `stop` is set.

@@ -91,7 +91,7 @@ pub(crate) use preempt::checkpoint;
 pub use preempt::{NoPreempt, no_preempt};
 pub use spawn::local::LocalKey;
 pub use spawn::lock_thread::{OsThreadLock, lock_os_thread};
-pub use spawn::task::{Builder, JoinError, JoinHandle, go, goexit, num_goroutine, yield_now};
+pub use spawn::task::{Builder, JoinError, JoinHandle, go, goexit, num_goroutine, spawn, yield_now};
 pub(crate) use spawn::task::{is_goexit, spawn_unchecked};
 pub(crate) use start::after::{AfterFunc, after_func};
 pub use start::{Runtime, RuntimeBuilder, run, run_test, start};

@@ -280,7 +280,7 @@ impl sched::Builder {
     /// gort::run(|| {
     ///     let text = String::from("hello");
     ///     gort::scope(|s| {
-    ///         let named = gort::Builder::new().name("counter");
+    ///         let named = gort::Builder::new().name("counter".into());
     ///         let len = named.spawn_scoped(s, || text.len()).unwrap();
     ///         assert_eq!(len.join().unwrap(), 5);
     ///     })

@@ -35,6 +35,7 @@
 //!    takes it to zero recycles the descriptor.
 
 use super::fixed::fixed;
+use super::join_word::{JoinWord, Place};
 use super::locals::Locals;
 use super::m::M;
 use super::reason::WaitReason;
@@ -54,7 +55,7 @@ use crate::sys::sync::{
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::Location;
-use std::ptr::null_mut;
+use std::ptr::{NonNull, null_mut};
 
 /// What a G is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +72,10 @@ pub(crate) enum State {
 pub(crate) struct TaskVTable {
     /// Runs the closure in the storage and leaves the result there.
     pub(crate) run: unsafe fn(&G),
-    /// Drops the result in the storage.
-    pub(crate) drop_output: unsafe fn(&G),
+    /// Moves the result from the storage into a box.
+    pub(crate) box_output: unsafe fn(&G) -> NonNull<()>,
+    /// Drops the result, which lies there.
+    pub(crate) drop_output: unsafe fn(&G, Place),
     /// Drops a closure that will not run.
     pub(crate) drop_task: unsafe fn(&G),
 }
@@ -132,8 +135,8 @@ pub(crate) struct G {
     /// own there.
     pub(crate) own_tid: Cell<u32>,
     pub(crate) slot: UnsafeCell<Option<Slot>>,
-    /// The join protocol's word, see `spawn/task.rs`.
-    pub(crate) join: AtomicUsize,
+    /// How its end meets what waits for its result, see `join_word.rs`.
+    pub(crate) join: JoinWord,
     /// First the closure, until the goroutine runs; then the node of its wait
     /// (`WaiterRef::place_node`); then its result.
     pub(crate) storage: UnsafeCell<[MaybeUninit<usize>; STORAGE_WORDS]>,
@@ -237,7 +240,7 @@ impl G {
                 loans: Loans::new(),
                 own_tid: Cell::new(0),
                 bound_m: AtomicPtr::new(null_mut()),
-                join: AtomicUsize::new(0),
+                join: JoinWord::new(),
                 vtable: Cell::new(None),
                 storage: UnsafeCell::new([MaybeUninit::uninit(); STORAGE_WORDS]),
                 id: AtomicU64::new(0),
@@ -261,7 +264,7 @@ impl G {
         self.swap.stay();
         self.loans.reset();
         self.refs.store(refs, Relaxed);
-        self.join.store(0, Relaxed);
+        self.join.begin();
         self.set_kind(Kind::Users);
         self.thread_locks.store(0, Relaxed);
         self.expires.store(false, Relaxed);

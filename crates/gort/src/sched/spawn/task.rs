@@ -1,28 +1,39 @@
-//! A goroutine's work: from the closure to the result that `join` gives.
+//! A goroutine's work: from the closure to the result that `join` or an `await` gives.
 //!
-//! # The join word
-//! ```text
-//!   RUNNING ──join──▶ waiter ──the task ends──▶ DONE      (the joiner is selected)
-//!      ▲                │  └────the task ends─▶ DONE ──▶ DONE_TOO_LATE   (the joiner's time was over; it waits for this)
-//!      └──time is over──┘
-//!      │  └───────────────────the task ends──▶ DONE
-//!      └──handle dropped──▶ DETACHED ─the task ends─▶     (the result is dropped by the task, on its own stack)
-//! ```
+//! # The storage and the result
+//! The descriptor of a goroutine has a few words of storage. They hold one after the other:
+//!
+//! 1. the closure, until the goroutine runs;
+//! 2. nodes of its waits, while it runs;
+//! 3. its result.
+//!
+//! A closure or a result that is too large lies in a box, whose address is in the storage. Where
+//! the goroutine runs a waker at its end, it moves the result into a box first: then nodes of waits
+//! may be in the storage again.
+//!
+//! # The end
+//! The goroutine and the holder of its handle meet in the join word: `core/join_word.rs` has the
+//! states, the invariants and the proof that no wake-up is lost. What the goroutine does last:
+//!
+//! | the word was | what the goroutine does                                              |
+//! | ------------ | -------------------------------------------------------------------- |
+//! | RUNNING      | nothing: a later `join` or poll finds the result                     |
+//! | JOINER       | selects the joiner's waiter; if its time was over, says that it has looked |
+//! | WAKER        | wakes the waker, on its own stack, with no lock held                 |
+//! | DETACHED     | drops the result, on its own stack                                   |
+//!
 //! # Invariants
-//! 1. The storage holds the closure until the task runs, the nodes of its waits while it does, then its result; DONE (Release) publishes the result to the handle.
-//! 2. Of the task's swap to DONE and the handle's compare-and-swap to DETACHED one comes first: whoever sees that the
-//!    other is gone drops the result.
-//! 3. The joiner's waiter is alive until it is selected, by the task or by its deadline. After its deadline the joiner takes its waiter
-//!    back by compare-and-swap, or, if the task has it already, stays until the task says that it has looked.
-//! 4. `refs` of the descriptor: one for the runtime, until the stack is put away, one for the handle.
-//!
-//! User code (closure, destructors of results and goroutine-locals) always runs on a goroutine's or a caller's
-//! stack, never on g0.
+//! 1. The result is published by the step to DONE (Release), and seen by a look at DONE (Acquire).
+//! 2. `refs` of the descriptor counts the runtime, until the stack is put away, and the handle. So
+//!    the word and the storage stay what they are while the handle exists, and while the goroutine
+//!    runs its last steps.
+//! 3. User code (closures, wakers, destructors of results and of goroutine-locals) runs on a
+//!    goroutine's or a caller's stack, never on g0.
 
 use super::{local, lock_thread};
 use crate::sched::core::fixed::{fixed, require_started};
-use crate::sched::core::g::TaskVTable;
-use crate::sched::core::g::{G, Kind, STORAGE_WORDS};
+use crate::sched::core::g::{G, Kind, STORAGE_WORDS, TaskVTable};
+use crate::sched::core::join_word::{Detached, Ended, Look, Place};
 use crate::sched::core::m::{self, Action};
 use crate::sched::core::p;
 use crate::sched::core::reason::WaitReason;
@@ -40,13 +51,11 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
-
-const RUNNING: usize = 0;
-const DONE: usize = 1;
-const DETACHED: usize = 2;
-const DONE_TOO_LATE: usize = 3;
 
 type Output<T> = std::thread::Result<T>;
 
@@ -54,8 +63,12 @@ type Output<T> = std::thread::Result<T>;
 struct Task<F, T>(PhantomData<(F, T)>);
 
 impl<F: FnOnce() -> T, T> Task<F, T> {
-    const VTABLE: TaskVTable =
-        TaskVTable { run: Self::run, drop_output: Self::drop_output, drop_task: Self::drop_task };
+    const VTABLE: TaskVTable = TaskVTable {
+        run: Self::run,
+        box_output: Self::box_output,
+        drop_output: Self::drop_output,
+        drop_task: Self::drop_task,
+    };
 
     /// # Safety
     /// The caller is the goroutine `g`, whose storage holds an `F`; once.
@@ -74,9 +87,18 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
 
     /// # Safety
     /// The storage of `g` holds an `Output<T>` that the caller owns.
-    unsafe fn drop_output(g: &G) {
+    unsafe fn box_output(g: &G) -> NonNull<()> {
+        // The join word keeps its tag in the lowest three bits.
+        const { assert!(align_of::<Output<T>>() >= 8) };
         // SAFETY: the caller's promise.
-        drop(unsafe { take::<Output<T>>(g) });
+        NonNull::from(Box::leak(unsafe { take_boxed::<Output<T>>(g) })).cast()
+    }
+
+    /// # Safety
+    /// At this place there is an `Output<T>` of `g` that the caller owns.
+    unsafe fn drop_output(g: &G, place: Place) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { take_output::<T>(g, place) });
     }
 
     /// # Safety
@@ -112,14 +134,41 @@ unsafe fn put<V>(g: &G, v: V) {
 /// # Safety
 /// The storage holds a `V` that [`put`] stored, and is the caller's.
 unsafe fn take<V>(g: &G) -> V {
+    if is_inline::<V>() {
+        // SAFETY: the caller's promise.
+        unsafe { g.storage.get().cast::<V>().read() }
+    } else {
+        // SAFETY: the caller's promise.
+        *unsafe { take_boxed(g) }
+    }
+}
+
+/// As [`take`], into a box; for a large `V` that is the box of [`put`].
+///
+/// # Safety
+/// As [`take`].
+unsafe fn take_boxed<V>(g: &G) -> Box<V> {
     let place = g.storage.get();
     // SAFETY: the caller's promise.
     unsafe {
         if is_inline::<V>() {
-            place.cast::<V>().read()
+            Box::new(place.cast::<V>().read())
         } else {
-            *Box::from_raw(place.cast::<*mut V>().read())
+            Box::from_raw(place.cast::<*mut V>().read())
         }
+    }
+}
+
+/// Takes the result of `g`.
+///
+/// # Safety
+/// At this place there is an `Output<T>` of `g` that the caller owns.
+unsafe fn take_output<T>(g: &G, place: Place) -> Output<T> {
+    match place {
+        // SAFETY: the caller's promise.
+        Place::Storage => unsafe { take(g) },
+        // SAFETY: the caller's promise; the box is from `Task::box_output`.
+        Place::Box(output) => *unsafe { Box::from_raw(output.cast::<Output<T>>().as_ptr()) },
     }
 }
 
@@ -131,8 +180,10 @@ pub(crate) fn created() -> u64 {
     ELSEWHERE_CREATED.load(Acquire) + p::all_ever().map(|p| p.stats.created.get()).sum::<u64>()
 }
 
-/// How many goroutines there are: made, and not yet at their end. A goroutine whose `join` has returned is not
-/// counted any more; those of the runtime itself never are.
+/// How many goroutines there are: made, and not yet at their end.
+///
+/// A goroutine whose `join` has returned is not counted any more. Those of the runtime itself never
+/// are.
 ///
 /// # Blocking
 ///
@@ -165,7 +216,8 @@ struct Options {
 /// Takes a descriptor and puts `f` into it.
 ///
 /// # Safety
-/// What `f` borrows lives until the task has ended, and so does what its result borrows, until that is dropped.
+/// What `f` borrows lives until the goroutine has ended. What its result borrows lives until the
+/// result is dropped.
 unsafe fn make<F: FnOnce() -> T, T>(
     f: F,
     options: Options,
@@ -212,7 +264,7 @@ fn count_created() {
 /// Starts a goroutine that may borrow.
 ///
 /// # Safety
-/// What `f` and its result borrow lives until the task has ended and the result was dropped.
+/// What `f` and its result borrow lives until the goroutine has ended and the result was dropped.
 unsafe fn spawn_with<F, T>(f: F, options: Options, at: &'static Location<'static>) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send,
@@ -231,7 +283,7 @@ where
 /// As [`go`], for closures that borrow: `scope` and `run` wait for them.
 ///
 /// # Safety
-/// What `f` and its result borrow lives until the task has ended and the result was dropped.
+/// What `f` and its result borrow lives until the goroutine has ended and the result was dropped.
 #[track_caller]
 pub(crate) unsafe fn spawn_unchecked<F: FnOnce() -> T + Send, T: Send>(
     f: F,
@@ -244,16 +296,19 @@ pub(crate) unsafe fn spawn_unchecked<F: FnOnce() -> T + Send, T: Send>(
 
 /// Starts a goroutine: `f` runs at the same time as the caller, on some thread.
 ///
-/// Dropping the handle detaches it. A panic in `f` ends only this goroutine; `join` gives it.
+/// Dropping the handle detaches the goroutine. A panic in `f` ends only this goroutine, and
+/// [`join`](JoinHandle::join) returns it.
 ///
 /// # Blocking
 ///
-/// G: a caller that starts a thousand without a break pauses for some microseconds (2 ms at most), so that those can run; not in shared
-/// mode, nor under [`no_preempt`](crate::no_preempt). M: no. P: no.
+/// G: a caller that starts a thousand without a break pauses for some microseconds (2 ms at most),
+/// so that those can run. It does not in shared mode, nor under [`no_preempt`](crate::no_preempt).
+/// M: no. P: no.
 ///
 /// # Panics
 ///
-/// If the runtime was not started: call it inside [`run`](crate::run), or after [`start`](crate::start).
+/// If the runtime was not started: call it inside [`run`](crate::run), or after
+/// [`start`](crate::start). In a [forked child](crate#forks).
 ///
 /// # Examples
 ///
@@ -263,6 +318,7 @@ pub(crate) unsafe fn spawn_unchecked<F: FnOnce() -> T + Send, T: Send>(
 ///     assert_eq!(h.join().unwrap(), 42);
 /// })
 /// ```
+#[doc(alias = "spawn")]
 #[track_caller]
 pub fn go<F, T>(f: F) -> JoinHandle<T>
 where
@@ -274,7 +330,49 @@ where
     unsafe { spawn_with(f, Options::default(), Location::caller()) }
 }
 
-/// A goroutine to be started with a name or a stack size of its own; as `std::thread::Builder`.
+/// Starts a goroutine, as [`go`] does.
+///
+/// This is the name that `std::thread` and other runtimes have for it: code that moves from there
+/// changes the path alone.
+///
+/// # Blocking
+///
+/// As [`go`].
+///
+/// # Panics
+///
+/// As [`go`].
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let h = gort::spawn(|| 6 * 7);
+///     assert_eq!(h.join().unwrap(), 42);
+/// })
+/// ```
+#[doc(alias = "go")]
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    require_started("spawn");
+    // SAFETY: nothing is borrowed.
+    unsafe { spawn_with(f, Options::default(), Location::caller()) }
+}
+
+/// A goroutine to be started with a name or a stack size of its own, as `std::thread::Builder`.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let deep = gort::Builder::new().name("deep".into()).stack_size(1 << 20);
+///     assert_eq!(deep.spawn(|| "done").unwrap().join().unwrap(), "done");
+/// })
+/// ```
 #[derive(Debug, Default, Clone)]
 pub struct Builder {
     name: Option<String>,
@@ -282,20 +380,57 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Without a name, with the default stack.
+    /// Makes a builder for a goroutine without a name, with the default stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     assert_eq!(gort::Builder::new().spawn(|| 1).unwrap().join().unwrap(), 1);
+    /// })
+    /// ```
     pub fn new() -> Builder {
         Builder::default()
     }
 
-    /// The name, shown in dumps and in the report of a stack overflow.
-    pub fn name(mut self, name: impl Into<String>) -> Builder {
-        self.name = Some(name.into());
+    /// Sets the name. Dumps show it, and so does the report of a stack overflow.
+    ///
+    /// It takes a `String`, as `std::thread::Builder` does.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let worker = gort::Builder::new().name("worker".into());
+    ///     worker.spawn(|| ()).unwrap().join().unwrap();
+    /// })
+    /// ```
+    pub fn name(mut self, name: String) -> Builder {
+        self.name = Some(name);
         self
     }
 
-    /// The bytes of the stack, rounded up to a power of two, at least 16 KiB. They are address
-    /// space; memory is used as it is touched. The goroutine's thread-locals and a guard come on
-    /// top. Default: 256 KiB, or `GORT_STACK`.
+    /// Sets the bytes of the stack: rounded up to a power of two, and at least 16 KiB.
+    ///
+    /// They are address space; memory is used as it is touched. The goroutine's thread-locals and a
+    /// guard come on top. Default: 256 KiB, or `GORT_STACK`.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let small = gort::Builder::new().stack_size(32 << 10);
+    ///     assert_eq!(small.spawn(|| 1).unwrap().join().unwrap(), 1);
+    /// })
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
         self
@@ -315,8 +450,8 @@ impl Builder {
     ///
     /// ```
     /// gort::run(|| {
-    ///     let h = gort::Builder::new().name("deep").stack_size(1 << 20).spawn(|| "done").unwrap();
-    ///     assert_eq!(h.join().unwrap(), "done");
+    ///     let deep = gort::Builder::new().name("deep".into()).stack_size(1 << 20);
+    ///     assert_eq!(deep.spawn(|| "done").unwrap().join().unwrap(), "done");
     /// })
     /// ```
     #[track_caller]
@@ -345,21 +480,40 @@ impl Builder {
 }
 
 /// The right to wait for a goroutine and to have its result. Dropping it detaches the goroutine.
+///
+/// In a goroutine or on a thread, [`join`](JoinHandle::join) waits. In async code, the handle is a
+/// future: see [awaiting a goroutine](#impl-Future-for-JoinHandle<T>).
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let h = gort::go(|| 6 * 7);
+///     assert_eq!(h.join().unwrap(), 42);
+///
+///     let h = gort::go(|| 6 * 7);
+///     assert_eq!(gort::future::block_on(h).unwrap(), 42);
+/// })
+/// ```
 pub struct JoinHandle<T> {
     g: &'static G,
     _result: PhantomData<T>,
 }
 
-// SAFETY: the handle owns the result in the descriptor's storage, nothing else.
+// SAFETY: what the handle owns is the result, which may be sent, and a boxed waker, which may too.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
 // SAFETY: by reference it only asks an atomic.
 unsafe impl<T> Sync for JoinHandle<T> {}
 
+/// The result is not in the handle, so nothing there is pinned.
+impl<T> Unpin for JoinHandle<T> {}
+
 impl<T> JoinHandle<T> {
-    /// Waits until the goroutine has ended and gives its result.
+    /// Waits until the goroutine has ended, and returns its result.
     ///
-    /// If the goroutine still waits for its turn, and was the last to be queued on the caller's P, it runs next: who forks and joins in the
-    /// opposite order goes down one branch at a time, instead of into all of them at once.
+    /// If the goroutine still waits for its turn, and was the last to be queued on the caller's P,
+    /// it runs next. So a caller that forks, and joins in the opposite order, goes down one branch
+    /// at a time, instead of into all of them at once.
     ///
     /// # Blocking
     ///
@@ -367,27 +521,46 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] if it panicked or called [`goexit`](crate::goexit).
+    /// [`JoinError`] if the goroutine panicked or called [`goexit`](crate::goexit).
+    ///
+    /// # Panics
+    ///
+    /// If the handle was awaited before, and has given its result. In a
+    /// [forked child](crate#forks), if it has to wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     assert_eq!(gort::go(|| 1).join().unwrap(), 1);
+    ///     assert!(gort::go(|| panic!("no")).join().unwrap_err().is_panic());
+    /// })
+    /// ```
     pub fn join(self) -> Result<T, JoinError> {
-        let this = ManuallyDrop::new(self);
-        let g = this.g;
-        if g.join.load(Acquire) == RUNNING {
-            let me = WaiterRef::current();
-            me.arm();
-            let word = me.to_ptr().as_ptr() as usize;
-            if g.join.compare_exchange(RUNNING, word, AcqRel, Acquire).is_ok() {
-                crate::sched::ready::prefer(g);
-                me.wait_swappable(WaitReason::Join, Lent::Nothing);
+        let g = self.g;
+        let place = loop {
+            match g.join.look() {
+                Look::Done(place) => break place,
+                Look::Running => {
+                    let me = WaiterRef::current();
+                    me.arm();
+                    if g.join.enrol(me.to_ptr()) {
+                        ready::prefer(g);
+                        me.wait_swappable(WaitReason::Join, Lent::Nothing);
+                    }
+                }
+                Look::Polled => self.drop_waker(),
+                Look::Taken => already_taken(),
             }
-        }
-        debug_assert_eq!(g.join.load(Acquire), DONE);
-        // SAFETY: DONE was seen, so the storage holds the result, and the handle owns it.
-        let output = unsafe { take::<Output<T>>(g) };
+        };
+        let _this = ManuallyDrop::new(self);
+        // SAFETY: DONE was seen, so the result is there, and the handle, which ends here, owned it.
+        let output = unsafe { take_output::<T>(g, place) };
         release(g);
         output.map_err(JoinError)
     }
 
-    /// As [`join`](JoinHandle::join), until `timeout` at most; then the handle comes back.
+    /// As [`join`](JoinHandle::join), for `timeout` at most; then the handle comes back.
     ///
     /// # Blocking
     ///
@@ -396,6 +569,10 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// The handle, if the goroutine goes on.
+    ///
+    /// # Panics
+    ///
+    /// As [`join`](JoinHandle::join).
     ///
     /// # Examples
     ///
@@ -415,51 +592,180 @@ impl<T> JoinHandle<T> {
         if self.wait_until(deadline) { Ok(self.join()) } else { Err(self) }
     }
 
-    /// Waits for the task's end. False if `deadline` came first; then the task will not touch our waiter.
+    /// Waits for the goroutine's end. False if `deadline` came first. Either way the goroutine does
+    /// not touch our waiter any more. Called by the holder.
     fn wait_until(&self, deadline: Instant) -> bool {
         let word = &self.g.join;
-        if word.load(Acquire) == DONE {
-            return true;
+        match word.look() {
+            Look::Done(_) | Look::Taken => return true,
+            Look::Polled => self.drop_waker(),
+            Look::Running => {}
         }
         let me = WaiterRef::current();
         me.arm();
-        let ours = me.to_ptr().as_ptr() as usize;
-        if word.compare_exchange(RUNNING, ours, AcqRel, Acquire).is_err() {
+        let ours = me.to_ptr();
+        if !word.enrol(ours) {
             return true;
         }
         if me.wait(WaitReason::Join, Some(deadline)) != TIMED_OUT {
             return true;
         }
-        if word.compare_exchange(ours, RUNNING, AcqRel, Acquire).is_ok() {
+        if word.withdraw(ours) {
             return false;
         }
-        // The task has taken our waiter and is about to find that its wait has ended; until it has, we must not begin another.
-        while word.load(Acquire) != DONE_TOO_LATE {
+        // The goroutine has taken our waiter, and is about to find that its wait is over. Until it
+        // has found that, we must not begin another wait.
+        while !word.has_come_too_late() {
             yield_now();
         }
-        word.store(DONE, Relaxed);
         true
     }
 
-    /// Whether the goroutine has ended. Then `join` does not wait.
+    /// Takes the waker of the last poll out of the word, unless the goroutine has it. Called by the
+    /// holder.
+    #[cold]
+    fn drop_waker(&self) {
+        if let Some(waker) = self.g.join.take_waker() {
+            // SAFETY: `poll` has put it there, and the word gave it back.
+            drop(unsafe { boxed_waker(waker) });
+        }
+    }
+
+    /// Whether the goroutine has ended. Then [`join`](JoinHandle::join) does not wait.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (tx, rx) = gort::chan::bounded::<()>(0);
+    ///     let h = gort::go(move || rx.recv());
+    ///     assert!(!h.is_finished());
+    ///     drop(tx);
+    ///     while !h.is_finished() {
+    ///         gort::yield_now();
+    ///     }
+    /// })
+    /// ```
     pub fn is_finished(&self) -> bool {
         checkpoint(false);
-        self.g.join.load(Acquire) == DONE
+        self.g.join.is_done()
     }
 
     /// The goroutine's id, as dumps show it.
+    ///
+    /// # Blocking
+    ///
+    /// G: no. M: no. P: no.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// gort::run(|| {
+    ///     let (a, b) = (gort::go(|| ()), gort::go(|| ()));
+    ///     assert_ne!(a.id(), b.id());
+    /// })
+    /// ```
     pub fn id(&self) -> u64 {
         self.g.id()
     }
 }
 
+/// Awaiting a goroutine, from any executor: gort's [`block_on`](crate::future::block_on), tokio's,
+/// or another one, also on a plain thread.
+///
+/// - **The end of the goroutine wakes the waker of the last poll**, on the goroutine's own stack.
+///   The wakers of earlier polls are dropped. A waker that panics is a fatal error.
+/// - **A dropped handle detaches the goroutine**, as always: it goes on, and its result is dropped.
+///   If it has not ended yet, its waker is not woken any more.
+/// - **After a poll, the handle can still be joined** instead of being polled again, as long as it
+///   has not given its result. [`join`](JoinHandle::join) and
+///   [`join_timeout`](JoinHandle::join_timeout) then drop the waker.
+///
+/// # Blocking
+///
+/// A poll: G: no. M: no. P: no.
+///
+/// # Errors
+///
+/// [`JoinError`] if the goroutine panicked or called [`goexit`](crate::goexit).
+///
+/// # Panics
+///
+/// A poll panics if the handle has given its result already. In a [forked child](crate#forks), it
+/// panics if the goroutine has not ended.
+///
+/// # Examples
+///
+/// ```
+/// use gort::future::block_on;
+///
+/// async fn sum() -> Result<u32, gort::JoinError> {
+///     let (a, b) = (gort::go(|| 1), gort::go(|| 2)); // they run from here on
+///     Ok(a.await? + b.await?)
+/// }
+///
+/// gort::run(|| assert_eq!(block_on(sum()).unwrap(), 3))
+/// ```
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        checkpoint(false);
+        let word = &self.g.join;
+        let mut look = word.look();
+        if matches!(look, Look::Running | Look::Polled) {
+            refuse("a wait");
+            let waker = match word.take_waker() {
+                Some(waker) => {
+                    // SAFETY: `poll` has put it there, and the word gave it back.
+                    let mut waker = unsafe { boxed_waker(waker) };
+                    (*waker).clone_from(cx.waker());
+                    waker
+                }
+                None => Box::new(cx.waker().clone()),
+            };
+            let waker = NonNull::from(Box::leak(waker)).cast();
+            if word.enrol_waker(waker) {
+                return Poll::Pending;
+            }
+            // SAFETY: it is from above, and the word has not taken it.
+            drop(unsafe { boxed_waker(waker) });
+            look = word.look();
+        }
+        let Look::Done(place) = look else { already_taken() };
+        // Not for a second time, whatever comes.
+        word.taken();
+        // SAFETY: DONE was seen, so the result is there, and the handle owns it.
+        let output = unsafe { take_output::<T>(self.g, place) };
+        Poll::Ready(output.map_err(JoinError))
+    }
+}
+
+/// # Safety
+/// `waker` is the address of a boxed waker, and the caller owns it.
+unsafe fn boxed_waker(waker: NonNull<()>) -> Box<Waker> {
+    // SAFETY: the caller's promise.
+    unsafe { Box::from_raw(waker.cast::<Waker>().as_ptr()) }
+}
+
+#[cold]
+fn already_taken() -> ! {
+    panic!("the result of this goroutine was already given to an await of its handle")
+}
+
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let g = self.g;
-        if g.join.compare_exchange(RUNNING, DETACHED, AcqRel, Acquire).is_err() {
-            let vtable = g.vtable.get().expect("set at its start");
-            // SAFETY: the word was DONE: the result is there and the handle owns it.
-            unsafe { (vtable.drop_output)(g) };
+        match g.join.detach() {
+            Detached::Running(None) | Detached::Taken => {}
+            // SAFETY: `poll` has put it there, and the word gave it back.
+            Detached::Running(Some(waker)) => drop(unsafe { boxed_waker(waker) }),
+            // SAFETY: the result is there, and the handle owned it.
+            Detached::Done(place) => drop(unsafe { take_output::<T>(g, place) }),
         }
         release(g);
     }
@@ -472,24 +778,36 @@ impl<T> fmt::Debug for JoinHandle<T> {
 }
 
 /// Why a goroutine has no result: it panicked, or it called [`goexit`](crate::goexit).
+///
+/// It converts to [`io::Error`], so `handle.join()??` works in a function that returns an
+/// `io::Result`.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let error = gort::go(|| panic!("no luck")).join().unwrap_err();
+///     assert_eq!(error.to_string(), "the goroutine panicked: no luck");
+/// })
+/// ```
 pub struct JoinError(Box<dyn Any + Send>);
 
 impl JoinError {
-    /// Whether it panicked.
+    /// Whether the goroutine panicked.
     pub fn is_panic(&self) -> bool {
         !self.is_goexit()
     }
 
-    /// Whether it called [`goexit`](crate::goexit).
+    /// Whether the goroutine called [`goexit`](crate::goexit).
     pub fn is_goexit(&self) -> bool {
         is_goexit(&*self.0)
     }
 
-    /// What it panicked with, for [`resume_unwind`].
+    /// Returns what the goroutine panicked with, for [`resume_unwind`].
     ///
     /// # Panics
     ///
-    /// If it did not panic.
+    /// If the goroutine did not panic.
     pub fn into_panic(self) -> Box<dyn Any + Send> {
         assert!(self.is_panic(), "the goroutine called goexit, it did not panic");
         self.0
@@ -526,11 +844,11 @@ impl fmt::Display for JoinError {
 
 impl std::error::Error for JoinError {}
 
-// SAFETY: by reference the payload is only asked for its type, and read if that is `&str`, `String` or
-// `Goexit`, which may be read from several threads.
+// SAFETY: by reference the payload is only asked for its type, and read if that is `&str`, `String`
+// or `Goexit`. Those may be read from several threads.
 unsafe impl Sync for JoinError {}
 
-/// So that `handle.join()??` works in a function that gives an `io::Result`.
+/// So that `handle.join()??` works in a function that returns an `io::Result`.
 impl From<JoinError> for io::Error {
     fn from(e: JoinError) -> io::Error {
         io::Error::other(e)
@@ -540,15 +858,17 @@ impl From<JoinError> for io::Error {
 /// The payload of `goexit`.
 struct Goexit;
 
-/// Whether `payload`, which `catch_unwind` gave, is a `goexit` on its way; who caught it must resume it.
+/// Whether `payload`, which `catch_unwind` returned, is a `goexit` on its way. The code that caught
+/// it must resume it.
 pub(crate) fn is_goexit(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Goexit>()
 }
 
-/// Ends the calling goroutine: runs the destructors of its frames and lets nothing after this happen. `join` gives an
-/// error that says so.
+/// Ends the calling goroutine.
 ///
-/// In the main goroutine of [`run`](crate::run), its caller goes on waiting.
+/// The destructors of its frames run, and nothing after this call happens.
+/// [`join`](JoinHandle::join) returns an error that says so. In the main goroutine of
+/// [`run`](crate::run), the caller of `run` goes on waiting.
 ///
 /// # Blocking
 ///
@@ -556,7 +876,8 @@ pub(crate) fn is_goexit(payload: &(dyn Any + Send)) -> bool {
 ///
 /// # Panics
 ///
-/// If the caller is no goroutine. With `panic = "abort"` nothing can unwind: that is a fatal error.
+/// If the caller is not a goroutine. With `panic = "abort"` nothing can unwind, so the call is a
+/// fatal error there.
 ///
 /// # Examples
 ///
@@ -576,17 +897,30 @@ pub fn goexit() -> ! {
     resume_unwind(Box::new(Goexit))
 }
 
-/// Lets others run: the goroutine goes behind those that are runnable. On a plain thread, the kernel's `sched_yield`.
+/// Lets others run: the goroutine goes behind those that are runnable.
+///
+/// On a plain thread, this is the kernel's `sched_yield`.
 ///
 /// # Blocking
 ///
 /// G: yes. M: no. P: no.
+///
+/// # Examples
+///
+/// ```
+/// gort::run(|| {
+///     let h = gort::go(|| 1);
+///     while !h.is_finished() {
+///         gort::yield_now();
+///     }
+/// })
+/// ```
 pub fn yield_now() {
     if let Some(m) = m::current()
         && !m.in_blocking.load(Relaxed)
         && let Some(g) = m.g()
     {
-        // SAFETY: `g` runs here; that is us.
+        // SAFETY: `g` runs here: it is the caller.
         unsafe { park::leave(m, g, Action::Yield) };
     } else {
         refuse("yield_now");
@@ -609,7 +943,8 @@ pub(crate) extern "sysv64" fn entry(arg: usize) -> ! {
     unsafe { direct::end(g) }
 }
 
-/// Gives the result to who wants it. Out of line, so that nothing of it is on the stack for good.
+/// Publishes the result, and wakes what waits for it. Out of line, so that its frame does not stay
+/// on the stack.
 #[inline(never)]
 fn finish(g: &'static G, vtable: &TaskVTable) {
     if is_child() {
@@ -618,27 +953,46 @@ fn finish(g: &'static G, vtable: &TaskVTable) {
     if g.has_name() {
         g.set_name(None);
     }
-    if g.join.load(Acquire) == DETACHED {
-        drop_detached(g, vtable);
+    if g.join.is_detached() {
+        drop_detached(g, vtable, Place::Storage);
         return count_finished(g);
     }
     count_finished(g);
-    match g.join.swap(DONE, AcqRel) {
-        RUNNING => {}
-        DETACHED => drop_detached(g, vtable),
-        waiter => {
-            let waiter = std::ptr::NonNull::new(waiter as *mut ()).expect("a joiner");
-            // SAFETY: the joiner stored its waiter and does not leave before we select it, or say that we came too late.
-            let waiter = unsafe { WaiterRef::from_ptr(waiter) };
+    // SAFETY: the result is in the storage, and ours until the word says that we are done.
+    match g.join.end(|| unsafe { (vtable.box_output)(g) }) {
+        Ended::Alone => {}
+        Ended::Joiner(joiner) => {
+            // SAFETY: the joiner has put its waiter there. It does not leave before we have
+            // selected it, or have said that we came too late.
+            let waiter = unsafe { WaiterRef::from_ptr(joiner) };
             match waiter.try_select(FIRST_TOKEN) {
                 Some(wake) => wake.ready(),
-                None => g.join.store(DONE_TOO_LATE, Release),
+                None => g.join.came_too_late(),
             }
         }
+        Ended::Waker(waker) => wake(g, waker),
+        Ended::Detached(place) => drop_detached(g, vtable, place),
     }
 }
 
-/// A goroutine that was forked has nobody to come back to.
+/// Wakes the waker that the last poll of the handle has left. It is user code, and may park.
+#[cold]
+fn wake(g: &G, waker: NonNull<()>) {
+    let woken = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: a poll has put it there, and the word gave it to us.
+        let waker = unsafe { boxed_waker(waker) };
+        waker.wake();
+        // It may have used some anew.
+        local::drop_all(g);
+    }));
+    if woken.is_err() {
+        crate::sys::fatal::throw(
+            "fatal error: a waker panicked at the end of the goroutine that was awaited",
+        );
+    }
+}
+
+/// A goroutine that was forked has no scheduler to come back to.
 #[cold]
 fn goroutine_ended() -> ! {
     crate::sys::fatal::throw(
@@ -654,16 +1008,17 @@ fn count_finished(g: &G) {
     }
 }
 
-/// Drops a result that nobody wants. As in std, a panic of that destructor cannot be given to anybody.
-fn drop_detached(g: &G, vtable: &TaskVTable) {
+/// Drops the result of a goroutine whose handle is gone. As in std, there is no place where a panic
+/// of that destructor could be seen.
+fn drop_detached(g: &G, vtable: &TaskVTable, place: Place) {
     // SAFETY: the handle is gone, so the result is ours.
-    if catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.drop_output)(g) })).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| unsafe { (vtable.drop_output)(g, place) })).is_err() {
         crate::sys::fatal::throw("fatal error: the result of a detached goroutine panicked on drop");
     }
 }
 
-/// Makes a goroutine that waits already: whoever selects its waiter starts it. It is the runtime's own until `f` calls
-/// [`begin_counting`].
+/// Makes a goroutine that waits already: it starts when its waiter is selected. It is the runtime's
+/// own until `f` calls [`begin_counting`].
 ///
 /// # Safety
 /// Exactly one party either selects it, once, or calls [`cancel`].
@@ -674,16 +1029,16 @@ pub(crate) unsafe fn make_waiting<F: FnOnce() + Send + 'static>(
     // SAFETY: nothing is borrowed.
     let g = unsafe { make(f, Options::default(), 1, at) };
     g.set_kind(Kind::System);
-    g.join.store(DETACHED, Relaxed);
+    g.join.begin_detached();
     g.set_reason(WaitReason::AfterFunc, crate::sched::shared::monitor::coarse_ns());
     g.begin_waiting();
     WaiterRef::of(g).arm();
     let parked = g.waiter.commit_park();
-    debug_assert!(parked, "nobody knows it yet");
+    debug_assert!(parked, "nothing knows it yet");
     g
 }
 
-/// The running goroutine, made by [`make_waiting`], is an ordinary one from here on.
+/// Makes the running goroutine, which is from [`make_waiting`], an ordinary one from here on.
 pub(crate) fn begin_counting() {
     let g = m::current().and_then(|m| m.g()).expect("called by the goroutine");
     g.set_kind(Kind::Users);
@@ -693,7 +1048,7 @@ pub(crate) fn begin_counting() {
 /// Ends a goroutine of [`make_waiting`] that has not been selected: drops its closure.
 ///
 /// # Safety
-/// The caller is the one party, and nobody selects it any more.
+/// The caller is the one party, and nothing selects the goroutine any more.
 pub(crate) unsafe fn cancel(g: &'static G) {
     let vtable = g.vtable.get().expect("set at its start");
     g.end();
@@ -709,18 +1064,19 @@ pub(crate) fn spawn_system(f: impl FnOnce() + Send + 'static) {
     // SAFETY: nothing is borrowed.
     let g = unsafe { make(f, Options::default(), 1, Location::caller()) };
     g.set_kind(Kind::System);
-    g.join.store(DETACHED, Relaxed);
+    g.join.begin_detached();
     // SAFETY: made above, and nothing else has it.
     unsafe { ready::started(g) };
 }
 
-/// Starts a goroutine of the runtime's own on a stack of the caller's choice, which goes back to the system at its end.
+/// Starts a goroutine of the runtime's own on a stack of the caller's choice. The stack goes back
+/// to the system at the goroutine's end.
 #[track_caller]
 pub(crate) fn spawn_on_cold_slot(slot: slab::Slot, f: impl FnOnce() + Send + 'static) {
     // SAFETY: nothing is borrowed.
     let g = unsafe { make(f, Options { name: None, class: Some(slot.class()) }, 1, Location::caller()) };
     g.set_kind(Kind::GivesUpSlot);
-    g.join.store(DETACHED, Relaxed);
+    g.join.begin_detached();
     // SAFETY: `g` is ours until it is queued.
     unsafe { *g.slot.get() = Some(slot) };
     // SAFETY: made above, and nothing else has it.
