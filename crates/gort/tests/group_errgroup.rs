@@ -3,7 +3,7 @@
 mod sync_common;
 
 use gort::context::{Context, ContextError};
-use gort::group::{Group, SharedError};
+use gort::group::{BoxError, Group, SharedError};
 use gort::sync::Semaphore;
 use std::error::Error;
 use std::io;
@@ -53,11 +53,10 @@ fn an_error_cancels_the_context() {
         let cause = ctx.cause().unwrap();
         let kind = cause.downcast_ref::<io::Error>().unwrap().kind();
         assert_eq!(kind, io::ErrorKind::InvalidData);
-        let shared = error.downcast::<SharedError>().unwrap();
-        let same = shared.get_ref().downcast_ref::<io::Error>().unwrap();
+        let same = error.downcast_ref::<io::Error>().unwrap();
         assert!(std::ptr::eq(same, cause.downcast_ref::<io::Error>().unwrap()));
-        assert!(shared.source().is_none());
-        assert!(Arc::ptr_eq(&shared.into_inner(), &cause));
+        assert!(error.source().is_none());
+        assert!(Arc::ptr_eq(&error.into_inner(), &cause));
     });
 }
 
@@ -84,10 +83,14 @@ fn nested_groups_share_the_error() {
         outer.go(|| {
             let inner = Group::new();
             inner.go(|| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-            inner.wait()
+            Ok(inner.wait()?)
         });
-        let error = outer.wait().unwrap_err().downcast::<SharedError>().unwrap();
-        assert_eq!(error.get_ref().downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::TimedOut);
+        let error = outer.wait().unwrap_err();
+        assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::TimedOut);
+        let outermost = Group::new();
+        outermost.go_any(move || outer.wait());
+        let error = io::Error::from(outermost.wait().unwrap_err());
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     });
 }
 
@@ -242,5 +245,114 @@ fn tasks_start_tasks() {
         assert!(group.wait().is_ok());
         assert_eq!(count.load(SeqCst), 63);
         assert_eq!(format!("{group:?}"), "Group { active: 0, .. }");
+    });
+}
+
+/// `results` returns the results in the order of the starts, each once. Functions that end by
+/// `goexit` have none.
+#[test]
+fn results_in_the_order_of_the_starts() {
+    run(|| {
+        let group = Group::new();
+        assert_eq!(group.results().unwrap(), []);
+        group.set_limit(7);
+        for i in 0..50u64 {
+            group.go(move || {
+                nap(Duration::from_micros(400 - 8 * i));
+                Ok(i)
+            });
+        }
+        assert_eq!(group.results().unwrap(), Vec::from_iter(0..50));
+        assert_eq!(group.results().unwrap(), []);
+        group.go(|| Ok(1));
+        group.go(|| gort::goexit());
+        assert!(group.try_go(|| Ok(2)));
+        assert_eq!(group.results().unwrap(), [1, 2]);
+
+        let units: Group = Group::new();
+        (0..5).for_each(|_| units.go(|| Ok(())));
+        assert_eq!(units.results().unwrap(), [(); 5]);
+        units.go(|| Ok(()));
+        units.wait().unwrap();
+        assert_eq!(units.results().unwrap(), []);
+    });
+}
+
+/// Beside an error the results are dropped, whether they come before it or after it.
+#[test]
+fn results_beside_an_error_are_dropped() {
+    run(|| {
+        let (group, ctx) = Group::with_context(&Context::background());
+        let value = Arc::new(());
+        let (before, after) = (value.clone(), value.clone());
+        group.go(move || Ok(before));
+        group.go(|| Err("no luck".into()));
+        group.go(move || {
+            let _ = ctx.done().recv();
+            Ok(after)
+        });
+        assert_eq!(group.results().unwrap_err().to_string(), "no luck");
+        assert_eq!(Arc::strong_count(&value), 1);
+        let late = value.clone();
+        group.go(move || Ok(late));
+        assert_eq!(group.results().unwrap_err().to_string(), "no luck");
+        assert_eq!(Arc::strong_count(&value), 1);
+    });
+}
+
+fn not_found() -> io::Result<u32> {
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// The error passes through `?` into the usual error types. An `io::Error` keeps its kind.
+#[test]
+fn errors_compose() {
+    fn into_io() -> io::Result<Vec<u32>> {
+        let group = Group::new();
+        group.go_any(not_found);
+        Ok(group.results()?)
+    }
+    fn into_io_of_the_system() -> io::Result<()> {
+        let group = Group::new();
+        group.go(|| Err(io::Error::from_raw_os_error(libc::ENOSPC).into()));
+        Ok(group.wait()?)
+    }
+    fn into_io_from_another() -> io::Result<()> {
+        let group = Group::new();
+        group.go(|| Err("no luck".into()));
+        Ok(group.wait()?)
+    }
+    fn into_box() -> Result<Vec<u32>, BoxError> {
+        let group = Group::new();
+        group.go(|| Ok(not_found()?));
+        Ok(group.results()?)
+    }
+    fn into_anyhow() -> anyhow::Result<Vec<u32>> {
+        let group = Group::new();
+        group.go_any(not_found);
+        Ok(group.results()?)
+    }
+    fn from_anyhow() -> anyhow::Result<()> {
+        let group = Group::new();
+        group.go_any(|| -> anyhow::Result<()> { anyhow::bail!("no luck") });
+        group.go(|| Ok(anyhow::Ok(())?));
+        group.wait()?;
+        Ok(())
+    }
+    run(|| {
+        let error = into_io().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.get_ref().unwrap().is::<SharedError>());
+        let error = into_io_of_the_system().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+        let error = into_io_from_another().unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::Other, "no luck".to_string()));
+        let error = into_box().unwrap_err();
+        let shared: &SharedError = error.downcast_ref().unwrap();
+        assert_eq!(shared.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
+        let error = into_anyhow().unwrap_err();
+        let shared: &SharedError = error.downcast_ref().unwrap();
+        assert_eq!(shared.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(from_anyhow().unwrap_err().to_string(), "no luck");
     });
 }
