@@ -4,7 +4,7 @@
 //! early, in order, not lost, not stale. A limit of many seconds catches only hangs.
 
 use gort::chan::{Receiver, Select, TryRecvError, after, at, bounded, never, tick, unbounded};
-use gort::time::{Ticker, Timer};
+use gort::time::{Elapsed, Ticker, Timer, timeout};
 use gort::{go, run, select, sleep, sleep_until, yield_now};
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -537,5 +537,83 @@ fn ready_knows_timers() {
         assert_eq!(select.ready_timeout(HANGS), Ok(due));
         r.try_recv().unwrap();
         assert!(select.ready_timeout(ms(1)).is_err());
+    });
+}
+
+/// A loop over a ticker gets its ticks in order, never early. A stop does not end it: it waits for
+/// the reset that may come.
+#[test]
+fn loops_over_tickers() {
+    run(|| {
+        let start = Instant::now();
+        let moments: Vec<Instant> = Ticker::new(ms(2)).into_iter().take(3).collect();
+        assert!(moments.is_sorted() && moments[2] >= start + ms(6));
+
+        let ticker = Arc::new(Ticker::new(ms(1)));
+        let (tell, stopped) = bounded(0);
+        let looping = go({
+            let ticker = ticker.clone();
+            move || {
+                let mut ticks = 0;
+                for _ in &*ticker {
+                    ticks += 1;
+                    if ticks == 3 {
+                        assert!(ticker.stop());
+                        tell.send(()).unwrap();
+                    } else if ticks == 4 {
+                        break;
+                    }
+                }
+                ticks
+            }
+        });
+        stopped.recv().unwrap();
+        sleep(ms(10));
+        assert!(!looping.is_finished());
+        assert!(!ticker.reset(ms(1)));
+        assert_eq!(looping.join().unwrap(), 4);
+    });
+}
+
+/// `timeout` gives the result, the panic or the end of the time.
+#[test]
+fn timeouts() {
+    run(|| {
+        assert_eq!(timeout(HOUR, || 1), Ok(1));
+        assert_eq!(timeout(Duration::MAX, || 2), Ok(2));
+        let panic = catch_unwind(|| timeout(HOUR, || panic!("no luck"))).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"no luck"));
+        let exits = go(|| timeout(HOUR, || gort::goexit()));
+        assert!(exits.join().unwrap_err().is_goexit());
+
+        for duration in [Duration::ZERO, ms(3)] {
+            let start = Instant::now();
+            let (tx, rx) = bounded(0);
+            assert_eq!(timeout(duration, move || rx.recv()), Err(Elapsed));
+            assert!(start.elapsed() >= duration);
+            assert!(tx.send(1).is_ok(), "what was abandoned goes on");
+        }
+    });
+}
+
+/// What was abandoned drops its result when it ends.
+#[test]
+fn an_abandoned_result_is_dropped() {
+    run(|| {
+        let value = Arc::new(());
+        let (tx, rx) = bounded::<()>(0);
+        let theirs = value.clone();
+        let waits = move || {
+            let _ = rx.recv();
+            theirs
+        };
+        assert!(timeout(ms(1), waits).is_err());
+        assert_eq!(Arc::strong_count(&value), 2);
+        drop(tx);
+        let start = Instant::now();
+        while Arc::strong_count(&value) > 1 {
+            assert!(start.elapsed() < HANGS);
+            yield_now();
+        }
     });
 }

@@ -1,7 +1,7 @@
 //! `Timer` and `Ticker`: the public interface of `chan/timer.rs`.
 
 use crate::chan::timer::{TimerChan, from_now};
-use crate::chan::{Receiver, timer_receiver};
+use crate::chan::{IntoIter, Iter, Receiver, timer_receiver};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -133,6 +133,14 @@ impl Timer {
 /// missed, and the others are dropped. The ticks after that keep step. The channel has no buffer,
 /// like that of a [`Timer`].
 ///
+/// # Iterating
+///
+/// A `for` loop over a ticker, or over a reference to one, gets a moment at each tick, for ever: as
+/// with Go's `for range ticker.C`, nothing but the loop itself ends it. [`stop`](Ticker::stop)
+/// does not, because a [`reset`](Ticker::reset) may come after it: the loop then waits for that. A
+/// loop that is to be ended from outside is one around a `select!` on the
+/// [receiver](Ticker::receiver) and, say, a [`Context`](crate::context::Context).
+///
 /// # Blocking
 ///
 /// Receiving: G: yes. M: no. P: no. All else, and a drop: G: no. M: no. P: no.
@@ -150,6 +158,13 @@ impl Timer {
 ///         assert!(ticker.receiver().recv().unwrap() >= start + n * Duration::from_millis(2));
 ///     }
 ///     assert!(ticker.stop());
+///
+///     for (n, moment) in Ticker::new(Duration::from_millis(2)).into_iter().enumerate() {
+///         assert!(moment >= start);
+///         if n == 2 {
+///             break;
+///         }
+///     }
 /// })
 /// ```
 pub struct Ticker(Receiver<Instant>);
@@ -206,8 +221,8 @@ impl Ticker {
 
     /// Stops the ticker. Returns whether it was running.
     ///
-    /// The channel is not closed: a receiver then waits for ever, or for a
-    /// [`reset`](Ticker::reset).
+    /// The channel is not closed: a receiver, or a loop over the ticker, then waits for ever, or
+    /// for a [`reset`](Ticker::reset).
     ///
     /// # Blocking
     ///
@@ -256,6 +271,59 @@ impl Ticker {
     pub fn reset(&self, period: Duration) -> bool {
         assert_period(period);
         channel(&self.0).set(Some(from_now(period)), Some(period))
+    }
+}
+
+/// The moments of the ticks, for ever; see [`Ticker`].
+///
+/// # Examples
+///
+/// ```
+/// use gort::time::Ticker;
+/// use std::time::Duration;
+///
+/// gort::run(|| {
+///     let ticker = Ticker::new(Duration::from_millis(2));
+///     let mut ticks = 0;
+///     for _ in &ticker {
+///         ticks += 1;
+///         match ticks {
+///             2 => drop(ticker.reset(Duration::from_millis(1))), // faster from here on
+///             4 => break,
+///             _ => {}
+///         }
+///     }
+///     assert!(ticker.stop());
+/// })
+/// ```
+impl<'a> IntoIterator for &'a Ticker {
+    type Item = Instant;
+    type IntoIter = Iter<'a, Instant>;
+
+    fn into_iter(self) -> Iter<'a, Instant> {
+        self.0.iter()
+    }
+}
+
+/// The moments of the ticks, for ever; see [`Ticker`].
+///
+/// # Examples
+///
+/// ```
+/// use gort::time::Ticker;
+/// use std::time::Duration;
+///
+/// gort::run(|| {
+///     let ticks = Ticker::new(Duration::from_millis(2)).into_iter();
+///     assert_eq!(ticks.zip(["a", "b"]).count(), 2);
+/// })
+/// ```
+impl IntoIterator for Ticker {
+    type Item = Instant;
+    type IntoIter = IntoIter<Instant>;
+
+    fn into_iter(self) -> IntoIter<Instant> {
+        self.0.into_iter()
     }
 }
 
