@@ -190,7 +190,7 @@ const CASES: &[Case] = &[
                 h.join().unwrap();
             })
         },
-        check: |end| fatal(end, &[DEADLOCK, "[sync.Mutex.Lock]:\n"]),
+        check: |end| fatal(end, &[DEADLOCK, "[Mutex::lock]:\n"]),
     },
     // A foreign thread could still send. When it has ended, nothing can.
     Case {
