@@ -327,18 +327,6 @@ fn errors_compose() {
         group.go(|| Ok(not_found()?));
         Ok(group.results()?)
     }
-    fn into_anyhow() -> anyhow::Result<Vec<u32>> {
-        let group = Group::new();
-        group.go_any(not_found);
-        Ok(group.results()?)
-    }
-    fn from_anyhow() -> anyhow::Result<()> {
-        let group = Group::new();
-        group.go_any(|| -> anyhow::Result<()> { anyhow::bail!("no luck") });
-        group.go(|| Ok(anyhow::Ok(())?));
-        group.wait()?;
-        Ok(())
-    }
     run(|| {
         let error = into_io().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
@@ -350,9 +338,5 @@ fn errors_compose() {
         let error = into_box().unwrap_err();
         let shared: &SharedError = error.downcast_ref().unwrap();
         assert_eq!(shared.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
-        let error = into_anyhow().unwrap_err();
-        let shared: &SharedError = error.downcast_ref().unwrap();
-        assert_eq!(shared.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
-        assert_eq!(from_anyhow().unwrap_err().to_string(), "no luck");
     });
 }

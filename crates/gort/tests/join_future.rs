@@ -40,8 +40,8 @@ fn waits<T: Send + 'static>() -> (chan::Sender<T>, gort::JoinHandle<T>) {
     (tx, gort::go(move || rx.recv().unwrap()))
 }
 
-/// An executor of a few lines: a queue of tasks, run by the thread that calls `run`. A wake puts the
-/// task back into the queue.
+/// An executor of a few lines: a queue of tasks, run by the thread that calls `run`. A wake puts
+/// the task back into the queue.
 struct Executor {
     queue: mpsc::Sender<Arc<Task>>,
     woken: mpsc::Receiver<Arc<Task>>,

@@ -108,7 +108,7 @@ struct Synced<T> {
     panic: Option<Panic>,
 }
 
-/// The results of the functions that have finished, since somebody last asked.
+/// The results of the functions that have finished since the last wait.
 struct Results<T> {
     /// With the numbers of their functions.
     numbered: Vec<(usize, T)>,
@@ -177,6 +177,7 @@ impl<T> Group<T> {
     ///     group.go(|| Err("disk full".into()));
     ///     let _ = ctx.done().recv();
     ///     assert_eq!(ctx.cause().unwrap().to_string(), "disk full");
+    ///     assert!(group.wait().is_err());
     /// })
     /// ```
     pub fn with_context(parent: &Context) -> (Group<T>, Context) {

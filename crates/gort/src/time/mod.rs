@@ -6,8 +6,8 @@
 //!   received.
 //! - A timer on which no goroutine waits needs no work from the runtime, so it need not be stopped.
 //!
-//! For one moment in a `select!`, [`chan::after`](crate::chan::after) is shorter. [`timeout`] bounds
-//! how long a caller waits for code that knows no time limit.
+//! For one moment in a `select!`, [`chan::after`](crate::chan::after) is shorter. [`timeout`]
+//! bounds how long a caller waits for code that knows no time limit.
 //!
 //! # Blocking
 //!

@@ -21,11 +21,11 @@
 //! | RUNNING  | 0                                | the goroutine's, if there   | both             |
 //! | JOINER   | the address of a waiter          | the same                    | both             |
 //! | WAKER    | the address of a boxed waker     | the same                    | both             |
-//! | DONE     | the address of a boxed result; 0 if the result is in the storage | the holder's | the holder |
+//! | DONE     | the address of a boxed result, or 0 | the holder's             | the holder       |
 //! | TAKEN    | a constant                       | given out                   | nothing          |
 //! | DETACHED | a constant                       | the goroutine's             | nothing          |
 //!
-//! The lowest three bits say which state it is.
+//! The lowest three bits say which state it is. DONE with 0: the result is in the storage.
 //!
 //! # Invariants
 //! 1. One party at a time owns what the word points to. The holder makes a waker's box and puts

@@ -6,8 +6,8 @@ use std::fmt;
 ///
 /// The text of a reason ([`as_str`](WaitReason::as_str), `Display`) comes in two kinds:
 ///
-/// - Channels, `select!`, sleeping and I/O have the words of Go's dumps, which tools that read dumps
-///   know: `chan receive`, `chan send`, `select`, `sleep`, `IO wait`.
+/// - Channels, `select!`, sleeping and I/O have the words of Go's dumps, which tools that read
+///   dumps know: `chan receive`, `chan send`, `select`, `sleep`, `IO wait`.
 /// - All else is named for the Rust call that waits, such as `Mutex::lock`.
 ///
 /// # Examples
@@ -28,7 +28,8 @@ pub enum WaitReason {
     /// limit, iterators over a receiver; also of [`after`](crate::chan::after),
     /// [`tick`](crate::chan::tick), timers and tickers.
     ChanReceive,
-    /// `chan send`: [`Sender::send`](crate::chan::Sender::send), and its variants with a time limit.
+    /// `chan send`: [`Sender::send`](crate::chan::Sender::send), and its variants with a time
+    /// limit.
     ChanSend,
     /// `chan receive (never)`: receiving from [`chan::never`](crate::chan::never), which only a
     /// time limit ends.
@@ -43,7 +44,8 @@ pub enum WaitReason {
     /// `IO wait`: a call of [`net`](crate::net) that waits for the kernel, or for another call on
     /// the same socket.
     IoWait,
-    /// `Mutex::lock`: [`Mutex::lock`](crate::sync::Mutex::lock), and its variants with a time limit.
+    /// `Mutex::lock`: [`Mutex::lock`](crate::sync::Mutex::lock), and its variants with a time
+    /// limit.
     MutexLock,
     /// `RwLock::read`: [`RwLock::read`](crate::sync::RwLock::read), and its variants with a time
     /// limit.

@@ -482,7 +482,7 @@ impl Builder {
 /// The right to wait for a goroutine and to have its result. Dropping it detaches the goroutine.
 ///
 /// In a goroutine or on a thread, [`join`](JoinHandle::join) waits. In async code, the handle is a
-/// future: see [awaiting a goroutine](#impl-Future-for-JoinHandle<T>).
+/// future: see [awaiting a goroutine](#impl-Future-for-JoinHandle%3CT%3E).
 ///
 /// # Examples
 ///
