@@ -37,3 +37,17 @@ fn futures_of_other_crates() {
         assert_eq!(block_on(both), ((), Ok(1)));
     });
 }
+
+/// A goroutine is awaited by another crate's executor, on a thread and in a goroutine.
+#[test]
+fn goroutines_are_awaited_by_other_executors() {
+    run(|| {
+        let both = || futures_lite::future::zip(gort::go(|| 1), gort::go(|| 2));
+        let (a, b) = futures_lite::future::block_on(both());
+        assert_eq!(a.unwrap() + b.unwrap(), 3);
+        let on_a_thread = gort::blocking(|| {
+            std::thread::spawn(move || futures_lite::future::block_on(both())).join().unwrap()
+        });
+        assert_eq!(on_a_thread.0.unwrap() + on_a_thread.1.unwrap(), 3);
+    });
+}
