@@ -179,6 +179,9 @@ fn a_second_signal_ends_the_process() {
         let end = play("a_second_signal_ends_the_process", "scene", &[("GOMAXPROCS", "1")]);
         return was_ended_by(end, SIGINT);
     }
+    // A shell that starts the tests in the background has SIGINT ignored.
+    // SAFETY: plain system call, before anything catches the signal.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
     gort::run(|| {
         let ctx = signal::shutdown().unwrap();
         let both = signal::channel(&[SIGINT, SIGTERM]).unwrap();

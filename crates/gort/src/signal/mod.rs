@@ -35,26 +35,26 @@
 //! ```
 
 // # Protocol
-// The handler may run on any thread, between any two instructions: it changes atomic words and wakes
-// a futex, no more.
+// The handler may run on any thread, between any two instructions: it changes atomic words and
+// wakes a futex, no more.
 //
-//   WANTED[n]   how many channels and contexts want signal n. Zero: the handler does what the signal
-//               would do without it.
-//   SHUTDOWN    OFF ─▶ ARMED (`shutdown` was called) ─▶ FIRED (by the first signal, in the handler).
-//               With FIRED a signal has its default action: so the second one ends the process, also
-//               if the thread below is stuck or dead.
-//   PENDING     bit n: signal n has come, and the thread has not taken it yet. It is the futex that
-//               the thread sleeps on while it is zero: the handler sets a bit and then wakes, and the
-//               thread sleeps only if the word is still zero. So no signal is overlooked.
+//   WANTED[n]   how many channels and contexts want signal n. Zero: the handler does what the
+//               signal would do without it.
+//   SHUTDOWN    OFF ─▶ ARMED (`shutdown` was called) ─▶ FIRED (by the first signal, in the
+//               handler). With FIRED a signal has its default action: so the second one ends the
+//               process, also if the thread below is stuck or dead.
+//   PENDING     bit n: signal n has come, and the thread has not taken it yet. It is the futex
+//               that the thread sleeps on while it is zero: the handler sets a bit and then wakes,
+//               and the thread sleeps only if the word is still zero. So no signal is overlooked.
 //
 // The thread takes all of PENDING and gives each signal to the channels under the lock of STATE. If
 // the last one that wanted it was dropped meanwhile, it does what the handler would have done.
 //
 // # Why a channel loses no signal
-// Only the thread sends, to a channel with room for each kind once. It remembers what it has sent, so
-// by the length of the queue it knows what is in there: the last ones. A signal of a kind that is
-// still queued is left out: the message there is received after this signal has come. Otherwise there
-// is room.
+// Only the thread sends, to a channel with room for each kind once. It remembers what it has sent,
+// so by the length of the queue it knows what is in there: the last ones. A signal of a kind that
+// is still queued is left out: the message there is received after this signal has come. Otherwise
+// there is room.
 
 use crate::chan::{self, Receiver, Sender};
 use crate::context::{Cancel, Context};
@@ -310,7 +310,9 @@ pub fn channel(signals: &[Signal]) -> io::Result<Signals> {
 ///
 /// The first of the two ends it, with [`Received`] as its [`cause`](Context::cause). A second one,
 /// of either kind, has its default action: it ends the process at once, in case the way to the end
-/// is stuck. That is also so where a [`channel`] catches these signals too.
+/// is stuck. That is also so where a [`channel`] catches these signals too. (One that the process
+/// was told to ignore at its start, as shells do with SIGINT for what they start in the background,
+/// ends the context, and is ignored the second time.)
 ///
 /// There is one such context: all calls return it. Make children of it
 /// ([`with_cancel`](Context::with_cancel), [`with_timeout`](Context::with_timeout)) for parts that
