@@ -128,7 +128,8 @@ fn the_default_action_comes_back() {
     });
 }
 
-/// What was ignored before it was caught is ignored again afterwards. Rust's programs ignore SIGPIPE.
+/// What was ignored before it was caught is ignored again afterwards. Rust's programs ignore
+/// SIGPIPE.
 #[test]
 fn what_was_ignored_is_ignored_again() {
     if scene().is_none() {

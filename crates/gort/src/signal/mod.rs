@@ -550,7 +550,8 @@ fn deliver(signal: Signal) {
         shutdown.map(|(_, cancel)| cancel.clone())
     };
     if let Some(cancel) = cancel {
-        // It runs nothing of the user's, but it starts goroutines: a panic must not end this thread.
+        // It runs nothing of the user's, but it starts goroutines: a panic must not end this
+        // thread.
         let _ = catch_unwind(AssertUnwindSafe(|| cancel.cancel_cause(Received(signal))));
     }
 }

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Callers that want the same at the same time share one call: Go's `singleflight.Group`.
 ///
 /// While a call for a key is under way, others for the same key wait for it and get a clone of its
-/// result. The next call after that runs anew: this is no cache. It is what a cache needs, so that a
-/// missing entry is fetched once and not by everybody who asks meanwhile.
+/// result. The next call after that runs anew: this is no cache. It is what a cache needs, so that
+/// a missing entry is fetched once and not by everybody who asks meanwhile.
 ///
 /// For a result that is costly to clone, take an `Arc`. A `Result` needs an error that can be
 /// cloned: `Arc<io::Error>`, for instance.
