@@ -169,10 +169,10 @@ impl JoinWord {
                 Err(seen) => now = seen,
             }
         }
-        match (now & TAG, pointer(now)) {
-            (WAKER, Some(waker)) => Ended::Waker(waker),
-            (_, Some(joiner)) => Ended::Joiner(joiner),
-            (_, None) => Ended::Alone,
+        match pointer(now) {
+            None => Ended::Alone,
+            Some(joiner) if now & TAG == RUNNING => Ended::Joiner(joiner),
+            Some(waker) => Ended::Waker(waker),
         }
     }
 
@@ -197,11 +197,15 @@ impl JoinWord {
     #[inline]
     pub(crate) fn look(&self) -> Look {
         let now = self.0.load(Acquire);
-        match now & TAG {
-            WAKER => Look::Polled,
-            TAKEN => Look::Taken,
-            tag if tag & !TOO_LATE == DONE => Look::Done(place_of(now)),
-            _ => Look::Running,
+        // The usual ones first.
+        if now & TAG == RUNNING {
+            Look::Running
+        } else if now & (TAG & !TOO_LATE) == DONE {
+            Look::Done(place_of(now))
+        } else if now & TAG == WAKER {
+            Look::Polled
+        } else {
+            Look::Taken
         }
     }
 
