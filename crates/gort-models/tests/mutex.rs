@@ -1,5 +1,5 @@
-//! The mutex (`sync/raw_mutex.rs` over `sync/wait_queue.rs`): it has one owner at a time, which sees
-//! what the one before did, and no waiter sleeps for ever (loom calls that a deadlock). With
+//! The mutex (`sync/raw_mutex.rs` over `sync/wait_queue.rs`): it has one owner at a time, which
+//! sees what the one before did, and no waiter sleeps for ever (loom calls that a deadlock). With
 //! barging, with hand-over, and with waiters that give up.
 
 #![allow(dead_code, unreachable_pub, reason = "modules of the library, of which this uses a part")]

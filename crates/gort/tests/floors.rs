@@ -1,4 +1,5 @@
-//! The floors of ARCHITECTURE.md: a folder uses those below it, never one above; and what else only some may do.
+//! The floors of ARCHITECTURE.md: a folder uses those below it, never one above. And what else only
+//! some files may do.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -186,8 +187,8 @@ fn assembly_is_in_four_files() {
     }
 }
 
-/// A panic on one of the scheduler's threads must not go unnoticed: all come from `threads/service.rs`, but
-/// for the one that reports a fatal error.
+/// A panic on one of the scheduler's threads must not go unnoticed: all come from
+/// `threads/service.rs`, but for the one that reports a fatal error.
 #[test]
 fn the_schedulers_threads_come_from_one_place() {
     for (name, text) in texts().iter().filter(|(name, _)| name.starts_with("sched/")) {

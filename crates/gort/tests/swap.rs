@@ -1,5 +1,5 @@
-//! Swapping out the stacks of parked goroutines: they come back as they were, whoever reaches for them. Each scene has a process of its
-//! own, in both thread-local modes.
+//! Swapping out the stacks of parked goroutines: they come back as they were, whatever reaches for
+//! them. Each scene has a process of its own, in both thread-local modes.
 
 mod child;
 
@@ -48,7 +48,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// Gives the swapper the opportunity to take who must not go.
+/// Gives the swapper the opportunity to take goroutines that must not go.
 fn let_it_look() {
     for _ in 0..100 {
         assert!(never::<()>().recv_timeout(Duration::from_millis(1)).is_err());
@@ -76,7 +76,8 @@ thread_local! {
     static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Has things on the stack and in thread-locals that only goroutine `i` has, parks in `park`, and looks whether they are still there.
+/// Has things on the stack and in thread-locals that only goroutine `i` has, parks in `park`, and
+/// looks whether they are still there.
 fn around<R>(i: usize, park: impl FnOnce() -> R) -> R {
     let on_stack: [usize; 24] = black_box(std::array::from_fn(|k| if k % 3 == 0 { 0 } else { i * 31 + k }));
     let own_address = black_box(&on_stack).as_ptr();
@@ -117,7 +118,8 @@ fn large(n: usize) -> Large {
     std::array::from_fn(|k| (n * 1000 + k) as u64)
 }
 
-/// Receivers and senders that are swapped out are served in their places, by plain operations and by `select`.
+/// Receivers and senders that are swapped out are served in their places, by plain operations and
+/// by `select`.
 #[test]
 fn messages_reach_stacks_that_are_out() {
     if is_played(Duration::ZERO, || {
@@ -162,7 +164,7 @@ fn messages_reach_stacks_that_are_out() {
         got.sort_unstable();
         assert!(got.into_iter().eq(0..N));
 
-        // A channel with places: those who wait for one are served when a message is taken.
+        // A channel with places: senders that wait for one are served when a message is taken.
         let (to, from) = bounded::<Large>(1);
         to.send(large(N)).unwrap();
         let out = snapshot().swap_outs as usize;
@@ -249,7 +251,7 @@ fn every_wait_comes_back() {
             around(1, || handle.join().unwrap());
             ended.store(true, SeqCst);
         }));
-        let parked = all.len() as u64 + 2; // `slow` and who initialises
+        let parked = all.len() as u64 + 2; // `slow`, and the one that initialises
         until("all are swapped out", || out() >= parked);
         drop(holds);
         *open.0.lock().unwrap() = true;
@@ -266,8 +268,8 @@ fn every_wait_comes_back() {
         assert_eq!(*mutex.lock().unwrap(), N);
         assert_eq!(*lock.read().unwrap(), N / 2);
 
-        // Sleepers: they go when they have slept for a moment, and come back at their time. (On a machine that is busy with others
-        // the swapper may oversleep.)
+        // Sleepers: they go when they have slept for a moment, and come back at their time. (On a
+        // machine that is busy with others the swapper may oversleep.)
         let start = Instant::now();
         loop {
             let (began, before) = (Instant::now(), snapshot().swap_outs);
@@ -310,7 +312,8 @@ fn who_lends_its_stack_stays() {
                 let _lock = gort::lock_os_thread();
                 assert!(held.recv().is_err());
             }),
-            // What is linked with a future of `block_on` lies on this stack, also while the future parks in plain code.
+            // What is linked with a future of `block_on` lies on this stack, also while the future
+            // parks in plain code.
             Box::new(|held| gort::future::block_on(async { assert!(held.recv().is_err()) })),
             Box::new(|held| {
                 let mut seen = 0;
@@ -335,7 +338,7 @@ fn who_lends_its_stack_stays() {
         let n = stays.len();
         let all: Vec<_> = stays.into_iter().map(spawn).collect();
         until_parked(n);
-        // Whoever is parked after this goes in a later look than those, had they gone.
+        // A goroutine that parks after this goes in a later look than those, had they gone.
         let late = spawn(Box::new(|held| assert!(held.recv().is_err())));
         until_parked(n + 1);
         until("two are out", || out() >= 2);
@@ -349,7 +352,8 @@ fn who_lends_its_stack_stays() {
     ends_well("who_lends_its_stack_stays");
 }
 
-/// A loan that its goroutine has left in a thread-local is no business of the next goroutine that finds it there.
+/// A loan that its goroutine has left in a thread-local is no business of the next goroutine that
+/// finds it there.
 #[test]
 fn a_loan_that_was_left_behind_does_no_harm() {
     thread_local!(static LEFT: RefCell<Option<gort::StackLoan>> = const { RefCell::new(None) });
@@ -425,7 +429,8 @@ fn race() {
     assert_eq!(rings_done.load(SeqCst), RINGS);
 }
 
-/// Goroutines that park and go on all the time, while all that stand still are swapped out at once: nobody is lost, nothing is mixed up.
+/// Goroutines park and go on all the time, while all that stand still are swapped out at once: none
+/// is lost, nothing is mixed up.
 #[test]
 fn swapping_races_with_waking() {
     if is_played(Duration::ZERO, || {
@@ -461,8 +466,8 @@ fn context_switches() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().filter_map(of).sum()
 }
 
-/// 20 000 parked goroutines take less than 1 400 bytes each (1 000 in shared mode), of which what is
-/// packed less than 64, their descriptors, page tables and libc's own included; and when all are out
+/// 20 000 parked goroutines take less than 1 400 bytes each (1 000 in shared mode), descriptors,
+/// page tables and libc's own included. What is packed takes less than 64 of them. When all are out
 /// the process rests.
 #[test]
 fn parked_goroutines_are_small_and_quiet() {
@@ -474,7 +479,8 @@ fn parked_goroutines_are_small_and_quiet() {
         until_swapped(N);
         let each = (held() - before) / N;
         let (limit, most_packed) = match scene().as_deref() {
-            // Larger frames, with more that is left from earlier calls: 240 to 420 packed, by how busy the machine is.
+            // Larger frames, with more that is left from earlier calls: 240 to 420 packed, by how
+            // busy the machine is.
             _ if cfg!(debug_assertions) => (4_000, 800),
             Some("shared") => (1_000, 64),
             // With what libc keeps for a block: 1 295 bytes with glibc 2.36, 1 312 with 2.43.
@@ -484,7 +490,7 @@ fn parked_goroutines_are_small_and_quiet() {
         println!("{each} bytes each, of which {packed} packed");
         assert!(packed < most_packed, "all wait in the same place, but {packed} bytes differ");
         assert!(each < limit, "{each} bytes each");
-        // We are on a thread of our own here: nobody needs to look after us.
+        // We are on a thread of our own here: sysmon need not look after us.
         gort::blocking(|| {
             let start = Instant::now();
             loop {
@@ -541,7 +547,8 @@ fn nothing_wakes_up_for_those_that_are_out() {
     }
 }
 
-/// Who reaches into a stack that is out, against the promise, is told whose it is and what to do; no bare SIGSEGV.
+/// Code that reaches into a stack that is out, against the promise, gets a report of whose stack it
+/// is and what to do. It is no bare SIGSEGV.
 #[test]
 fn a_touch_from_outside_is_reported() {
     if is_played(Duration::ZERO, || {
@@ -640,7 +647,8 @@ fn the_environment_turns_it_on_and_off() {
 fn forbid(call: libc::c_long) {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
-        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the call's number is what the kernel shows first
+        // The call's number is what the kernel shows first.
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
@@ -657,7 +665,8 @@ fn forbid(call: libc::c_long) {
     }
 }
 
-/// The kernel refuses the fence all of a sudden: nobody else is swapped out, those who are come back, and the program is told.
+/// The kernel refuses the fence all of a sudden: no other stack is swapped out, those that are out
+/// come back, and the program is told.
 #[test]
 fn without_its_fence_the_swapper_gives_up() {
     if is_played(Duration::ZERO, || {
@@ -693,7 +702,8 @@ fn without_its_fence_the_swapper_gives_up() {
     }
 }
 
-/// Has a thread of this process run as others do (`SCHED_OTHER`), or only when nobody else wants to (`SCHED_IDLE`).
+/// Has a thread of this process run as others do (`SCHED_OTHER`), or only when no other wants to
+/// (`SCHED_IDLE`).
 fn set_policy(name: &str, policy: libc::c_int) {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let is_it = |path: &std::path::Path| {
@@ -708,12 +718,14 @@ fn set_policy(name: &str, policy: libc::c_int) {
     }
 }
 
-/// The clock by which parks are timed stands still while nothing runs at all. Who wakes up then and parks again has not waited all that time.
+/// The clock by which parks are timed stands still while nothing runs at all. A goroutine that
+/// wakes up then and parks again has not waited all that time.
 #[test]
 fn a_wait_begins_when_it_begins() {
     const AFTER: Duration = Duration::from_millis(600);
     if let Some(mode) = scene() {
-        // SAFETY: these goroutines give nothing of their stacks away, and hold nothing of their threads.
+        // SAFETY: these goroutines give nothing of their stacks away, and hold nothing of their
+        // threads.
         unsafe {
             let builder = gort::Runtime::builder().swap_idle_stacks(AFTER);
             if mode == "shared" { builder.shared_thread_locals() } else { builder }.start().unwrap();

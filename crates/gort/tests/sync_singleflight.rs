@@ -82,7 +82,7 @@ fn do_dup_suppress() {
         assert_eq!(got.len(), 20);
         let sharing = got.iter().filter(|(value, _)| value == "bar").count();
         assert_eq!(shared, sharing > 0);
-        // Whoever came too late has made, or shared, a call of its own.
+        // A goroutine that came too late has made, or shared, a call of its own.
         assert!(runs.load(SeqCst) as usize <= 1 + 20 - sharing);
         assert!(got.iter().all(|(value, shared)| value == "late" || *shared));
     });

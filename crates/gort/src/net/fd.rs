@@ -118,7 +118,7 @@ impl Timeouts {
             match self.0.compare_exchange(null_mut(), new, AcqRel, Acquire) {
                 Ok(_) => limits = new,
                 Err(first) => {
-                    // SAFETY: it was made above and nobody else has seen it.
+                    // SAFETY: it was made above, and no other thread has seen it.
                     drop(unsafe { Arc::from_raw(new) });
                     limits = first;
                 }

@@ -14,12 +14,12 @@
 //!   63 ........................ 6     5          4        3        2        1       0
 //!   references (64 = one)         DESTROYED   W_QUEUED  R_QUEUED  W_LOCK  R_LOCK  CLOSED
 //! ```
-//! | bit        | set by                                   | cleared by                            |
-//! | ---------- | ---------------------------------------- | ------------------------------------- |
-//! | CLOSED     | `close`, once                            | never                                 |
-//! | R/W_LOCK   | the operation that gets the lock         | its unlock, unless it hands it on     |
-//! | R/W_QUEUED | enrolling, under the queue's lock        | removal of the last node, likewise    |
-//! | DESTROYED  | the last operation to leave after CLOSED | never                                 |
+//! | bit        | set by                                   | cleared by                         |
+//! | ---------- | ---------------------------------------- | ---------------------------------- |
+//! | CLOSED     | `close`, once                            | never                              |
+//! | R/W_LOCK   | the operation that gets the lock         | its unlock, unless it hands it on  |
+//! | R/W_QUEUED | enrolling, under the queue's lock        | removal of the last node, likewise |
+//! | DESTROYED  | the last operation to leave after CLOSED | never                              |
 //!
 //! # Invariants
 //!

@@ -171,8 +171,8 @@ macro_rules! common_methods {
         /// Makes a second handle to the same socket.
         ///
         /// The new handle has deadlines and a [`close`](Self::close) of its own. Time-outs belong
-        /// to the socket, as in std: one that is set by one handle holds for all. The socket ends when
-        /// all handles are closed or dropped.
+        /// to the socket, as in std: one that is set by one handle holds for all. The socket ends
+        /// when all handles are closed or dropped.
         ///
         /// # Blocking
         ///

@@ -462,7 +462,8 @@ fn handle(signal: Signal) {
 /// Does what `signal` would do if it had never been caught. It may be called in a handler.
 fn default_action(signal: Signal) {
     if !is_set(&IGNORED, signal) {
-        let _ = signal_hook::low_level::emulate_default_handler(signal.0); // it knows all of `KNOWN`
+        // It knows all of `KNOWN`.
+        let _ = signal_hook::low_level::emulate_default_handler(signal.0);
     }
 }
 

@@ -987,7 +987,7 @@ pub(super) mod tests {
                 || off == list || off == list + 8 // its place on the list
                 || off == layout.cancel_off as isize / 8 * 8 // says that it is exiting
                 || (rseq..rseq + 32).contains(&off) // not registered with the kernel
-                || values.contains(&off) && theirs <= u64::from(u32::MAX) // left by an earlier thread
+                || values.contains(&off) && theirs <= u64::from(u32::MAX) // an earlier thread's
                 || v == donor.start || v == donor.arg // no start routine
                 || (donor.bounds.low..donor.bounds.end).contains(&v); // pthread_exit's jump buffer
             if !same && !explained {

@@ -32,7 +32,8 @@ mod heavy {
     /// The fence of the seldom side; takes some microseconds.
     ///
     /// # Errors
-    /// No fence was made: the process has not [registered](register), or is no longer allowed to ask.
+    /// No fence was made: the process has not [registered](register), or is no longer allowed to
+    /// ask.
     pub(crate) fn fence_heavy() -> io::Result<()> {
         membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
     }

@@ -1,5 +1,6 @@
 // Adapted from crossbeam-channel 0.5.17, tests/golang.rs.
-// Licence: that of Go (BSD-3-Clause), and MIT OR Apache-2.0; the texts are in NOTICE, in this folder.
+// Licence: that of Go (BSD-3-Clause), and MIT OR Apache-2.0; the texts are in NOTICE, in this
+// folder.
 // What was changed: docs/crossbeam-tests.md.
 //! Tests copied from Go and manually rewritten in Rust.
 //!

@@ -31,10 +31,10 @@ use std::time::Duration;
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 
-/// The spin phase: each check comes after two to the power of this many pauses (22 ns each on Zen
-/// 5), some microseconds in total. A holder that comes back at once still has the line in its cache,
-/// so it does several sections per transfer of the line. Checking sooner than this takes the line
-/// from it; checking later leaves the lock idle where it is taken seldom.
+/// The spin phase: each check comes after two to the power of this many pauses (22 ns each on
+/// Zen 5), some microseconds in total. A holder that comes back at once still has the line in its
+/// cache, so it does several sections per transfer of the line. Checking sooner than this takes the
+/// line from it; checking later leaves the lock idle where it is taken seldom.
 const SPINS: std::ops::Range<u32> = 3..7;
 /// The first sleep; each is twice as long as the one before.
 const FIRST_SLEEP: Duration = Duration::from_micros(10);
