@@ -6,6 +6,7 @@
 //! jumps to it at once. The jump leads to a stack of its own, where the process ends with a
 //! message.
 
+use super::switch;
 use super::tls::{LayoutError, require};
 use crate::sys::map::{self, PAGE};
 use crate::sys::{fs, program};
@@ -44,12 +45,12 @@ pub(super) fn buffer(ended: extern "C" fn() -> !) -> Result<usize, LayoutError> 
 
 fn make(ended: extern "C" fn() -> !) -> Result<usize, LayoutError> {
     let mut here = [0u64; 32];
-    let place = (&raw const here) as u64;
     // SAFETY: `_setjmp` only writes registers into the buffer, which is large enough; nothing jumps
     // back to it.
     unsafe { _setjmp(&mut here) };
     let (sp, pc) = (demangle(here[RSP]), demangle(here[PC]));
-    let is_known = sp.abs_diff(place) < PAGE as u64 && program::find().code.contains(&(pc as usize));
+    let is_known = sp.abs_diff(switch::stack_pointer() as u64) < PAGE as u64
+        && program::find().code.contains(&(pc as usize));
     require(is_known, "setjmp saves the registers in an unknown format")?;
     let low = map::reserve(STACK_BYTES).map_err(|e| LayoutError::new(format!("no memory: {e}")))?;
     let mut buffer = Buffer { registers: [0; 8], mask_was_saved: 0, rest: [0; 4] };

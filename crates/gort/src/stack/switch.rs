@@ -20,7 +20,7 @@
 //! The compiler saves everything else around the call, because `switch` is an ordinary function to
 //! it. The FS base is written between the two stacks, where no instruction uses a thread-local.
 
-use std::arch::naked_asm;
+use std::arch::{asm, naked_asm};
 use std::ffi::c_void;
 
 /// Offsets of the saved registers from the `sp` of a suspended stack.
@@ -110,6 +110,16 @@ unsafe extern "sysv64" fn switch_arch_prctl(save: *mut usize, to: usize, fs: usi
         "mov eax, r8d",
         "mov ecx, r9d"
     )
+}
+
+/// The caller's stack pointer. (The address of a local variable may be elsewhere: AddressSanitizer
+/// keeps locals on a stack of its own.)
+#[inline(always)]
+pub(super) fn stack_pointer() -> usize {
+    let sp;
+    // SAFETY: only reads the register.
+    unsafe { asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    sp
 }
 
 /// How a switch treats the FS base; decided once at start.

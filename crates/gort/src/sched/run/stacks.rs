@@ -51,6 +51,7 @@ pub(crate) fn attach_warm(p: &P, g: &'static G) -> bool {
 /// Makes `slot`, which has its block, the stack of `g`. The caller owns both.
 #[inline]
 fn put_on(g: &'static G, slot: Slot) {
+    slot.forget_frames();
     // SAFETY: the caller owns the slot, nothing runs on its stack or uses its block, and its top is
     // aligned; so is `g`.
     unsafe {
