@@ -751,7 +751,7 @@ fn step(m: &'static M, g: &'static G) {
 /// Ends the wait of goroutine `i`. No other party ends it.
 fn wake(i: usize) {
     let g = &WORLD.gs[i];
-    match g.waiter.try_select(wait_word::FIRST_TOKEN).expect("nobody else wakes it") {
+    match g.waiter.try_select(wait_word::FIRST_TOKEN).expect("no other waker") {
         wait_word::Won::Running => {}
         // SAFETY: we have won its wait.
         wait_word::Won::Parked => ready::ready(unsafe { g.become_runnable() }),

@@ -49,7 +49,7 @@ impl Count {
         self.lock.lock();
         // SAFETY: as above.
         let n = self.n.with(|n| unsafe { *n });
-        assert!(!self.lock.is_wanted(), "somebody still sleeps for it");
+        assert!(!self.lock.is_wanted(), "a thread still sleeps for it");
         self.lock.unlock();
         n
     }

@@ -195,7 +195,7 @@ fn every_call_is_heard() {
         });
         let first = calls.call(1);
         let second = other.join().unwrap();
-        assert!(first || second, "nobody wakes the template thread");
+        assert!(first || second, "nothing wakes the template thread");
         template.join().unwrap();
     });
 }

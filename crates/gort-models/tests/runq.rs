@@ -272,7 +272,7 @@ fn look_while_the_owner_moves(queued: fn(&LocalQueue<*mut G, 4>) -> usize) {
         });
         assert!(world.p.replace_next(world.g(1)).is_none());
         world.take_any(world.p.pop()); // 1 in `next`
-        let old = world.p.replace_next(world.g(2)).expect("nobody steals");
+        let old = world.p.replace_next(world.g(2)).expect("none steals");
         assert!(world.p.push(old).is_none()); // 1 in the ring
         world.take_any(world.p.take_next());
         looker.join().unwrap();
@@ -282,7 +282,7 @@ fn look_while_the_owner_moves(queued: fn(&LocalQueue<*mut G, 4>) -> usize) {
 
 /// A look for work while the owner moves `next` to the ring sees the goroutine in one of the two.
 #[test]
-fn a_look_overlooks_nobody() {
+fn a_look_overlooks_none() {
     look_while_the_owner_moves(|p| usize::from(!p.is_empty()));
 }
 

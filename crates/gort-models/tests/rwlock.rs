@@ -166,7 +166,7 @@ fn downgrade_and_try() {
         let written = guarded.value.with(|v| unsafe { *v });
         guarded.lock.downgrade();
         // SAFETY: we read.
-        assert_eq!(guarded.value.with(|v| unsafe { *v }), written, "nobody wrote in between");
+        assert_eq!(guarded.value.with(|v| unsafe { *v }), written, "no writer came in between");
         guarded.lock.read_unlock();
         reader.join().unwrap();
         let wrote = writer.join().unwrap();

@@ -120,28 +120,28 @@ fn swapper_against_scheduler() {
 
 /// A goroutine runs, waits and runs again while the swapper tries to swap it out.
 #[test]
-fn nobody_runs_on_a_stack_that_goes() {
+fn none_runs_on_a_stack_that_goes() {
     model(3, swapper_against_scheduler);
 }
 
 /// Only the fences keep the two apart.
 #[test]
 #[should_panic(expected = "Concurrent")]
-fn without_fences_somebody_does() {
+fn without_fences_one_does() {
     without_fences(|| model(3, swapper_against_scheduler));
 }
 
 /// The swapper gives back what is below the live stack, while the goroutine waits: for the first
 /// time, or for the second. The goroutine names no lock and writes no word.
 #[test]
-fn nobody_runs_on_what_is_given_back() {
+fn none_runs_on_what_is_given_back() {
     model(3, held_against_scheduler);
 }
 
 /// Only the fences keep the two apart here, too.
 #[test]
 #[should_panic(expected = "Concurrent")]
-fn without_fences_somebody_runs_on_it() {
+fn without_fences_one_runs_on_it() {
     without_fences(|| model(3, held_against_scheduler));
 }
 

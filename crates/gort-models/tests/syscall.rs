@@ -147,7 +147,7 @@ fn enter_against_sleep() {
 }
 
 #[test]
-fn sysmon_naps_only_when_nobody_is_inside() {
+fn sysmon_sleeps_only_when_none_is_inside() {
     enter_against_sleep();
 }
 

@@ -161,7 +161,7 @@ impl World {
     fn check(&self) {
         assert_eq!(self.wake.idle_ps() as usize, *self.idle_ps.lock().unwrap());
         let ok = !self.sees_work() || self.wake.idle_ps() == 0 || self.wake.spinning() != 0;
-        assert!(ok, "work is queued, a P idles, and nobody looks");
+        assert!(ok, "work is queued, a P idles, and no M looks");
     }
 }
 
@@ -189,13 +189,13 @@ fn a_spinner_gives_up() {
 }
 
 #[test]
-#[should_panic(expected = "nobody looks")]
+#[should_panic(expected = "no M looks")]
 fn without_fences_work_is_overlooked() {
     sys::sync::without_fences(|| submitter_against_giver_up(false));
 }
 
 #[test]
-#[should_panic(expected = "nobody looks")]
+#[should_panic(expected = "no M looks")]
 fn without_fences_the_last_spinner_is_relied_on() {
     sys::sync::without_fences(|| submitter_against_giver_up(true));
 }
@@ -258,7 +258,7 @@ impl World {
                 match self.sleeper.tell(self.timer.load(Acquire)) {
                     Told::InTime => return,
                     Told::Late => return self.break_poll(),
-                    Told::Nobody => continue,
+                    Told::NoSleeper => continue,
                 }
             }
             let until = self.sleeper.settle(|| self.timer.load(Acquire));
@@ -282,7 +282,7 @@ impl World {
         let until = self.sleeps_until.load(Relaxed);
         let in_time = until != 0 && until <= self.timer.load(Relaxed);
         let looks_again = self.broken.load(Relaxed) || self.started.load(Relaxed) != 0;
-        assert!(in_time || looks_again, "nobody sleeps for the timer");
+        assert!(in_time || looks_again, "no M sleeps for the timer");
     }
 
     /// As `poll::announce`, with T1 before.
@@ -291,7 +291,7 @@ impl World {
         match self.sleeper.tell(when) {
             Told::InTime => {}
             Told::Late => self.break_poll(),
-            Told::Nobody => self.ask(),
+            Told::NoSleeper => self.ask(),
         }
     }
 }
@@ -325,13 +325,13 @@ fn an_earlier_timer_breaks_the_poll() {
 }
 
 #[test]
-#[should_panic(expected = "nobody sleeps for the timer")]
+#[should_panic(expected = "no M sleeps for the timer")]
 fn without_fences_a_timer_is_overslept() {
     sys::sync::without_fences(|| timer_against_sleeper(NEVER));
 }
 
 #[test]
-#[should_panic(expected = "nobody sleeps for the timer")]
+#[should_panic(expected = "no M sleeps for the timer")]
 fn without_fences_an_earlier_timer_is_overslept() {
     sys::sync::without_fences(|| timer_against_sleeper(2));
 }
@@ -440,13 +440,13 @@ fn a_spinner_gives_up_beside_next() {
 }
 
 #[test]
-#[should_panic(expected = "nobody looks")]
+#[should_panic(expected = "no M looks")]
 fn without_fences_next_is_overlooked() {
     sys::sync::without_fences(|| next_against_giver_up(false));
 }
 
 #[test]
-#[should_panic(expected = "nobody looks")]
+#[should_panic(expected = "no M looks")]
 fn without_fences_the_last_spinner_is_relied_on_for_next() {
     sys::sync::without_fences(|| next_against_giver_up(true));
 }
@@ -488,12 +488,12 @@ fn kicked_out_of_next(ready: fn(&World, *mut G)) {
 }
 
 #[test]
-fn who_is_kicked_out_of_next_is_seen() {
+fn what_is_displaced_from_next_is_seen() {
     kicked_out_of_next(World::ready);
 }
 
 #[test]
-#[should_panic(expected = "nobody looks")]
-fn the_swap_does_not_publish_who_is_kicked_out() {
+#[should_panic(expected = "no M looks")]
+fn the_swap_does_not_publish_what_is_displaced() {
     kicked_out_of_next(World::ready_by_the_swap_alone);
 }

@@ -682,7 +682,7 @@ fn a_later_handler_is_said() {
         });
     }
     let text = ends_well("a_later_handler_is_said", &[("GOMAXPROCS", "1")]);
-    assert_eq!(text.matches("somebody has replaced the handler of SIGURG").count(), 1, "{text}");
+    assert_eq!(text.matches("the program has replaced the handler of SIGURG").count(), 1, "{text}");
 }
 
 thread_local! {

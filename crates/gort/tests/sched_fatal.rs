@@ -29,7 +29,7 @@ const CASES: &[Case] = &[
     },
     // As D1, in a process without rights that must not be inspected.
     Case {
-        name: "deadlock_where_nobody_may_look",
+        name: "deadlock_without_proc",
         scene: || {
             // SAFETY: plain system calls. A process that cannot change its user is not root.
             unsafe {

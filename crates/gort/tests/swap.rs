@@ -232,7 +232,7 @@ fn every_wait_comes_back() {
                 usize::from(release_once.recv().is_err())
             })
         });
-        until("somebody initialises", || begun.load(SeqCst));
+        until("one initialises", || begun.load(SeqCst));
         all.extend(start_all(N, move |i| assert_eq!(*around(i, || o.get_or_init(|| 7)), 1)));
         all.extend(start_all(N, move |i| assert!(around(i, || from.recv().unwrap()) < N)));
         let here = Arc::new(here);
@@ -291,7 +291,7 @@ fn every_wait_comes_back() {
 
 /// Those whose stacks others may know addresses in stay: only the one that may go does.
 #[test]
-fn who_lends_its_stack_stays() {
+fn a_goroutine_that_lends_its_stack_stays() {
     if is_played(Duration::from_millis(1), || {
         let (hold, held) = bounded::<()>(0);
         let other = never::<()>();
@@ -343,13 +343,13 @@ fn who_lends_its_stack_stays() {
         until_parked(n + 1);
         until("two are out", || out() >= 2);
         let_it_look();
-        assert_eq!(out(), 2, "somebody went who must not");
+        assert_eq!(out(), 2, "one went that must not");
         drop(hold);
         all.into_iter().chain([late]).for_each(|h| h.join().unwrap());
     }) {
         return;
     }
-    ends_well("who_lends_its_stack_stays");
+    ends_well("a_goroutine_that_lends_its_stack_stays");
 }
 
 /// A loan that its goroutine has left in a thread-local is no business of the next goroutine that
@@ -439,7 +439,7 @@ fn swapping_races_with_waking() {
             race();
             assert!(start.elapsed() < HANG, "{:?}", snapshot());
         }
-        until("nobody is out", || snapshot().swapped_bytes == 0);
+        until("none is out", || snapshot().swapped_bytes == 0);
         assert_eq!(out(), 0);
     }) {
         return;
@@ -500,7 +500,7 @@ fn parked_goroutines_are_small_and_quiet() {
                 if context_switches().checked_sub(before).is_some_and(|n| n <= 1) {
                     break;
                 }
-                assert!(start.elapsed() < HANG, "somebody is awake all the time");
+                assert!(start.elapsed() < HANG, "a thread is awake all the time");
             }
         });
         drop(hold);

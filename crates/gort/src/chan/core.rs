@@ -234,9 +234,9 @@ impl Core {
         let mut state = self.state.lock();
         let result = mark(&mut state);
         self.note(&state);
-        let nobody = queue(&mut state).is_empty() && state.watchers.is_empty();
+        let none_waits = queue(&mut state).is_empty() && state.watchers.is_empty();
         drop(state);
-        if !nobody {
+        if !none_waits {
             self.retry_all(queue);
             self.notify_watchers();
         }

@@ -205,7 +205,7 @@ impl WaitNode {
 }
 
 /// A popped node with a waiter that does not go on until [`settle`](Held::settle).
-#[must_use = "a held waiter sleeps for ever if nobody settles it"]
+#[must_use = "a held waiter sleeps for ever if nothing settles it"]
 pub(super) struct Held {
     node: *const WaitNode,
     wake: Wake,
@@ -229,7 +229,7 @@ impl Held {
             return self.wake;
         }
         let token = if outcome == Outcome::Done { DONE } else { RETRY };
-        node.waiter().try_select(token).expect("nobody else ends the wait of a held node")
+        node.waiter().try_select(token).expect("no other code ends the wait of a held node")
     }
 }
 

@@ -248,12 +248,10 @@ struct Class {
     /// The unused rest of the newest slab.
     next: usize,
     end: usize,
-    /// The address ranges of the slabs.
-    slabs: MapVec<std::ops::Range<usize>>,
 }
 
 static CLASS: [Lock<Class>; CLASSES] =
-    [const { Lock::new(Class { free: MapVec::new(), next: 0, end: 0, slabs: MapVec::new() }) }; CLASSES];
+    [const { Lock::new(Class { free: MapVec::new(), next: 0, end: 0 }) }; CLASSES];
 
 /// The length of each class's free list; changed under the class's lock, read without it.
 static FREE: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
@@ -296,7 +294,6 @@ pub(crate) fn allocate(class: u8) -> io::Result<Slot> {
         let base = map::reserve(slab)?;
         c.next = base;
         c.end = base + slab;
-        c.slabs.push(base..base + slab);
     }
     let low = c.next;
     // SAFETY: the slot's low end lies in a slab that was mapped for slots, and this slot is not

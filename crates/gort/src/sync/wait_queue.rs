@@ -149,7 +149,7 @@ impl WaitQueue {
 }
 
 /// Waiters that were selected and must be made ready, once the queue's lock is dropped.
-#[must_use = "waiters that were selected sleep for ever if nobody makes them ready"]
+#[must_use = "waiters that were selected sleep for ever if nothing makes them ready"]
 pub(crate) struct Wakes {
     /// Parked nodes. They cannot run before their `ready`, so they are alive.
     nodes: WaitList<Node>,

@@ -200,7 +200,7 @@ impl WaiterRef {
 
 /// A waiter that was won and must be made ready, exactly once; or nothing.
 #[derive(Debug)]
-#[must_use = "a waiter that was selected sleeps for ever if nobody makes it ready"]
+#[must_use = "a waiter that was selected sleeps for ever if nothing makes it ready"]
 pub(crate) struct Wake(Option<WaiterRef>);
 
 impl Wake {

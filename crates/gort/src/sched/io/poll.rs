@@ -74,7 +74,7 @@ pub(crate) fn announce(when_ns: u64) {
     match SLEEPER.tell(when_ns) {
         Told::InTime => {}
         Told::Late => netpoll::wake(),
-        Told::Nobody => {
+        Told::NoSleeper => {
             ready::tell_of_work();
         }
     }

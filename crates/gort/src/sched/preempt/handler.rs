@@ -65,7 +65,7 @@ pub(crate) fn request(p: &P) {
     if !signal::is_installed(libc::SIGURG, on_signal) {
         ENABLED.store(false, Release);
         crate::sys::fatal::write_stderr(
-            b"gort: somebody has replaced the handler of SIGURG, so goroutines that compute cannot be preempted any more; \
+            b"gort: the program has replaced the handler of SIGURG, so goroutines that compute cannot be preempted any more; \
               install such handlers before the runtime starts: gort calls them for signals that are not its own\n",
         );
         return;

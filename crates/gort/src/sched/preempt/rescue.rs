@@ -55,7 +55,7 @@ impl Rescue {
     /// to stop.
     pub(crate) fn look(&mut self, now: u64) -> bool {
         let runs = p::all().map(|p| p.stats.schedules.get()).sum();
-        if runs != self.runs || !nobody_can_be_stopped() {
+        if runs != self.runs || !none_can_be_stopped() {
             self.runs = runs;
             self.since_ns = None;
             return false;
@@ -76,7 +76,7 @@ impl Rescue {
     }
 }
 
-fn nobody_can_be_stopped() -> bool {
+fn none_can_be_stopped() -> bool {
     !shared::global_is_empty() && p::all().all(cannot_be_stopped) && shared::lock().stopped() != 0
 }
 

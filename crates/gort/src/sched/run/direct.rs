@@ -73,11 +73,11 @@ unsafe fn leave(m: &'static M, g: &'static G, action: Action) {
     unsafe {
         match successor(m, g) {
             Next::Goroutine(next) => m.switch_between(g, next),
-            Next::Nobody if action == Action::Yield && shared::active_is_empty() => {
+            Next::Nothing if action == Action::Yield && shared::active_is_empty() => {
                 m.left.set(None);
                 m.p.get().expect("a goroutine runs with a P").begin_run();
             }
-            Next::Nobody => m.switch_to_g0(g),
+            Next::Nothing => m.switch_to_g0(g),
             Next::G0 => {
                 if action == Action::Park {
                     charge_if_over(m, g);
@@ -163,7 +163,7 @@ enum Next {
     Goroutine(&'static G),
     /// No goroutine is queued here, and nothing else is to be done before `find` would look
     /// elsewhere.
-    Nobody,
+    Nothing,
     G0,
 }
 
@@ -188,7 +188,7 @@ fn successor(m: &'static M, g: &'static G) -> Next {
         None if p.slice.get() != SliceState::ACTIVE => return Next::G0,
         None => match p.pop() {
             Some(next) => next,
-            None => return Next::Nobody,
+            None => return Next::Nothing,
         },
     };
     let g = next.g();

@@ -313,7 +313,7 @@ fn sleep_in_poll(m: &'static M) -> bool {
                     netpoll::wake();
                     return false;
                 }
-                Told::Nobody => continue,
+                Told::NoSleeper => continue,
             }
         }
         let until = SLEEPER.settle(earliest_timer);

@@ -34,7 +34,7 @@ pub(crate) fn threads() -> usize {
     0
 }
 
-/// Nobody looks.
+/// No thread looks.
 pub(crate) fn look_again() {}
 
 /// The stack stays.
@@ -59,7 +59,7 @@ pub(crate) fn keep(_g: &'static G) -> bool {
     false
 }
 
-/// Nobody's.
+/// No stack is out.
 pub(crate) fn whose(_addr: usize) -> Option<u64> {
     None
 }

@@ -139,7 +139,7 @@ pub(crate) fn make_template(pending: &mut PendingThreads, duties: Duties) -> io:
                 // The threads of preempted goroutines are as good as any.
                 while (duties.go_on_without)() {}
                 let now = clock::now_ns();
-                if last_ran_ns == 0 || somebody_runs() {
+                if last_ran_ns == 0 || some_p_runs() {
                     last_ran_ns = now;
                 } else if now > last_ran_ns + PATIENCE.as_nanos() as u64 {
                     (duties.throw_with_dump)(&format!(
@@ -155,7 +155,7 @@ pub(crate) fn make_template(pending: &mut PendingThreads, duties: Duties) -> io:
 }
 
 /// Whether some thread has a P, or could get one.
-fn somebody_runs() -> bool {
+fn some_p_runs() -> bool {
     let s = shared::lock();
     s.m_pool.wanting() < p::procs() || s.m_pool.idle() != 0
 }

@@ -4,7 +4,7 @@
 
 use crate::sys::sync::{AtomicU64, Ordering::*, fence};
 
-const NOBODY: u64 = 0;
+const NO_SLEEPER: u64 = 0;
 /// An M is there, and looks at the heaps.
 const LOOKS: u64 = 1;
 
@@ -21,21 +21,21 @@ pub(crate) enum Told {
     /// It sleeps longer than that: break the poll.
     Late,
     /// There is no sleeper: an M has to come.
-    Nobody,
+    NoSleeper,
 }
 
 impl PollSleeper {
-    pub(crate) const fn new(nobody: AtomicU64) -> PollSleeper {
-        PollSleeper { until: nobody }
+    pub(crate) const fn new(no_sleeper: AtomicU64) -> PollSleeper {
+        PollSleeper { until: no_sleeper }
     }
 
     pub(crate) fn is_there(&self) -> bool {
-        self.until.load(Relaxed) != NOBODY
+        self.until.load(Relaxed) != NO_SLEEPER
     }
 
     /// P1: the caller becomes the sleeper, unless another M is.
     pub(crate) fn enter(&self) -> bool {
-        self.until.compare_exchange(NOBODY, LOOKS, AcqRel, Relaxed).is_ok()
+        self.until.compare_exchange(NO_SLEEPER, LOOKS, AcqRel, Relaxed).is_ok()
     }
 
     /// P2 to P4: publishes until when the sleeper sleeps, which is the earliest timer that
@@ -55,7 +55,7 @@ impl PollSleeper {
 
     /// The sleeper leaves. After this it looks at the heaps once more.
     pub(crate) fn leave(&self) {
-        self.until.store(NOBODY, Release);
+        self.until.store(NO_SLEEPER, Release);
         fence(SeqCst);
     }
 
@@ -64,7 +64,7 @@ impl PollSleeper {
     pub(crate) fn tell(&self, when_ns: u64) -> Told {
         fence(SeqCst);
         match self.until.load(Relaxed) {
-            NOBODY => Told::Nobody,
+            NO_SLEEPER => Told::NoSleeper,
             until if until > when_ns => Told::Late,
             _ => Told::InTime,
         }

@@ -86,12 +86,12 @@ impl Check {
     /// still happen, and that sysmon will be woken for it.
     pub(crate) fn look(&mut self, s: &Shared) -> Option<Scene> {
         let asleep = s.m_pool.idle() + s.waiting_bound;
-        let somebody_acts = asleep < s.m_pool.threads() || poll::SLEEPER.is_there();
+        let a_thread_acts = asleep < s.m_pool.threads() || poll::SLEEPER.is_there();
         let something_comes =
             !s.global_is_empty() || poll::earliest_timer() != NEVER || netpoll::waiters() != 0;
         let goroutines = num_goroutine();
         let runners = runners();
-        if somebody_acts || something_comes || (goroutines == 0 && runners == 0) {
+        if a_thread_acts || something_comes || (goroutines == 0 && runners == 0) {
             self.wait = FIRST_WAIT;
             return None;
         }

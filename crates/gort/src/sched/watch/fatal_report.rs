@@ -69,7 +69,7 @@ pub(crate) fn judge_fault(addr: usize) {
         write_stderr(b"fatal error: a stack that was swapped out was touched\n\nIt is that of goroutine ");
         write_stderr(decimal(id, &mut digits));
         write_stderr(
-            b", which is parked and has lent memory of it to somebody else.\nHold a gort::lend_stack() \
+            b", which is parked and has lent memory of it to other code.\nHold a gort::lend_stack() \
               around what lends it, or set GORT_SWAP=off.\n\n",
         );
         report_and_exit();
@@ -100,10 +100,10 @@ fn report_overflow(g: &G, slot: &Slot) -> ! {
 fn report_and_exit() -> ! {
     // A thread that may allocate shows the others. If it cannot, this one ends the process.
     pool::call_template(pool::DUMP);
-    static NOBODY_WAKES: AtomicU32 = AtomicU32::new(0);
+    static NEVER_WOKEN: AtomicU32 = AtomicU32::new(0);
     let deadline_ns = clock::now_ns() + 2 * PATIENCE.as_nanos() as u64;
     while clock::now_ns() < deadline_ns {
-        futex::wait(&NOBODY_WAKES, 0, Some(deadline_ns));
+        futex::wait(&NEVER_WOKEN, 0, Some(deadline_ns));
     }
     exit(2)
 }

@@ -255,7 +255,7 @@ impl Sysmon {
             return MAX_SLEEP_NS;
         }
         let now = monitor::coarse_ns();
-        let io = if nobody_polls() { now } else { NEVER };
+        let io = if no_m_polls() { now } else { NEVER };
         let looks = p::all().zip(&self.seen).map(|(p, seen)| {
             let computes_from = match seen.run_since_ns {
                 0 => now + IO_SLICE_NS,
@@ -275,7 +275,7 @@ impl Sysmon {
     /// Asks for I/O and fires timers, where no other thread does.
     fn do_others_work(&self, now: u64) {
         let mut list = GList::new();
-        if nobody_polls() && now >= poll::last_poll_ns() + IO_SLICE_NS {
+        if no_m_polls() && now >= poll::last_poll_ns() + IO_SLICE_NS {
             poll::poll_into(Some(0), &mut list);
         }
         for p in p::all_ever().filter(|p| self.seen[p.id as usize].computes(now)) {
@@ -380,6 +380,6 @@ fn ask_to_stop(p: &P, seen: &mut Seen, now: u64) {
 }
 
 /// Whether the kernel may have something for a goroutine, and no M sleeps in the poll to see it.
-fn nobody_polls() -> bool {
+fn no_m_polls() -> bool {
     netpoll::waiters() != 0 && !poll::SLEEPER.is_there()
 }
