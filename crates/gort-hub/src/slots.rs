@@ -78,7 +78,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Slot {
-    /// In microseconds since `Slots::start`, plus 1.
+    /// In nanoseconds since `Slots::start`, plus 1.
     waits_since: AtomicU64,
     is_api: AtomicBool,
 }
@@ -111,7 +111,7 @@ pub(crate) struct Place {
 impl Place {
     /// The connection waits for its peer from now on.
     pub(crate) fn wait(&self) {
-        let now = self.slots.micros(Instant::now());
+        let now = self.slots.nanos(Instant::now());
         let _ = self.slot.waits_since.compare_exchange(WORKING, now, Ordering::SeqCst, Ordering::SeqCst);
     }
 
@@ -156,25 +156,25 @@ impl Slots {
         lock(&self.inner).places.len()
     }
 
-    fn micros(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.start).as_micros() as u64 + 1
+    fn nanos(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_nanos() as u64 + 1
     }
 
     /// Asks for a place for `client`, which waits for its first request. With `at_once`, no
     /// connection has `GRACE`, and the result is never `Wait`.
     pub(crate) fn enter(self: &Arc<Self>, client: &Arc<Client>, at_once: bool) -> Entered {
         let address = of_one(client.peer().ip());
-        let now = self.micros(Instant::now());
+        let now = self.nanos(Instant::now());
         let mut inner = lock(&self.inner);
         let of_address = inner.addresses.get(&address).copied().unwrap_or(0);
         let mut evicted = None;
         if of_address >= self.per_address || inner.places.len() >= self.limit {
             let only = (of_address >= self.per_address).then_some(address);
-            let grace = if at_once { 0 } else { GRACE.as_micros() as u64 };
+            let grace = if at_once { 0 } else { GRACE.as_nanos() as u64 };
             match self.longest_waiting(&inner, only, now, grace) {
                 Ok((number, since)) => {
                     let entry = inner.remove(number).expect("it was found there");
-                    let waited = Duration::from_micros(now.saturating_sub(since));
+                    let waited = Duration::from_nanos(now.saturating_sub(since));
                     evicted = Some(Evicted { client: entry.client, waited });
                 }
                 Err(Some(grace)) => return Entered::Wait(grace),
@@ -219,9 +219,9 @@ impl Slots {
                     }
                     left == 0
                 })
-                .min_by_key(|(since, ..)| *since);
+                .min_by_key(|(since, number, _)| (*since, **number));
             let Some((since, number, entry)) = candidate else {
-                return Err(soonest.map(Duration::from_micros));
+                return Err(soonest.map(Duration::from_nanos));
             };
             let slot = &entry.slot.waits_since;
             if slot.compare_exchange(since, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok() {

@@ -863,6 +863,9 @@ extern "C" fn donor_main(data: *mut libc::c_void) -> *mut libc::c_void {
 }
 
 impl Snapshot {
+    /// A size that occurs nowhere else, see [`stack_bytes`](Snapshot::stack_bytes).
+    const GUARD: usize = 3 * PAGE;
+
     /// Like the guard's, a size that occurs nowhere else, so that the words that hold it are
     /// recognised.
     fn stack_bytes(layout: &Layout) -> usize {
@@ -871,7 +874,6 @@ impl Snapshot {
 
     /// Runs a donor and returns the copy of its block.
     pub(crate) fn take(layout: &Layout) -> Result<Snapshot, LayoutError> {
-        const GUARD: usize = 3 * PAGE;
         let count = layout.static_size / 8;
         let mut words = vec![0u64; count];
         let (done, is_done) = mpsc::channel();
@@ -893,7 +895,7 @@ impl Snapshot {
             let mut attr: libc::pthread_attr_t = std::mem::zeroed();
             libc::pthread_attr_init(&mut attr);
             libc::pthread_attr_setstacksize(&mut attr, stack);
-            libc::pthread_attr_setguardsize(&mut attr, GUARD);
+            libc::pthread_attr_setguardsize(&mut attr, Snapshot::GUARD);
             libc::pthread_attr_setdetachstate(&mut attr, libc::PTHREAD_CREATE_DETACHED);
             let mut thread: libc::pthread_t = 0;
             let rc = libc::pthread_create(&mut thread, &attr, donor_main, (&raw mut data).cast());
@@ -934,8 +936,7 @@ pub(super) mod tests {
 
     /// Runs and ends a thread with keys that were set to null. The next thread gets its stack.
     fn leave_marks_of_keys(layout: &Layout) {
-        let stack = Snapshot::stack_bytes(layout);
-        let marks = std::thread::Builder::new().stack_size(stack).spawn(|| {
+        extern "C" fn mark(_: *mut libc::c_void) -> *mut libc::c_void {
             let mut key = 0;
             // SAFETY: the key was created here, without a destructor.
             unsafe {
@@ -943,8 +944,20 @@ pub(super) mod tests {
                 assert_eq!(libc::pthread_setspecific(key, std::ptr::null()), 0);
                 assert_eq!(libc::pthread_key_delete(key), 0);
             }
-        });
-        marks.expect("a thread starts").join().expect("no panic");
+            std::ptr::null_mut()
+        }
+        // A stack like the donor's, guard included: otherwise libc may give each its own.
+        // SAFETY: ordinary use of pthreads.
+        unsafe {
+            let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+            libc::pthread_attr_init(&mut attr);
+            libc::pthread_attr_setstacksize(&mut attr, Snapshot::stack_bytes(layout));
+            libc::pthread_attr_setguardsize(&mut attr, Snapshot::GUARD);
+            let mut thread: libc::pthread_t = 0;
+            assert_eq!(libc::pthread_create(&mut thread, &attr, mark, std::ptr::null_mut()), 0);
+            assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+            libc::pthread_attr_destroy(&mut attr);
+        }
     }
 
     /// Compares a fresh block with the block of a fresh thread, word by word. After relocation only
