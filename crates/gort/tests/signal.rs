@@ -9,10 +9,12 @@ use gort::signal::{self, Received, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, S
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// Sends a signal to this process.
+/// Sends a signal to this thread of the process, which has taken it when this returns. (One for the
+/// process may reach another thread later, when the channel is gone.)
 fn send(signal: Signal) {
     // SAFETY: plain system calls.
-    assert_eq!(unsafe { libc::kill(libc::getpid(), signal.as_raw()) }, 0);
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), signal.as_raw()) };
+    assert_eq!(sent, 0);
 }
 
 /// For a scene that a signal should have ended: its child ends with success, and the test fails.
