@@ -114,6 +114,42 @@ fn the_thread_goes_on() {
     }
 }
 
+#[gort::test]
+fn keeps_its_thread_to_the_end() {
+    std::mem::forget(gort::lock_os_thread());
+}
+
+/// The id of the thread that its descriptor has, as libc makes a clock of it.
+fn tid_in_the_descriptor() -> libc::clockid_t {
+    let mut clock = 0;
+    // SAFETY: about the calling thread.
+    assert_eq!(unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) }, 0);
+    !(clock >> 3)
+}
+
+/// A guard that was left behind changes nothing for the thread that has lent its thread-locals.
+#[test]
+fn a_guard_that_is_left_stays_with_the_goroutine() {
+    // SAFETY: no preconditions.
+    let tid = unsafe { libc::gettid() };
+    for _ in 0..3 {
+        keeps_its_thread_to_the_end();
+        assert_eq!(tid_in_the_descriptor(), tid);
+    }
+}
+
+#[gort::test]
+fn forks() {
+    // SAFETY: the child only returns.
+    let child = unsafe { libc::fork() };
+    if child != 0 {
+        let mut status = 0;
+        // SAFETY: waits for the child.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 2, "{status:x}");
+    }
+}
+
 /// A panic in a goroutine says which one it was, and where it was started.
 #[test]
 fn a_panic_names_its_goroutine() {

@@ -81,6 +81,19 @@ fn set_tid(g: &G, tid: u32) -> u32 {
     unsafe { fixed().blocks.set_tid((*g.slot.get()).as_ref().expect("it runs"), tid) }
 }
 
+/// Called when the goroutine `g` is about to move to the block that it had before, for good: the one
+/// that it leaves gets its own id back, whatever guards are left. Returns whether there are any.
+pub(crate) fn leave_block(g: &G) -> bool {
+    at_end(g);
+    g.is_locked_to_thread()
+}
+
+/// Called after [`leave_block`] returned true: the guards are on this block now.
+pub(crate) fn came_back(g: &G) {
+    let thread = m::current().map_or(0, |m| m.tid.load(Relaxed) as u32);
+    g.own_tid.set(set_tid(g, thread));
+}
+
 /// Called when the goroutine ends, after its last user code: its block goes to others without the
 /// thread's id. The thread ends in `retire` (`run/schedule.rs`).
 pub(crate) fn at_end(g: &G) {

@@ -994,7 +994,7 @@ fn wake(g: &G, waker: NonNull<()>) {
 
 /// A goroutine that was forked has no scheduler to come back to.
 #[cold]
-fn goroutine_ended() -> ! {
+pub(crate) fn goroutine_ended() -> ! {
     crate::sys::fatal::throw(
         "fatal error: a goroutine has ended in a forked child\n\n\
          The goroutines and threads that could go on from here are the parent's.\n\

@@ -28,9 +28,9 @@
 
 use crate::sched::core::fixed::fixed;
 use crate::sched::core::m::{self, M};
-use crate::sched::spawn::task;
+use crate::sched::spawn::{lock_thread, task};
 use crate::sched::swap;
-use crate::sys::sync::{AtomicU32, Ordering::*};
+use crate::sys::sync::{AtomicU32, Ordering::*, is_child};
 use crate::sys::{fs, futex, pin, signal};
 
 const STARTED: u32 = 0;
@@ -84,9 +84,17 @@ unsafe fn on_block(tp: usize, f: &mut (dyn FnMut() + Send)) {
         let own = M::change_block(tp);
         pin::leave();
         call(f);
+        if is_child() {
+            task::goroutine_ended();
+        }
+        let g = m::current().and_then(M::g).expect("a goroutine");
+        let locked = lock_thread::leave_block(g);
         pin::enter();
         M::change_block(own);
         pin::leave();
+        if locked {
+            lock_thread::came_back(g);
+        }
         lent.put_back();
     }
 }
