@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,16 @@ fn gort(args: &[&str]) -> Command {
     {
         command.env_remove(name);
     }
+    let as_usual = || {
+        for signal in [libc::SIGHUP, libc::SIGINT] {
+            // SAFETY: may be called between `fork` and `exec`.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // The program leaves these ignored if it is started so, as by `nohup`; the tests may be.
+    // SAFETY: see above; the closure does nothing else.
+    unsafe { command.pre_exec(as_usual) };
     command.args(args).stdin(Stdio::null());
     command
 }
