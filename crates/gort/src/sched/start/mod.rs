@@ -130,8 +130,8 @@ impl RuntimeBuilder {
     ///
     /// Default: off, whatever `GORT_SWAP` says: only the program can make the promise below, not
     /// the people who run it. In a program that calls this, the environment's `GORT_SWAP` overrules
-    /// `after`: `off`, or a duration as in `500us`, `500ms`, `5s` or `2m`. [`Duration::MAX`](std::time::Duration::MAX) is
-    /// off, unless `GORT_SWAP` says otherwise.
+    /// `after`: `off`, or a duration as in `500us`, `500ms`, `5s` or `2m`.
+    /// [`Duration::MAX`](std::time::Duration::MAX) is off, unless `GORT_SWAP` says otherwise.
     ///
     /// Goroutines are swapped out while they wait
     /// - for I/O (also with a deadline), and in `sleep`;
