@@ -92,6 +92,22 @@ pub mod sys {
             }
         }
 
+        /// Like the library's.
+        pub fn wait_bare(word: &AtomicU32, expected: u32) {
+            wait(word, expected, None);
+        }
+
+        /// Like the library's.
+        pub fn address(word: &AtomicU32) -> *const u32 {
+            std::ptr::from_ref(word).cast()
+        }
+
+        /// Like the library's: it does not touch the word, which may be gone.
+        pub fn wake_addr(_addr: *const u32, _n: i32) {
+            let _turn = SLEEPERS.turn.lock().unwrap();
+            SLEEPERS.wake.notify_all();
+        }
+
         /// Like the library's. It also wakes the sleepers of other words, as spurious wake-ups.
         pub fn wake(_word: &AtomicU32, _n: i32) {
             let _turn = SLEEPERS.turn.lock().unwrap();

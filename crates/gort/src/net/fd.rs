@@ -36,7 +36,7 @@ use super::error;
 use super::fd_mutex::{FdMutex, Left, LockError};
 use crate::sched;
 use crate::sched::{IoHandle, IoWaitError, Mode};
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*, is_child};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicU64, Ordering::*, is_child};
 use crate::sys::{clock, fork};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
@@ -44,8 +44,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::ptr::null_mut;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How many buffers the kernel takes in one call.
@@ -67,10 +66,10 @@ pub(super) struct NetFd {
 /// How long each read and write may take. As in std, this belongs to the socket: all its handles
 /// share it.
 ///
-/// Null, or what `Arc::into_raw` gave. It is made when a time-out is set or the handle is cloned,
-/// whichever comes first, and then stays: so a socket without either pays for one load.
+/// They are made when a time-out is set or the handle is cloned, whichever comes first: so a socket
+/// without either pays for one load.
 #[derive(Debug)]
-struct Timeouts(AtomicPtr<Limits>);
+struct Timeouts(OnceLock<Arc<Limits>>);
 
 /// In nanoseconds, 0 for none.
 #[derive(Debug, Default)]
@@ -90,14 +89,13 @@ impl Limits {
 
 impl Timeouts {
     fn new() -> Timeouts {
-        Timeouts(AtomicPtr::new(null_mut()))
+        Timeouts(OnceLock::new())
     }
 
-    /// The time-out in nanoseconds, 0 for none.
+    /// 0: no limit.
     #[inline]
     fn get(&self, mode: Mode) -> u64 {
-        // SAFETY: null, or from `Arc::into_raw`. The reference is given up at the drop alone.
-        unsafe { self.0.load(Acquire).as_ref() }.map_or(0, |limits| limits.of(mode).load(Relaxed))
+        self.0.get().map_or(0, |limits| limits.of(mode).load(Relaxed))
     }
 
     fn set(&self, mode: Mode, ns: u64) {
@@ -106,36 +104,17 @@ impl Timeouts {
 
     /// For a second handle to the same socket.
     fn share(&self) -> Timeouts {
-        let limits = ManuallyDrop::into_inner(self.shared().clone());
-        Timeouts(AtomicPtr::new(Arc::into_raw(limits).cast_mut()))
+        Timeouts(OnceLock::from(self.shared().clone()))
     }
 
-    /// What the handles share. The reference belongs to this handle.
-    fn shared(&self) -> ManuallyDrop<Arc<Limits>> {
-        let mut limits = self.0.load(Acquire);
-        if limits.is_null() {
-            let new = Arc::into_raw(Arc::new(Limits::default())).cast_mut();
-            match self.0.compare_exchange(null_mut(), new, AcqRel, Acquire) {
-                Ok(_) => limits = new,
-                Err(first) => {
-                    // SAFETY: it was made above, and no other thread has seen it.
-                    drop(unsafe { Arc::from_raw(new) });
-                    limits = first;
-                }
-            }
+    /// What the handles share.
+    fn shared(&self) -> &Arc<Limits> {
+        if self.0.get().is_none() {
+            // Made before, so that no goroutine is stopped in malloc while others wait for this.
+            let fresh = Arc::default();
+            let _ = self.0.set(fresh); // another thread may have been first
         }
-        // SAFETY: from `Arc::into_raw`, and the reference is not given up while `self` is borrowed.
-        ManuallyDrop::new(unsafe { Arc::from_raw(limits) })
-    }
-}
-
-impl Drop for Timeouts {
-    fn drop(&mut self) {
-        let limits = self.0.load(Relaxed);
-        if !limits.is_null() {
-            // SAFETY: from `Arc::into_raw`, and given up once, since this is the drop.
-            drop(unsafe { Arc::from_raw(limits) });
-        }
+        self.0.get().expect("it was set")
     }
 }
 

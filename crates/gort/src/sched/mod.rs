@@ -98,6 +98,8 @@ pub use start::{Runtime, RuntimeBuilder, run, run_test, start};
 pub use swap::{StackLoan, lend_stack};
 pub use syscall::blocking;
 pub use syscall::limit::{blocking_limit, set_blocking_limit};
+#[cfg(feature = "signal")]
+pub(crate) use threads::{call::Calls, service::spawn as spawn_thread};
 pub(crate) use wait::io_handle::{IoHandle, IoWaitError};
 pub(crate) use watch::stats::ABANDONED_CALLS;
 pub(crate) use watch::{dump, stats};

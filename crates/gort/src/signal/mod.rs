@@ -43,9 +43,9 @@
 //   SHUTDOWN    OFF ─▶ ARMED (`shutdown` was called) ─▶ FIRED (by the first signal, in the
 //               handler). With FIRED a signal has its default action: so the second one ends the
 //               process, also if the thread below is stuck or dead.
-//   PENDING     bit n: signal n has come, and the thread has not taken it yet. It is the futex
-//               that the thread sleeps on while it is zero: the handler sets a bit and then wakes,
-//               and the thread sleeps only if the word is still zero. So no signal is overlooked.
+//   PENDING     bit n: signal n has come, and the thread has not taken it yet. The thread sleeps
+//               while there is none: the calls of `sched/threads/call.rs`, whose model is
+//               `crates/gort-models/tests/m_pool.rs`.
 //
 // The thread takes all of PENDING and gives each signal to the channels under the lock of STATE. If
 // the last one that wanted it was dropped meanwhile, it does what the handler would have done.
@@ -58,6 +58,7 @@
 
 use crate::chan::{self, Receiver, Sender};
 use crate::context::{Cancel, Context};
+use crate::sched::{self, Calls};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::sys::fork;
 use crate::sys::futex;
@@ -68,7 +69,6 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A signal that can be caught.
 ///
@@ -430,7 +430,7 @@ const FIRED: u32 = 2;
 
 static WANTED: [AtomicU32; 32] = [const { AtomicU32::new(0) }; 32];
 static SHUTDOWN: AtomicU32 = AtomicU32::new(OFF);
-static PENDING: AtomicU32 = AtomicU32::new(0);
+static PENDING: Calls = Calls::new(AtomicU32::new(0));
 /// A bit for each signal that was ignored when it was first caught.
 static IGNORED: AtomicU32 = AtomicU32::new(0);
 
@@ -455,8 +455,9 @@ fn handle(signal: Signal) {
     if ENDS & signal.bit() != 0 && SHUTDOWN.compare_exchange(ARMED, FIRED, SeqCst, SeqCst) == Err(FIRED) {
         return default_action(signal);
     }
-    PENDING.fetch_or(signal.bit(), SeqCst);
-    futex::wake(&PENDING, 1);
+    if PENDING.call(signal.bit()) {
+        futex::wake(PENDING.futex(), 1);
+    }
 }
 
 /// Does what `signal` would do if it had never been caught. It may be called in a handler.
@@ -468,6 +469,9 @@ fn default_action(signal: Signal) {
 }
 
 // ---- the thread ----
+
+/// The stack of the thread that passes signals on.
+const STACK_BYTES: usize = 256 << 10;
 
 static STATE: Mutex<State> =
     Mutex::new(State { channels: Vec::new(), shutdown: None, hooked: 0, has_thread: false, last_id: 0 });
@@ -500,7 +504,7 @@ impl State {
     fn hook(&mut self, set: u32) -> io::Result<()> {
         if !self.has_thread {
             fork::watch()?;
-            std::thread::Builder::new().name("gort-signals".into()).spawn(pass_on)?;
+            sched::spawn_thread("gort-signals".into(), STACK_BYTES, pass_on)?;
             self.has_thread = true;
         }
         for signal in bits(set & !self.hooked) {
@@ -528,9 +532,9 @@ impl Listener {
 /// What the thread does.
 fn pass_on() {
     loop {
-        let pending = PENDING.swap(0, SeqCst);
+        let pending = PENDING.take();
         if pending == 0 {
-            futex::wait(&PENDING, 0, None);
+            futex::wait(PENDING.futex(), 0, None);
         }
         bits(pending).for_each(deliver);
     }
@@ -551,8 +555,6 @@ fn deliver(signal: Signal) {
         shutdown.map(|(_, cancel)| cancel.clone())
     };
     if let Some(cancel) = cancel {
-        // It runs nothing of the user's, but it starts goroutines: a panic must not end this
-        // thread.
-        let _ = catch_unwind(AssertUnwindSafe(|| cancel.cancel_cause(Received(signal))));
+        cancel.cancel_cause(Received(signal));
     }
 }

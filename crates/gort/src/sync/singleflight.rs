@@ -2,6 +2,7 @@
 
 use super::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::sched;
+use crate::sys::payload;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 ///
 /// While a call for a key is under way, others for the same key wait for it and get a clone of its
 /// result. The next call after that runs anew: this is no cache. It is what a cache needs, so that
-/// a missing entry is fetched once and not by everybody who asks meanwhile.
+/// a missing entry is fetched once and not by every caller that asks meanwhile.
 ///
 /// For a result that is costly to clone, take an `Arc`. A `Result` needs an error that can be
 /// cloned: `Arc<io::Error>`, for instance.
@@ -182,9 +183,7 @@ fn ended<V>(payload: &(dyn Any + Send)) -> End<V> {
     if sched::is_goexit(payload) {
         return End::Exited;
     }
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    End::Panicked(text.unwrap_or("no message").to_string())
+    End::Panicked(payload::text(payload).unwrap_or("no message").to_string())
 }
 
 impl<K: Eq + Hash, V: Clone> Default for Singleflight<K, V> {

@@ -35,6 +35,11 @@ pub(crate) fn wait_bare(word: &AtomicU32, expected: u32) {
     }
 }
 
+/// What [`wake_addr`] takes for this word.
+pub(crate) fn address(word: &AtomicU32) -> *const u32 {
+    word.as_ptr()
+}
+
 /// Wakes at most `n` sleepers on the word at `addr`. Only the address is used: the word may already
 /// be gone, because its owner saw the change and left. Then the kernel wakes no thread, or an
 /// unrelated one, which checks its own word again.

@@ -46,6 +46,7 @@ use crate::sched::run::stacks::release;
 use crate::sched::wait::park;
 use crate::stack::slab;
 use crate::sys::fork::refuse;
+use crate::sys::payload;
 use crate::sys::sync::{AtomicU64, Ordering::*, is_child};
 use std::any::Any;
 use std::marker::PhantomData;
@@ -358,9 +359,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    require_started("spawn");
-    // SAFETY: nothing is borrowed.
-    unsafe { spawn_with(f, Options::default(), Location::caller()) }
+    go(f)
 }
 
 /// A goroutine to be started with a name or a stack size of its own, as `std::thread::Builder`.
@@ -819,7 +818,7 @@ impl JoinError {
     }
 
     fn message(&self) -> Option<&str> {
-        self.0.downcast_ref::<&str>().copied().or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
+        payload::text(&*self.0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod after;
 mod at_fork;
+mod lent_word;
 mod on_caller;
 mod panic_hook;
 

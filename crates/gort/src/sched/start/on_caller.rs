@@ -15,6 +15,8 @@
 //!                                          moves back
 //!   word is BACK: goes on                  word := BACK; wakes the thread
 //! ```
+//! `lent_word.rs` has the word, with the proof that the thread wakes up.
+//!
 //! # Invariants
 //! 1. One of the two uses the thread's block at a time: the thread until LENT and from BACK on, the
 //!    goroutine in between. Meanwhile the thread is in a loop around a bare system call, which
@@ -25,17 +27,16 @@
 //!    the stack, the CPU. The goroutine sets them for itself, and puts the old ones back.
 //! 3. The goroutine's stack is lent as long as it is away from its own block, so it is not swapped
 //!    out.
+//! 4. What the body leaves behind stays with the goroutine: a guard of `lock_os_thread` moves to its
+//!    own block. In a forked child the goroutine ends there, as there is no thread to go back to.
 
+use super::lent_word::LentWord;
 use crate::sched::core::fixed::fixed;
 use crate::sched::core::m::{self, M};
 use crate::sched::spawn::{lock_thread, task};
 use crate::sched::swap;
-use crate::sys::sync::{AtomicU32, Ordering::*, is_child};
-use crate::sys::{fs, futex, pin, signal};
-
-const STARTED: u32 = 0;
-const LENT: u32 = 1;
-const BACK: u32 = 2;
+use crate::sys::sync::is_child;
+use crate::sys::{fs, pin, signal};
 
 /// Whether the caller can lend its thread-locals: it is a thread, and goroutines have blocks.
 pub(super) fn is_possible() -> bool {
@@ -46,28 +47,25 @@ pub(super) fn is_possible() -> bool {
 /// [possible](is_possible).
 #[track_caller]
 pub(super) fn run(f: &mut (dyn FnMut() + Send)) {
-    let word = AtomicU32::new(STARTED);
+    let word = LentWord::new();
     let tp = fs::read();
     let body = || {
-        while word.load(Acquire) != LENT {
+        while !word.is_lent() {
             task::yield_now();
         }
         let _loan = swap::lend_stack();
         // SAFETY: the thread has lent its block and waits (invariant 1).
-        unsafe { on_block(tp, f) };
-        let addr = word.as_ptr();
-        word.store(BACK, Release);
-        futex::wake_addr(addr, 1);
+        unsafe {
+            on_block(tp, f);
+            LentWord::give_back(&raw const word);
+        }
     };
     // SAFETY: this does not return before the goroutine has stored BACK, which is the last that it
     // does with what it borrows.
     let goroutine = unsafe { task::spawn_unchecked(body, task::Builder::new()) };
     drop(goroutine.expect("nothing is asked for"));
     let mask = signal::block_all();
-    word.store(LENT, Release);
-    while word.load(Acquire) != BACK {
-        futex::wait_bare(&word, LENT);
-    }
+    word.lend();
     signal::set_mask(&mask);
 }
 

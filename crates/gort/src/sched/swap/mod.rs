@@ -75,6 +75,7 @@
 //! [`WaiterRef::place_node`]: crate::sched::core::waiter::WaiterRef::place_node
 //! [`OnThread`]: crate::alloc::OnThread
 
+mod counts;
 mod loan;
 
 use crate::sched::core::fixed::{Fixed, fixed};
@@ -97,6 +98,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub(crate) use counts::Counts;
 pub use loan::{StackLoan, lend_stack};
 
 /// How many goroutines are marked for one fence.
@@ -563,16 +565,6 @@ pub(crate) fn whose(addr: usize) -> Option<u64> {
         });
     }
     whose
-}
-
-/// The sums of what the shards count.
-#[derive(Default)]
-pub(crate) struct Counts {
-    /// How many stacks were swapped out, and how many were brought back, since the start.
-    pub(crate) outs: u64,
-    pub(crate) ins: u64,
-    /// The bytes in which the stacks that are out are kept.
-    pub(crate) bytes: usize,
 }
 
 /// See [`Counts`].

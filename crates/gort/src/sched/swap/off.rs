@@ -2,6 +2,8 @@
 //! looks at parked goroutines. So what lies below the live stack of one that was deep once stays as
 //! well.
 
+#[path = "counts.rs"]
+mod counts;
 #[path = "loan.rs"]
 mod loan;
 
@@ -12,6 +14,7 @@ use crate::sched::threads::service::PendingThreads;
 use std::io;
 use std::time::Duration;
 
+pub(crate) use counts::Counts;
 pub use loan::{StackLoan, lend_stack};
 
 /// Nothing.
@@ -65,14 +68,6 @@ pub(crate) fn whose(_addr: usize) -> Option<u64> {
 }
 
 /// Nothing is counted.
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) outs: u64,
-    pub(crate) ins: u64,
-    pub(crate) bytes: usize,
-}
-
-/// See [`Counts`].
 pub(crate) fn counts() -> Counts {
     Counts::default()
 }

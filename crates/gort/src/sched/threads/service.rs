@@ -10,8 +10,7 @@
 //! ([`PendingThreads`]). When the last step that can fail is done, they begin. If a step fails,
 //! they end, and the start can be tried again.
 
-use crate::sys::fatal;
-use crate::sys::thread;
+use crate::sys::{fatal, payload, thread};
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,9 +36,7 @@ pub(crate) fn spawn(
 /// hook, this message is said at least.
 #[cold]
 fn end_of(name: &str, payload: &(dyn Any + Send)) -> ! {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("no message");
+    let text = payload::text(payload).unwrap_or("no message");
     fatal::throw(&format!("fatal error: {name}, a thread of the gort runtime, panicked: {text}"))
 }
 
