@@ -20,8 +20,9 @@ use tracing::{Event, Metadata, Subscriber};
 
 /// The most lines in the queue.
 const QUEUE: usize = 1024;
-/// How long the end of the program waits for the lines in the queue.
-const FLUSH: Duration = Duration::from_secs(1);
+/// How long the end of the program waits for the lines in the queue. On a machine with much to do
+/// the thread may get no time for more than a second.
+const FLUSH: Duration = Duration::from_secs(5);
 
 enum Item {
     Line(String),

@@ -75,7 +75,7 @@ fn disconnected() {
         select! {
             recv(r1) -> v => assert!(v.is_err()),
             recv(r2) -> _ => panic!(),
-            default(ms(3000)) => panic!(),
+            default(ms(60_000)) => panic!(),
         }
 
         r2.recv().unwrap();
@@ -85,7 +85,7 @@ fn disconnected() {
     select! {
         recv(r1) -> v => assert!(v.is_err()),
         recv(r2) -> _ => panic!(),
-        default(ms(3000)) => panic!(),
+        default(ms(60_000)) => panic!(),
     }
 
     scope(|scope| {
@@ -96,7 +96,7 @@ fn disconnected() {
 
         select! {
             recv(r2) -> v => assert!(v.is_err()),
-            default(ms(3000)) => panic!(),
+            default(ms(60_000)) => panic!(),
         }
     })
     .unwrap();
@@ -158,7 +158,7 @@ fn timeout() {
         select! {
             recv(r1) -> _ => panic!(),
             recv(r2) -> v => assert_eq!(v, Ok(2)),
-            default(ms(3000)) => panic!(),
+            default(ms(60_000)) => panic!(),
         }
     })
     .unwrap();
@@ -196,7 +196,7 @@ fn default_when_disconnected() {
 
     select! {
         recv(r) -> res => assert!(res.is_err()),
-        default(ms(1000)) => panic!(),
+        default(ms(60_000)) => panic!(),
     }
 
     let (s, _) = bounded::<i32>(0);
@@ -210,7 +210,7 @@ fn default_when_disconnected() {
 
     select! {
         send(s, 0) -> res => assert!(res.is_err()),
-        default(ms(1000)) => panic!(),
+        default(ms(60_000)) => panic!(),
     }
 }
 
@@ -242,7 +242,7 @@ fn unblocks() {
         select! {
             recv(r1) -> _ => panic!(),
             recv(r2) -> v => assert_eq!(v, Ok(2)),
-            default(ms(3000)) => panic!(),
+            default(ms(60_000)) => panic!(),
         }
     })
     .unwrap();
@@ -256,7 +256,7 @@ fn unblocks() {
         select! {
             send(s1, 1) -> _ => {},
             send(s2, 2) -> _ => panic!(),
-            default(ms(3000)) => panic!(),
+            default(ms(60_000)) => panic!(),
         }
     })
     .unwrap();
@@ -328,7 +328,7 @@ fn loop_try() {
                 select! {
                     recv(r1) -> v => assert_eq!(v, Ok(1)),
                     send(s2, 2) -> _ => {},
-                    default(ms(1500)) => panic!(),
+                    default(ms(60_000)) => panic!(),
                 }
 
                 drop(s_end);
@@ -646,7 +646,7 @@ fn send_recv_same_channel() {
     select! {
         send(s, 0) -> _ => {},
         recv(r) -> _ => panic!(),
-        default(ms(500)) => panic!(),
+        default(ms(60_000)) => panic!(),
     }
 }
 
@@ -1440,11 +1440,11 @@ fn recv_timeout() {
             }
             select! {
                 recv(r) -> v => assert_eq!(v, Ok(7)),
-                default(ms(3000)) => panic!(),
+                default(ms(60_000)) => panic!(),
             }
             select! {
                 recv(r) -> v => assert_eq!(v, Err(RecvError)),
-                default(ms(3000)) => panic!(),
+                default(ms(60_000)) => panic!(),
             }
         });
         scope.spawn(move |_| {
@@ -1534,11 +1534,11 @@ fn send_timeout() {
             }
             select! {
                 send(s, 8) -> res => res.unwrap(),
-                default(ms(3000)) => panic!(),
+                default(ms(60_000)) => panic!(),
             }
             select! {
                 send(s, 9) -> res => assert_eq!(res, Err(SendError(9))),
-                default(ms(3000)) => panic!(),
+                default(ms(60_000)) => panic!(),
             }
         });
         scope.spawn(move |_| {
