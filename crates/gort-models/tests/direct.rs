@@ -72,6 +72,11 @@ mod sched {
     pub(crate) mod handoff {
         /// The P is not needed any more; [`finish`](crate::finish) looks at it.
         pub(crate) fn hand_off(_: &'static crate::p::P) {}
+
+        /// No P is taken from a thread that sleeps (`models/tests/held_p.rs` has that).
+        pub(crate) fn acquire_p(_: &'static crate::m::M, _: &'static crate::g::G, _: bool) {
+            unreachable!("each M keeps its P");
+        }
     }
 
     pub(crate) mod run {
@@ -520,10 +525,28 @@ mod m {
         Exit,
     }
 
+    /// Belongs to one thread, as nothing here takes it away.
+    pub(crate) struct HeldP(Cell<Option<&'static P>>);
+
+    impl HeldP {
+        pub(crate) fn get(&self) -> Option<&'static P> {
+            self.0.get()
+        }
+        pub(crate) fn hold(&self) -> Option<&'static P> {
+            self.0.get()
+        }
+        pub(crate) fn set(&self, p: Option<&'static P>) {
+            self.0.set(p);
+        }
+        pub(crate) fn take(&self) -> Option<&'static P> {
+            self.0.take()
+        }
+    }
+
     /// All fields but `handover` belong to one thread.
     pub(crate) struct M {
         pub(crate) g: AtomicPtr<G>,
-        pub(crate) p: Cell<Option<&'static P>>,
+        pub(crate) p: HeldP,
         pub(crate) spinning: Cell<bool>,
         pub(crate) left: Cell<Option<&'static G>>,
         pub(crate) action: Cell<Action>,
@@ -552,7 +575,7 @@ mod m {
         pub(crate) fn new() -> M {
             M {
                 g: AtomicPtr::new(null_mut()),
-                p: Cell::new(None),
+                p: HeldP(Cell::new(None)),
                 spinning: Cell::new(false),
                 left: Cell::new(None),
                 action: Cell::new(Action::Park),

@@ -73,7 +73,7 @@ fn spin(d: Duration) {
 /// One random step of a goroutine.
 fn step(world: &Arc<World>, rng: &mut Rng, depth: u32) {
     let us = |rng: &mut Rng, most| Duration::from_micros(rng.below(most));
-    match rng.below(15) {
+    match rng.below(16) {
         0 => gort::yield_now(),
         1 => gort::sleep(us(rng, 500)),
         2 => spin(us(rng, 2000)),
@@ -139,6 +139,8 @@ fn step(world: &Arc<World>, rng: &mut Rng, depth: u32) {
                 drop(std::hint::black_box(vec![1u8; rng.below(100_000) as usize]));
             }
         }
+        // It blocks its thread where gort does not see it.
+        14 => std::thread::sleep(us(rng, 2000)),
         _ if depth < 3 => {
             let children: Vec<_> = (0..rng.below(4)).map(|_| start(world, rng.next(), depth + 1)).collect();
             for (child, end) in children {

@@ -91,6 +91,12 @@ impl<T> MapVec<T> {
     }
 }
 
+impl<T> Default for MapVec<T> {
+    fn default() -> MapVec<T> {
+        MapVec::new()
+    }
+}
+
 impl<T> Deref for MapVec<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {

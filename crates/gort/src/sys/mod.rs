@@ -17,6 +17,7 @@ pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod map_vec;
 pub(crate) mod membarrier;
+pub(crate) mod memory;
 pub(crate) mod payload;
 pub(crate) mod pin;
 pub(crate) mod prefetch;

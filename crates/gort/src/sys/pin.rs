@@ -63,6 +63,11 @@ pub(crate) fn depth() -> u32 {
     depth
 }
 
+/// Where the depth lies in the block at `tp`.
+pub(crate) fn place(tp: usize) -> usize {
+    tp.wrapping_add_signed(OFFSET.load(Relaxed))
+}
+
 /// Makes the first thread that runs on the block at `tp` start inside one section, which it then
 /// ends.
 ///

@@ -141,8 +141,8 @@ pub(crate) fn signal(tid: i32, sig: i32) {
     }
 }
 
-/// Whether the thread sleeps in the kernel. `None` if that cannot be read, for example without a
-/// free file descriptor. Allocates nothing.
+/// Whether the thread sleeps in the kernel, or waits for a disk there. `None` if that cannot be read,
+/// for example without a free file descriptor. Allocates nothing.
 pub(crate) fn is_asleep(tid: i32) -> Option<bool> {
     let mut path = *b"/proc/self/task/0000000000/stat\0";
     let mut n = tid;
@@ -155,7 +155,18 @@ pub(crate) fn is_asleep(tid: i32) -> Option<bool> {
     let zeros = path[16..26].iter().take_while(|&&d| d == b'0').count();
     text[..16].copy_from_slice(&path[..16]);
     text[16..31 - zeros].copy_from_slice(&path[16 + zeros..31]);
-    with_stat(CStr::from_bytes_until_nul(&text).ok()?, |stat| Some(*stat.first()? == b'S'))
+    with_stat(CStr::from_bytes_until_nul(&text).ok()?, |stat| Some(matches!(stat.first()?, b'S' | b'D')))
+}
+
+/// How much CPU time the thread has used, in nanoseconds; `None` if it has ended.
+pub(crate) fn cpu_ns(tid: i32) -> Option<u64> {
+    /// The kernel's name for the clock of a thread: its id, inverted, and these bits.
+    const OF_A_THREAD: i32 = 4;
+    const SCHED: i32 = 2;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the result has its place.
+    let ok = unsafe { libc::clock_gettime(!tid << 3 | OF_A_THREAD | SCHED, &mut time) } == 0;
+    ok.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// Calls `f` with the contents of a `stat` file of /proc, from the state field on. Allocates
@@ -205,11 +216,14 @@ mod tests {
             let _ = stopped.recv();
         });
         let other = rx.recv().expect("it sends");
-        while is_asleep(other) != Some(true) {
+        // It may not have stopped yet when it says that it sleeps.
+        while is_asleep(other) != Some(true) || cpu_ns(other) != cpu_ns(other) {
             std::thread::yield_now();
         }
         assert_eq!(is_asleep(tid()), Some(false));
         assert_eq!(is_asleep(i32::MAX), None);
+        assert_eq!(cpu_ns(1 << 23), None);
+        assert!(cpu_ns(tid()) < cpu_ns(tid()));
         drop(stop);
         sleeper.join().expect("it ends");
     }

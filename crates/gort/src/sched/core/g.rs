@@ -7,6 +7,7 @@
 //!   Running ──park──▶ Waiting ──ready──▶ Runnable
 //!   Running ──enter `blocking`──▶ Blocked ──exit──▶ Runnable   (with a P at hand: to Running)
 //!   Running ──stopped──▶ Runnable                              (its M waits with it)
+//!   Running ──blocks its thread──▶ Outside ──calls gort, or is stopped──▶ Runnable, Running
 //! ```
 //! | state         | the stack belongs to | on a run queue   | has a P     | moved on by          |
 //! | ------------- | -------------------- | ---------------- | ----------- | -------------------- |
@@ -16,6 +17,7 @@
 //! | Running       | the G                | no               | yes         | the G itself         |
 //! | Blocked       | the G                | no               | may lose it | the G; sysmon takes  |
 //! |               |                      |                  |             | only the P           |
+//! | Outside       | the G                | no               | no          | the G itself         |
 //! | Waiting       | nothing (saved), or  | no: a wait queue | no          | the one waker that   |
 //! |               | the swapper          |                  |             | wins its wait        |
 //! |               | (`swap_word.rs`)     |                  |             |                      |
@@ -66,6 +68,8 @@ pub(crate) enum State {
     Running = 2,
     Blocked = 3,
     Waiting = 4,
+    /// Running, on a thread that has blocked outside `blocking` and has no P any more.
+    Outside = 5,
 }
 
 /// What the runtime knows of a task's types.
@@ -348,6 +352,18 @@ impl G {
         self.set_state(State::Running);
     }
 
+    /// For observers: its thread sleeps in the kernel, and sysmon is about to take the P. Called by
+    /// sysmon, so the goroutine may be doing something else by now, and then has its own say.
+    pub(crate) fn seems_outside(&self, since_ns: u64) {
+        self.since_ns.store(since_ns, Relaxed);
+        _ = self.state.compare_exchange(State::Running as u8, State::Outside as u8, Relaxed, Relaxed);
+    }
+
+    /// Takes [`seems_outside`](G::seems_outside) back: sysmon could not take the P.
+    pub(crate) fn seems_inside(&self) {
+        _ = self.state.compare_exchange(State::Outside as u8, State::Running as u8, Relaxed, Relaxed);
+    }
+
     /// It has ended. Called where its descriptor is put away.
     #[inline]
     pub(crate) fn end(&self) {
@@ -360,6 +376,7 @@ impl G {
             2 => State::Running,
             3 => State::Blocked,
             4 => State::Waiting,
+            5 => State::Outside,
             _ => State::Dead,
         }
     }

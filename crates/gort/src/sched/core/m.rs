@@ -25,10 +25,11 @@
 use super::fixed::{Fixed, fixed};
 use super::g::{G, Runnable};
 use super::handover::Handover;
+use super::held_p::HeldP;
 use super::p::P;
 use super::syscall_word::SyscallWord;
 use crate::stack::switch::{self, FsMode};
-use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
+use crate::sys::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 use crate::sys::{fs, pin, thread};
 use std::cell::Cell;
 use std::ptr::{null, null_mut};
@@ -50,13 +51,13 @@ pub(crate) struct M {
     pub(crate) id: u32,
     pub(crate) tid: AtomicI32,
     /// The thread's own FS base.
-    pub(crate) fs: Cell<usize>,
+    pub(crate) fs: AtomicUsize,
     /// Where g0 was suspended.
     pub(crate) g0_sp: Cell<usize>,
     /// The goroutine that is on this thread, null on g0.
     pub(crate) g: AtomicPtr<G>,
-    /// The P that this M holds, while it is not inside `blocking`.
-    pub(crate) p: Cell<Option<&'static P>>,
+    /// The P that this M holds, while it is not inside `blocking`, see `held_p.rs`.
+    pub(crate) p: HeldP<P>,
     pub(crate) spinning: Cell<bool>,
     /// The goroutine that has just left, and (in `action`) what it wants, see `run/direct.rs`.
     pub(crate) left: Cell<Option<&'static G>>,
@@ -114,10 +115,10 @@ impl M {
         M {
             id,
             tid: AtomicI32::new(0),
-            fs: Cell::new(0),
+            fs: AtomicUsize::new(0),
             g0_sp: Cell::new(0),
             g: AtomicPtr::new(null_mut()),
-            p: Cell::new(None),
+            p: HeldP::none(),
             spinning: Cell::new(false),
             left: Cell::new(None),
             action: Cell::new(Action::Park),
@@ -140,7 +141,7 @@ impl M {
     #[inline]
     pub(crate) fn g(&self) -> Option<&'static G> {
         // SAFETY: descriptors of goroutines are never freed.
-        unsafe { self.g.load(Relaxed).as_ref() }
+        unsafe { self.g.load(Acquire).as_ref() }
     }
 
     /// Whether a goroutine that left has [found](M::found) another one for g0. This thread only.
@@ -192,7 +193,7 @@ impl M {
     #[inline]
     pub(crate) unsafe fn resume(&self, g: &G) {
         // SAFETY: the caller's promise.
-        unsafe { self.switch(self.fs.get(), self.g0_sp.as_ptr(), g) };
+        unsafe { self.switch(self.fs.load(Relaxed), self.g0_sp.as_ptr(), g) };
     }
 
     /// Suspends `g`, which runs on this thread, and resumes `next`. Returns when `g` is resumed,
@@ -239,9 +240,9 @@ impl M {
         // `action` says.
         unsafe {
             if self.fixed.mode != FsMode::Shared {
-                self.carry_malloc_words(block_of(g), self.fs.get());
+                self.carry_malloc_words(block_of(g), self.fs.load(Relaxed));
             }
-            switch::switch(self.fixed.mode, g.sp.as_ptr(), self.g0_sp.get(), self.fs.get());
+            switch::switch(self.fixed.mode, g.sp.as_ptr(), self.g0_sp.get(), self.fs.load(Relaxed));
         }
     }
 
@@ -310,7 +311,7 @@ pub(crate) fn on_own_block(f: &mut dyn FnMut()) {
         f();
     }
     let here = fs::read();
-    let own = current().map_or(here, |m| m.fs.get());
+    let own = current().map_or(here, |m| m.fs.load(Relaxed));
     if own == here || own == 0 {
         return call(f);
     }

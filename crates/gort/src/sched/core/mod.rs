@@ -6,6 +6,7 @@ pub(crate) mod fixed;
 pub(crate) mod frozen;
 pub(crate) mod g;
 pub(crate) mod handover;
+pub(crate) mod held_p;
 pub(crate) mod join_word;
 pub(crate) mod locals;
 pub(crate) mod m;

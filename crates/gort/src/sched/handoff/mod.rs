@@ -9,20 +9,20 @@
 //! | stops, it was a spare                      |                                               |
 //! | wants an M, where none is to be had        | a goroutine that was preempted, which has its |
 //! |                                            | thread ([`resume_preempted_on_unused`])       |
-//! | idles, or wants an M, as an M comes out of | that M ([`take_unused_p`])                    |
-//! | `blocking` without one                     |                                               |
+//! | idles, or wants an M, as an M whose P was  | that M ([`acquire_p`])                        |
+//! | taken needs one                            |                                               |
 
-use crate::sched::core::g::{GList, Runnable};
-use crate::sched::core::m::M;
+use crate::sched::core::g::{G, GList, Runnable};
+use crate::sched::core::m::{self, M};
 use crate::sched::core::p::{self, P};
 use crate::sched::io::{netpoll, poll};
 use crate::sched::policy::{Class, SliceState};
-use crate::sched::ready;
+use crate::sched::ready::{self, Pinned};
 use crate::sched::shared::{self, WAKE};
 use crate::sched::threads::pool;
 use crate::sched::trace::{self, EventKind::*};
 use crate::sys::sync::{AtomicU32, Ordering::*};
-use crate::sys::{clock, futex};
+use crate::sys::{clock, futex, pin};
 
 /// Counts the Ps that were released. Code that waits for them sleeps on it.
 pub(crate) static RELEASED: AtomicU32 = AtomicU32::new(0);
@@ -95,9 +95,57 @@ pub(crate) fn resume_preempted(g: Runnable, p: &'static P) {
     g.run_on_its_m().give(p, false);
 }
 
-/// Gives `m` a P that idles or wants an M, if there is one. On the thread of `m`, outside the
-/// scheduler.
-pub(crate) fn take_unused_p(m: &'static M) -> bool {
+/// Gets a P for `m`, whose P was taken while its goroutine `g` blocked the thread: one that is not
+/// in use; else `g` is queued, and its thread sleeps until another M hands it a P. `computed`: `g`
+/// has computed without a P, so it queues among the expired.
+///
+/// The caller is `g`, inside `blocking` or pinned. Allocates nothing.
+#[cold]
+pub(crate) fn acquire_p(m: &'static M, g: &'static G, computed: bool) {
+    m.p.set(None); // so a signal finds nothing to do
+    trace::point(SyscallEndBlocked, Some(g), Some(m), None);
+    if !take_unused_p(m) {
+        let bound = !g.bound_m.load(Relaxed).is_null();
+        g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
+        // SAFETY: the caller is `g`, on no queue, and waits for a P next.
+        unsafe { ready::came_without_p(g, computed) };
+        m.sleep(None);
+        if !bound {
+            g.bound_m.store(std::ptr::null_mut(), Relaxed);
+        }
+    }
+    g.go_on();
+    if let Some(p) = m.p.get() {
+        p.begin_run(); // the thread may have taken long to come back
+    }
+    trace::point(Resume, Some(g), Some(m), m.p.get());
+}
+
+/// If sysmon has taken the P of the calling goroutine, gets another one.
+#[cold]
+pub(crate) fn get_p_if_taken() {
+    pin::enter();
+    if let Some(m) = m::current()
+        && m.p.is_taken()
+        && let Some(g) = m.g()
+    {
+        acquire_p(m, g, false);
+    }
+    pin::leave();
+}
+
+/// As [`pinned`](ready::pinned), for a goroutine outside `blocking`, which is to have a P.
+pub(crate) fn pinned_with_p() -> Pinned {
+    loop {
+        if let Some(here) = ready::pinned() {
+            return here;
+        }
+        get_p_if_taken();
+    }
+}
+
+/// Gives `m` a P that idles or wants an M, if there is one. On the thread of `m`.
+fn take_unused_p(m: &'static M) -> bool {
     let found = {
         let mut s = shared::lock();
         s.take_idle_p().map(|p| (p, false)).or_else(|| s.m_pool.take_wanting())

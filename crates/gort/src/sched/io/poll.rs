@@ -101,9 +101,13 @@ impl TimerHost {
     /// `find`, and tells the sleeper only if it does not become the sleeper itself.
     ///
     /// # Safety
-    /// As [`TimerNode::start`]; the caller parks next, on the same P.
+    /// As [`TimerNode::start`]; the caller parks next.
     pub(crate) unsafe fn start_and_park(node: &TimerNode, when_ns: u64, fire: Fire, arg: *const ()) {
-        let here = pinned().expect("a goroutine that parks has a P");
+        let Some(here) = pinned() else {
+            // Sysmon has taken the P; the park gets another one.
+            // SAFETY: the caller's promise.
+            return unsafe { TimerHost::start(node, when_ns, fire, arg, 0) };
+        };
         // SAFETY: the caller's promise.
         if unsafe { node.start(&here.p.timers, when_ns, fire, arg, 0) } {
             here.p.unannounced.set(true);

@@ -9,9 +9,12 @@
 //! | ------------------------------------------------ | ---------------------------------------- |
 //! | did this process send it to this thread?         | it is the previous handler's             |
 //! | is it for this P and its present run?            | it is late: nothing                      |
-//! | does the M run a goroutine, with a P?            | it is in the scheduler, or in `blocking` |
+//! | does the M run a goroutine, with a P? (1)        | it is in the scheduler, or in `blocking` |
 //! | do stack pointer and FS base belong to that one? | it is in a switch, or on another stack   |
 //! | neither a pinned thread nor `no_preempt`?        | noted for the rescue; sysmon asks again  |
+//!
+//! 1. Or one whose P sysmon has taken while it slept in the kernel (`syscall/outside.rs`). Then it
+//!    waits for a P, whatever the signal was sent for.
 //!
 //! Where the kernel had no room to say which process has sent the signal, it counts as the
 //! runtime's if a stop was asked for with this P and run.
@@ -19,10 +22,11 @@
 //! The handler runs on the M's signal stack, and stays there as long as the goroutine is stopped.
 //! Other signals may come meanwhile.
 
-use super::{Why, stop};
+use super::{STOPS, Why, stop};
 use crate::sched::core::g::G;
 use crate::sched::core::m::{self, M};
 use crate::sched::core::p::P;
+use crate::sched::handoff;
 use crate::sys::signal::{self, Handler, Previous};
 use crate::sys::sync::{AtomicBool, Ordering::*};
 use crate::sys::{pin, thread};
@@ -62,6 +66,19 @@ pub(crate) fn request(p: &P) {
         return;
     }
     let Some(m) = p.m().filter(|m| m.g().is_some()) else { return };
+    m.preempt.store(run_of(p), Release);
+    send(m);
+}
+
+/// Asks the goroutine on `m`, whose P was taken while it blocked its thread and which computes now,
+/// to wait for a P. Waits for nothing.
+pub(crate) fn request_without_p(m: &M) {
+    if ENABLED.load(Acquire) {
+        send(m);
+    }
+}
+
+fn send(m: &M) {
     if !signal::is_installed(libc::SIGURG, on_signal) {
         ENABLED.store(false, Release);
         crate::sys::fatal::write_stderr(
@@ -70,8 +87,13 @@ pub(crate) fn request(p: &P) {
         );
         return;
     }
-    m.preempt.store(run_of(p), Release);
     thread::signal(m.tid.load(Acquire), libc::SIGURG);
+}
+
+/// Notes that the goroutine on `m` cannot be stopped in this run on `p`, as if it had been asked:
+/// its thread sleeps, and needs its P.
+pub(crate) fn note_declined(m: &M, p: &P) {
+    m.declined.store(run_of(p), Release);
 }
 
 /// Whether the goroutine that runs on `p` was asked in this run and could not be stopped.
@@ -122,19 +144,35 @@ fn stack_pointer(context: *mut libc::c_void) -> usize {
 fn stop_here(sp: usize) -> bool {
     let Some(m) = m::current() else { return false };
     let asked = m.preempt.load(Acquire);
-    let p = m.p.get().filter(|p| run_of(p) == asked);
     let Some(g) = m.g().filter(|g| is_user_code(m, g, sp)) else {
         m.declined.store(asked, Release);
-        return p.is_some();
+        return m.p.get().is_some_and(|p| run_of(p) == asked);
     };
-    let Some(p) = p else { return false };
-    if g.no_preempt.load(Relaxed) == 0 {
-        let why = if p.preempt.load(Relaxed) { Why::SliceIsOver } else { Why::Urgent };
-        if why == Why::SliceIsOver || p.may_interrupt() {
-            stop(m, g, p, why);
+    pin::enter(); // sysmon may be about to take the P
+    let was_asked = stop_user_code(m, g, asked);
+    pin::leave();
+    was_asked
+}
+
+/// As [`stop_here`], pinned, in the code of `g`.
+fn stop_user_code(m: &'static M, g: &'static G, asked: u64) -> bool {
+    let may_stop = g.no_preempt.load(Relaxed) == 0;
+    let Some(p) = m.p.hold() else {
+        let is_taken = m.p.is_taken();
+        if is_taken && may_stop {
+            STOPS.fetch_add(1, Relaxed);
+            handoff::acquire_p(m, g, true);
         }
-    } else {
+        return is_taken;
+    };
+    if run_of(p) != asked {
+        return false;
+    }
+    let why = if p.preempt.load(Relaxed) { Why::SliceIsOver } else { Why::Urgent };
+    if !may_stop {
         m.declined.store(asked, Release);
+    } else if why == Why::SliceIsOver || p.may_interrupt() {
+        stop(m, g, p, why);
     }
     true
 }

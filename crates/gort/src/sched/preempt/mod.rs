@@ -81,14 +81,14 @@ use crate::sys::sync::{AtomicU64, Ordering::*};
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
-pub(super) use handler::{has_declined, request};
+pub(super) use handler::{has_declined, note_declined, request, request_without_p};
 pub(super) use rescue::Rescue;
 
 /// Called at the beginning of a gort call, with no lock held. `parks` says that the call may park
 /// anyway, so that it may migrate the goroutine too.
 #[inline]
 pub(crate) fn checkpoint(parks: bool) {
-    let Some(here) = pinned() else { return };
+    let Some(here) = pinned() else { return handoff::get_p_if_taken() };
     if is_over(here.p) && is_wanted(here.p) {
         let Some(g) = here.m.g() else { return };
         if parks {
@@ -183,7 +183,7 @@ pub(crate) fn count() -> u64 {
 }
 
 /// Gives `p` away and waits, on this thread, until `g`, which runs here, gets a P again. The caller
-/// is pinned, or is the handler. Allocates nothing.
+/// is pinned. Allocates nothing.
 #[cold]
 fn stop(m: &'static M, g: &'static G, p: &'static P, why: Why) {
     STOPS.fetch_add(1, Relaxed);
@@ -255,12 +255,13 @@ pub struct NoPreempt {
 /// Keeps gort from stopping the calling goroutine by a signal, in the middle of its code, until the
 /// guard is dropped. Guards nest.
 ///
-/// The thread may still get a `SIGURG`. Its handler then leaves the goroutine alone, but a system
-/// call may see `EINTR`. On a plain thread a guard does nothing; so does one that outlives its
-/// goroutine, in a `thread_local!`.
+/// A thread that computes may still get a `SIGURG`. Its handler then leaves the goroutine alone. One
+/// that sleeps in the kernel gets none, so no system call sees `EINTR`, but for one that begins in
+/// the moment in which the signal is sent. On a plain thread a guard does nothing; so does one that
+/// outlives its goroutine, in a `thread_local!`.
 ///
-/// The goroutine keeps its P meanwhile, so others may have to wait: drop the guard soon. Calls of
-/// gort that park do so as always, and other calls of gort may still let other goroutines run.
+/// The goroutine keeps its P meanwhile, unless its thread sleeps. So others may have to wait: drop
+/// the guard soon. Calls of gort that park do so as always, and other calls of gort may still let other goroutines run.
 ///
 /// # Blocking
 ///

@@ -6,7 +6,7 @@
 //! | it was started                           | [`started`]                                       |
 //! | it wanted to park, and a waker was first | [`not_parked`]                                    |
 //! | it yields                                | [`yielded`]                                       |
-//! | it comes out of `blocking` and has no P  | [`came_out`]                                      |
+//! | its P was taken as it blocked its thread | [`came_without_p`]                                |
 //! | it is preempted                          | `preempt::stop`, which takes the scheduler's lock |
 //! |                                          | for more than that                                |
 //! | I/O or time has woken many               | `io::poll::collect`, which queues them together   |
@@ -25,7 +25,7 @@ use crate::sys::pin;
 use crate::sys::sync::is_child;
 
 /// The M of this thread and the P that it holds. While this lives, the caller may use their owner
-/// fields, for no signal takes the P away. To be dropped before a switch.
+/// fields, for neither a signal nor sysmon takes the P away. To be dropped before a switch.
 pub(crate) struct Pinned {
     pub(crate) m: &'static M,
     pub(crate) p: &'static P,
@@ -36,7 +36,7 @@ pub(crate) struct Pinned {
 pub(crate) fn pinned() -> Option<Pinned> {
     pin::enter();
     if let Some(m) = m::current()
-        && let Some(p) = m.p.get()
+        && let Some(p) = m.p.hold()
     {
         return Some(Pinned { m, p });
     }
@@ -114,15 +114,19 @@ pub(crate) unsafe fn yielded(p: &P, g: &'static G, goes: AfterYield, bound: bool
     }
 }
 
-/// Queues `g`, which comes out of `blocking` on its own thread and has no P. It stays bound to that
-/// M.
+/// Queues `g`, which has blocked its thread, and whose P was taken meanwhile. It is bound to its M.
+/// `computed`: it has computed without a P.
 ///
 /// # Safety
-/// The caller is `g`.
-pub(crate) unsafe fn came_out(g: &'static G) {
+/// The caller is `g`, and on no queue.
+pub(crate) unsafe fn came_without_p(g: &'static G, computed: bool) {
     // SAFETY: the caller's promise.
     let g = unsafe { g.become_runnable() };
-    let submitted = shared::lock().push_global_one(g);
+    let submitted = match computed {
+        true => shared::lock().push_expired(g, true),
+        false => shared::lock().push_global_one(g),
+    };
+    // A P may have come to the idle list since the caller looked.
     tell(submitted);
 }
 

@@ -39,6 +39,7 @@ use crate::sched::core::g::G;
 use crate::sched::core::m::{self, Action, M};
 use crate::sched::core::p::P;
 use crate::sched::core::timers::NEVER;
+use crate::sched::handoff;
 use crate::sched::policy::{AfterYield, LOOK_EVERY, SliceState};
 use crate::sched::ready;
 use crate::sched::run::stacks;
@@ -56,12 +57,15 @@ use std::ptr::from_ref;
 #[inline]
 pub(crate) unsafe fn switch_away(m: &'static M, g: &'static G, action: Action) {
     pin::enter();
+    if m.p.hold().is_none() {
+        handoff::acquire_p(m, g, false); // sysmon has taken the P
+    }
     // SAFETY: the caller's promise.
     unsafe { leave(m, g, action) };
     arrive();
 }
 
-/// The predecessor's part, pinned.
+/// The predecessor's part, pinned, with a P that is held.
 ///
 /// # Safety
 /// The caller is `g`, on the M `m`.
@@ -137,6 +141,9 @@ fn settle(m: &'static M, left: &'static G) {
 pub(crate) unsafe fn end(g: &'static G) -> ! {
     pin::enter();
     let m = m::current().expect("a goroutine runs on an M");
+    if m.p.hold().is_none() {
+        handoff::acquire_p(m, g, false);
+    }
     // SAFETY: the caller's promise.
     unsafe { leave(m, g, Action::Exit) };
     unreachable!("an ended goroutine was resumed")
@@ -202,6 +209,6 @@ fn successor(m: &'static M, g: &'static G) -> Next {
         return Next::G0;
     }
     p.begin_run();
-    m.g.store(from_ref(g).cast_mut(), Relaxed);
+    m.g.store(from_ref(g).cast_mut(), Release); // see `syscall/outside.rs`
     Next::Goroutine(next.claim())
 }

@@ -74,7 +74,7 @@ fn execute(m: &'static M, mut g: &'static G) -> bool {
         if !g.swap.is_home() {
             swap::bring_back(g);
         }
-        m.g.store(std::ptr::from_ref(g).cast_mut(), Relaxed);
+        m.g.store(std::ptr::from_ref(g).cast_mut(), Release); // see `syscall/outside.rs`
         pin::enter(); // `direct.rs`, invariant 2
         // SAFETY: `g` was taken from a queue (or resumed below), so this M owns it. This is g0.
         unsafe { m.resume(g) };

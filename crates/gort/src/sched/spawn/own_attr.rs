@@ -33,7 +33,8 @@ fn next(place: &AtomicUsize, name: &CStr) -> usize {
 /// meanwhile.
 fn with_real_tid(thread: libc::pthread_t, f: impl FnOnce() -> libc::c_int) -> libc::c_int {
     let tp = fs::read();
-    let goroutine = m::current().filter(|m| m.g().is_some() && m.fs.get() != tp && thread as usize == tp);
+    let goroutine =
+        m::current().filter(|m| m.g().is_some() && m.fs.load(Relaxed) != tp && thread as usize == tp);
     let Some((m, layout)) = goroutine.and_then(|m| Some((m, m.fixed.blocks.layout()?))) else { return f() };
     // SAFETY: the block is the caller's own. `f` does not park, and a goroutine that is stopped
     // meanwhile stays on its thread.

@@ -39,6 +39,7 @@ use crate::sched::core::p;
 use crate::sched::core::reason::WaitReason;
 use crate::sched::core::wait_word::{FIRST_TOKEN, TIMED_OUT};
 use crate::sched::core::waiter::{Lent, WaiterRef};
+use crate::sched::handoff;
 use crate::sched::preempt::checkpoint;
 use crate::sched::ready::{self, pinned};
 use crate::sched::run::direct;
@@ -1003,7 +1004,7 @@ pub(crate) fn goroutine_ended() -> ! {
 
 fn count_finished(g: &G) {
     if !g.is_system() {
-        pinned().expect("a goroutine that ends has a P").p.stats.finished.add(1);
+        handoff::pinned_with_p().p.stats.finished.add(1);
     }
 }
 

@@ -29,6 +29,7 @@
 //! Model: `crates/gort-models/tests/syscall.rs`.
 
 pub(crate) mod limit;
+pub(crate) mod outside;
 
 use crate::sched::core::g::G;
 use crate::sched::core::m::{self, M};
@@ -100,10 +101,13 @@ fn enter(m: &'static M, g: &'static G) {
     m.in_blocking.store(true, Relaxed);
     signal::fence();
     g.begin_blocking();
-    let p = m.p.take().expect("a goroutine that runs has a P");
-    trace::point(SyscallBegin, Some(g), Some(m), Some(p));
-    m.syscall.enter(p.id);
-    if is_wanted(p) {
+    let here = ready::pinned();
+    m.p.set(None);
+    trace::point(SyscallBegin, Some(g), Some(m), here.as_ref().map(|here| here.p));
+    // Where sysmon has taken the P before, the word stays OUT, and the exit finds none in it.
+    let Some(here) = here else { return };
+    m.syscall.enter(here.p.id);
+    if is_wanted(here.p) {
         monitor::interrupt(TIMED);
     }
 }
@@ -115,37 +119,10 @@ fn exit(m: &'static M, g: &'static G) {
             m.p.set(Some(p));
             trace::point(SyscallEnd, Some(g), Some(m), Some(p));
         }
-        None => {
-            trace::point(SyscallEndBlocked, Some(g), Some(m), None);
-            wait_for_p(m, g);
-            trace::point(Resume, Some(g), Some(m), m.p.get());
-        }
+        None => handoff::acquire_p(m, g, false),
     }
     signal::fence();
     m.in_blocking.store(false, Relaxed);
-    g.go_on();
-}
-
-/// Called when the M's P was taken: waits for a P, on this thread.
-#[cold]
-fn wait_for_p(m: &'static M, g: &'static G) {
-    if handoff::take_unused_p(m) {
-        return;
-    }
-    come_back(m, g);
-}
-
-/// Queues `g`, which runs here without a P, bound to its M. Sleeps until another M hands over a P.
-fn come_back(m: &'static M, g: &'static G) {
-    let bound = !g.bound_m.load(Relaxed).is_null();
-    g.bound_m.store(std::ptr::from_ref(m).cast_mut(), Release);
-    // A P may have come to the idle list since this looked, so `came_out` tells an M.
-    // SAFETY: the caller is `g`, and on no queue.
-    unsafe { ready::came_out(g) };
-    m.sleep(None);
-    if !bound {
-        g.bound_m.store(std::ptr::null_mut(), Relaxed);
-    }
     g.go_on();
 }
 

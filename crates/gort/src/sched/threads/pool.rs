@@ -205,6 +205,7 @@ fn next_m(duties: Duties) -> Option<&'static M> {
 /// What the threads do, for the message that there are too many.
 struct Whereabouts {
     blocking: usize,
+    outside: usize,
     held: usize,
     locked: usize,
     idle: usize,
@@ -214,18 +215,19 @@ struct Whereabouts {
 impl Whereabouts {
     fn of(s: &Shared) -> Whereabouts {
         let blocking = s.all_ms.iter().filter(|m| m.in_blocking.load(Relaxed)).count();
+        let outside = s.all_ms.iter().filter(|m| m.p.is_taken()).count();
         let (held, locked, idle) = (s.stopped(), s.waiting_bound, s.m_pool.idle());
-        let rest = s.m_pool.threads().saturating_sub(blocking + held + locked + idle);
-        Whereabouts { blocking, held, locked, idle, rest }
+        let rest = s.m_pool.threads().saturating_sub(blocking + outside + held + locked + idle);
+        Whereabouts { blocking, outside, held, locked, idle, rest }
     }
 }
 
 impl fmt::Display for Whereabouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Whereabouts { blocking, held, locked, idle, rest } = self;
+        let Whereabouts { blocking, outside, held, locked, idle, rest } = self;
         write!(
             f,
-            "{blocking} inside `blocking`, {held} held by preemption, {locked} waiting for the goroutine that is locked to them, \
+            "{blocking} inside `blocking`, {outside} in other calls that block, {held} held by preemption, {locked} waiting for the goroutine that is locked to them, \
              {idle} idle, {rest} running"
         )
     }
@@ -233,7 +235,7 @@ impl fmt::Display for Whereabouts {
 
 /// A thread's life as an M.
 fn m_main(m: &'static M, schedule: fn(&'static M)) {
-    m.fs.set(fs::read());
+    m.fs.store(fs::read(), Release);
     m.tid.store(thread::tid(), Release);
     M::bind(Some(m));
     let alt_stack = AltStack::install();

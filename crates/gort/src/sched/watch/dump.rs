@@ -83,7 +83,7 @@ fn look_at(g: &G, now_ns: u64) -> Option<Goroutine> {
         State::Dead => return None,
         State::Runnable => (Status::Runnable, false),
         State::Running => (Status::Running, false),
-        State::Blocked => (Status::Syscall, true),
+        State::Blocked | State::Outside => (Status::Syscall, true),
         State::Waiting => (Status::Waiting(g.reason()), true),
     };
     let since_ns = if waits { now_ns.saturating_sub(g.since_ns()) } else { 0 };

@@ -5,3 +5,4 @@ pub(crate) mod dump;
 pub(crate) mod fatal_report;
 pub(crate) mod stats;
 pub(crate) mod sysmon;
+mod without_p;

@@ -4,6 +4,8 @@
 //! | when                                              | what it does                            |
 //! | ------------------------------------------------- | --------------------------------------- |
 //! | a P stays in `blocking`, and is wanted (1)        | takes it, hands it off (`syscall/`)     |
+//! | a goroutine's thread sleeps in the kernel (1)     | takes its P, hands it off (`outside.rs`)|
+//! | a goroutine computes whose P was taken            | stops it (`without_p.rs`)               |
 //! | a P's slice is over (`policy/`)                   | marks it; stops its goroutine (2)       |
 //! | a P that is over (3) runs a goroutine             | preempts that goroutine                 |
 //! | goroutines wait for I/O; no M polled for 1 ms     | asks the netpoller                      |
@@ -18,7 +20,8 @@
 //!
 //! 1. It is taken if it has been there since the last look and is wanted, or if it has been there
 //!    for 10 ms.
-//! 2. It is stopped (`preempt/`) if others want to run and it has computed for 1 ms.
+//! 2. It is stopped (`preempt/`) if others want to run and it has computed for 1 ms. A thread that
+//!    sleeps is not asked to stop: its P is taken.
 //! 3. Because GOMAXPROCS went down, or because the world stops.
 //! 4. I/O or a timer has readied a goroutine, all Ps are busy, and at least one of them has run the
 //!    same goroutine for 1 ms.
@@ -29,12 +32,14 @@
 //! - After a millisecond in vain it sleeps longer and longer, up to 10 ms. Where all Ps are busy
 //!   while goroutines wait for I/O or time, the limit is 1 ms.
 //! - When all Ps have been idle for some looks it sleeps until one is taken: an idle process makes
-//!   no wake-ups.
+//!   no wake-ups. If more goroutines than there are Ps are in calls that block, and their Ps were
+//!   taken, it sleeps for 100 ms, as they might all begin to compute.
 //!
 //! `wake/sysmon_word.rs` says what wakes it. It waits for no lock under which other code allocates:
 //! the goroutine that holds malloc's lock may be stopped, and only sysmon would see to that.
 
 use super::deadlock;
+use super::without_p::WithoutP;
 use crate::sched::core::config::{self, KEEP_FREE_SLOTS};
 use crate::sched::core::g::GList;
 use crate::sched::core::p::{self, P};
@@ -44,13 +49,14 @@ use crate::sched::io::{netpoll, poll};
 use crate::sched::policy::{self, IO_SLICE};
 use crate::sched::shared::monitor;
 use crate::sched::shared::{self, WAKE};
+use crate::sched::syscall::{self, outside};
 use crate::sched::threads::pool;
 use crate::sched::threads::service::PendingThreads;
 use crate::sched::wake::sysmon_word::{TIMED, UNTIMED};
-use crate::sched::{handoff, preempt, ready, swap, syscall};
+use crate::sched::{handoff, preempt, ready, swap};
 use crate::stack::slab;
 use crate::sys::sync::Ordering::*;
-use crate::sys::{clock, futex, thread};
+use crate::sys::{clock, futex, membarrier, thread};
 use std::time::Duration;
 
 /// Sleeps until `deadline_ns`, in a sleep that the caller has begun. True means that it was woken
@@ -67,6 +73,8 @@ fn sleep_in(state: u32, deadline_ns: Option<u64>) -> bool {
 
 const MIN_SLEEP_NS: u64 = 20_000;
 const MAX_SLEEP_NS: u64 = 10_000_000;
+/// The longest sleep while all Ps idle, and some goroutines could compute without one.
+const MAX_IDLE_SLEEP_NS: u64 = 100_000_000;
 /// How many looks in vain it makes at the shortest sleep before the sleep grows: about a
 /// millisecond's, as in Go.
 const EAGER_LOOKS: u32 = 50;
@@ -84,6 +92,11 @@ pub(crate) fn make(pending: &mut PendingThreads) -> std::io::Result<()> {
     monitor::set_coarse_ns(clock::now_ns());
     pending.add("gort-sysmon", 256 << 10, || {
         std::mem::forget(thread::PreciseSleep::begin()); // for good: this thread makes no others
+        // Here, since it may take the kernel some milliseconds. Without it no P is taken from a
+        // thread that sleeps.
+        if membarrier::register().is_ok() {
+            outside::enable();
+        }
         thread::short_slices();
         let slice_ns = config::slice().as_nanos() as u64;
         let follows_limits = config::debug_knob("updatemaxprocs").is_none_or(|v| v != "0");
@@ -104,6 +117,9 @@ struct Seen {
     run: u64,
     run_since_ns: u64,
     asked_ns: u64,
+    /// The thread that has the P: how much CPU time it has used, and since when no more.
+    cpu: (i32, u64),
+    cpu_since_ns: u64,
     stay: Option<Stay>,
     stay_since_ns: u64,
 }
@@ -112,6 +128,26 @@ impl Seen {
     /// Whether the P has run the same goroutine for a while, so that it looks after nothing else.
     fn computes(&self, now: u64) -> bool {
         self.run_since_ns != 0 && now >= self.run_since_ns + IO_SLICE_NS
+    }
+
+    /// Whether the goroutine may be asked to stop (again).
+    fn may_ask(&self, now: u64) -> bool {
+        now >= self.asked_ns + ASK_AGAIN_NS
+    }
+
+    /// Whether the thread has used no CPU time since the last look.
+    fn stands_still(&mut self, tid: i32, now: u64) -> bool {
+        let cpu = (tid, thread::cpu_ns(tid).unwrap_or(0));
+        if cpu != self.cpu {
+            (self.cpu, self.cpu_since_ns) = (cpu, now);
+        }
+        self.cpu_since_ns != now
+    }
+
+    /// Whether the thread, which stands still, sleeps in the kernel.
+    fn sleeps(&self, tid: i32, now: u64) -> bool {
+        // Without an answer, one that has stood still for long counts as asleep.
+        thread::is_asleep(tid).unwrap_or(now >= self.cpu_since_ns + IO_SLICE_NS)
     }
 }
 
@@ -126,6 +162,7 @@ struct Sysmon {
     last_trim_ns: u64,
     deadlock: deadlock::Check,
     rescue: preempt::Rescue,
+    without_p: WithoutP,
     slice_ns: u64,
     last_limits_ns: u64,
     follows_limits: bool,
@@ -144,14 +181,17 @@ impl Sysmon {
             let mut now = clock::now_ns();
             monitor::set_coarse_ns(now);
             if self.is_idle() {
-                self.sleep_deeply();
+                if self.sleep_deeply() {
+                    self.looks_in_vain = 0;
+                    self.idle_looks = 0;
+                }
                 now = clock::now_ns();
                 monitor::set_coarse_ns(now);
-                self.looks_in_vain = 0;
             }
             let helps = self.rescue.look(now);
             let retaken = self.look_at_ps(now);
             self.do_others_work(now);
+            self.without_p.look();
             let urgent = self.must_make_room(now);
             if urgent {
                 self.make_room(now);
@@ -192,12 +232,13 @@ impl Sysmon {
         self.idle_looks >= IDLE_LOOKS && self.sleep_ns == MAX_SLEEP_NS && !cold_slots
     }
 
-    /// Looks for a deadlock, and then sleeps until a P leaves the idle list.
-    fn sleep_deeply(&mut self) {
+    /// Looks for a deadlock, and then sleeps until a P leaves the idle list. False if sysmon is to
+    /// look only at goroutines without a P, and then to sleep again.
+    fn sleep_deeply(&mut self) -> bool {
         let verdict = {
             let mut s = shared::lock();
             if !s.all_ps_idle() {
-                return;
+                return true;
             }
             let verdict = match self.deadlock.look(&s) {
                 None => deadlock::Verdict::Alive,
@@ -206,7 +247,7 @@ impl Sysmon {
                     let threads = thread::count();
                     s = shared::lock();
                     if !s.all_ps_idle() {
-                        return;
+                        return true;
                     }
                     self.deadlock.judge(&s, scene, threads)
                 }
@@ -214,13 +255,19 @@ impl Sysmon {
             monitor::SYSMON.begin(UNTIMED);
             verdict
         };
-        let deadline = match verdict {
-            deadlock::Verdict::Alive => None,
-            deadlock::Verdict::AskAgain(after) => Some(clock::now_ns() + after.as_nanos() as u64),
+        let now = clock::now_ns();
+        match verdict {
+            // While Ps idle, as many goroutines may run without one.
+            deadlock::Verdict::Alive if self.without_p.count() > p::procs() => {
+                sleep_in(UNTIMED, Some(now + MAX_IDLE_SLEEP_NS))
+            }
+            deadlock::Verdict::Alive => sleep_in(UNTIMED, None),
+            deadlock::Verdict::AskAgain(after) => {
+                sleep_in(UNTIMED, Some(now + after.as_nanos() as u64));
+                true
+            }
             deadlock::Verdict::Dead(message) => super::fatal_report::throw_with_dump(message),
-        };
-        sleep_in(UNTIMED, deadline);
-        self.idle_looks = 0;
+        }
     }
 
     /// Looks at each P's slice, and at its stay in `blocking`. True if a P was taken from
@@ -230,7 +277,9 @@ impl Sysmon {
         let slice_ns = self.slice_now();
         for p in p::all_ever() {
             let seen = &mut self.seen[p.id as usize];
-            look_at_slice(p, seen, now, slice_ns);
+            let must_stop = look_at_slice(p, seen, now, slice_ns);
+            retaken |= self.look_at_thread(p, now, must_stop);
+            let seen = &mut self.seen[p.id as usize];
             let stay = syscall::stay(p);
             if stay != seen.stay {
                 (seen.stay, seen.stay_since_ns) = (stay, now);
@@ -245,6 +294,32 @@ impl Sysmon {
             }
         }
         retaken
+    }
+
+    /// If the goroutine on `p` blocks its thread, takes the P, where others could use it. If it
+    /// computes, and `must_stop`, stops it. True if the P was taken.
+    fn look_at_thread(&mut self, p: &'static P, now: u64, must_stop: bool) -> bool {
+        let seen = &mut self.seen[p.id as usize];
+        let Some(m) = p.m().filter(|m| m.g().is_some() && m.p.is(p)) else { return false };
+        let wanted = must_stop || syscall::is_wanted(p) || now >= seen.run_since_ns + self.slice_ns;
+        let tid = m.tid.load(Acquire);
+        // To ask whether a thread sleeps takes long; its clock does not.
+        let asks = must_stop && seen.may_ask(now) || wanted && seen.stands_still(tid, now);
+        let takes = outside::is_possible() && self.without_p.has_room();
+        if asks && takes && seen.sleeps(tid, now) {
+            match outside::take(p) {
+                Some(m) => {
+                    self.without_p.add(m);
+                    handoff::hand_off(p);
+                    return true;
+                }
+                None => preempt::note_declined(m, p),
+            }
+        } else if must_stop && seen.may_ask(now) {
+            seen.asked_ns = now;
+            preempt::request(p);
+        }
+        false
     }
 
     /// How long the next sleep may be. While all Ps are busy, it must end when the first of them
@@ -296,11 +371,12 @@ impl Sysmon {
     /// If a goroutine has computed for long, stops the one that has computed longest, to make room
     /// for one that I/O or time has readied.
     fn make_room(&mut self, now: u64) {
-        let ps = p::all().zip(&mut self.seen);
+        let ps = p::all().zip(&self.seen);
         // A goroutine that could not be stopped comes last: it may be `no_preempt`.
         let ps = ps.filter(|(_, seen)| seen.computes(now));
-        if let Some((p, seen)) = ps.min_by_key(|(p, seen)| (preempt::has_declined(p), seen.run_since_ns)) {
-            ask_to_stop(p, seen, now);
+        let longest = ps.min_by_key(|(p, seen)| (preempt::has_declined(p), seen.run_since_ns));
+        if let Some((p, _)) = longest {
+            self.look_at_thread(p, now, true);
         }
     }
 
@@ -342,8 +418,8 @@ fn ask_for_yielders() {
     }
 }
 
-/// Marks a P whose slice is over, and stops the goroutine on it if that must not go on.
-fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
+/// Marks a P whose slice is over. True if the goroutine on it is to be stopped.
+fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) -> bool {
     let tick = p.tick.load(Relaxed);
     if tick != seen.tick {
         (seen.tick, seen.tick_since_ns) = (tick, now);
@@ -362,21 +438,12 @@ fn look_at_slice(p: &P, seen: &mut Seen, now: u64, slice_ns: u64) {
     // Until it has computed for so long, it may end its run by itself. This also makes sure that it
     // has run at all, however late its thread came.
     let computes = now >= seen.run_since_ns + least_turn(slice_ns);
-    if must_go || over && computes && others_wait {
-        ask_to_stop(p, seen, now);
-    }
+    must_go || over && computes && others_wait
 }
 
 /// A run that is shorter is not ended by a signal.
 fn least_turn(slice_ns: u64) -> u64 {
     IO_SLICE_NS.min(slice_ns)
-}
-
-fn ask_to_stop(p: &P, seen: &mut Seen, now: u64) {
-    if now >= seen.asked_ns + ASK_AGAIN_NS {
-        seen.asked_ns = now;
-        preempt::request(p);
-    }
 }
 
 /// Whether the kernel may have something for a goroutine, and no M sleeps in the poll to see it.

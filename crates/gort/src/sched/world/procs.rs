@@ -19,10 +19,12 @@ use crate::sched::core::config::{Limits, MAX_PROCS};
 use crate::sched::core::p::{self, P};
 use crate::sched::handoff::{RELEASED, release_p, take_queue};
 use crate::sched::io::poll;
-use crate::sched::shared::{self};
+use crate::sched::shared::{self, monitor};
 use crate::sched::spawn::task;
+use crate::sched::syscall::{self, outside};
 use crate::sched::trace::{self, EventKind};
-use crate::sched::{preempt, ready, syscall};
+use crate::sched::wake::sysmon_word::TIMED;
+use crate::sched::{preempt, ready};
 use crate::sys::fork::refuse;
 use crate::sys::lock::Lock;
 use crate::sys::sync::{AtomicBool, Ordering::*};
@@ -230,14 +232,19 @@ pub(crate) fn collect(ids: Range<usize>, mut done: impl FnMut() -> bool) {
 }
 
 /// Takes `p` from an M that is inside `blocking` with it, or asks the goroutine that runs on it to
-/// stop. (An M may stay inside for long. The M that runs this is inside, too.)
+/// stop. (An M may stay inside for long. The M that runs this is inside, too.) If that one's thread
+/// sleeps, sysmon takes the P.
 fn ask_for(p: &'static P) {
     if let Some(stay) = syscall::stay(p)
         && syscall::retake(p, stay)
     {
         release_p(p);
     }
-    preempt::request(p);
+    if outside::is_asleep(p) {
+        monitor::interrupt(TIMED);
+    } else {
+        preempt::request(p);
+    }
 }
 
 /// Drains the Ps that were released: takes their timers, and what is cached there.
