@@ -89,17 +89,26 @@ pub(super) use rescue::Rescue;
 #[inline]
 pub(crate) fn checkpoint(parks: bool) {
     let Some(here) = pinned() else { return handoff::get_p_if_taken() };
-    if is_over(here.p) && is_wanted(here.p) {
-        let Some(g) = here.m.g() else { return };
-        if parks {
-            let m = here.m;
-            drop(here);
-            // SAFETY: `g` is the caller, and runs here.
-            unsafe { park::leave(m, g, Action::Yield) };
-        } else {
-            let over = here.p.preempt.load(Relaxed);
-            stop(here.m, g, here.p, if over { Why::SliceIsOver } else { Why::GivesWay });
-        }
+    if is_over(here.p) {
+        give_way(here, parks);
+    }
+}
+
+/// Lets others run, if they want to.
+#[cold]
+fn give_way(here: ready::Pinned, parks: bool) {
+    if !is_wanted(here.p) {
+        return;
+    }
+    let Some(g) = here.m.g() else { return };
+    if parks {
+        let m = here.m;
+        drop(here);
+        // SAFETY: `g` is the caller, and runs here.
+        unsafe { park::leave(m, g, Action::Yield) };
+    } else {
+        let over = here.p.preempt.load(Relaxed);
+        stop(here.m, g, here.p, if over { Why::SliceIsOver } else { Why::GivesWay });
     }
 }
 
@@ -153,7 +162,6 @@ fn is_over(p: &P) -> bool {
 }
 
 /// Whether others want to run on `p`, which is the caller's. If not, a new slice begins.
-#[cold]
 fn is_wanted(p: &P) -> bool {
     p.budget.set(BUDGET);
     let due = || p.timers.next_ns() <= clock::now_ns();
